@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The lane's thread: waits for its slot, makes the device calls that are due, stamps and pushes what they
+ * gave, and counts everything that it missed. Here nothing is allocated, locked, logged or written to a file.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "core/lane.h"
+#include "core/pace.h"
+
+enum {
+    VIRTUAL_CALL_NS = 1000,           /* a simulated call takes this long, whatever it really took */
+    VIRTUAL_WAIT_NS = 100 * 1000,     /* look again at a full ring */
+    CPU_STAMP_NS = 1000 * 1000 * 1000 /* spacing of the thread's CPU time, a system call */
+};
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* Adds to a counter that only this thread writes: no read-modify-write is needed, so no bus lock either. */
+static inline void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static inline void count_duration(_Atomic uint64_t *histogram, int64_t duration_ns)
+{
+    int bin = duration_ns > 1 ? 63 - __builtin_clzll((unsigned long long)duration_ns) : 0;
+    add(&histogram[bin < PS_HIST_BINS ? bin : PS_HIST_BINS - 1], 1);
+}
+
+/* Kept out of the way of readings without trouble. */
+__attribute__((noinline, cold)) static void count_error(ps_lane_counters *counters, uint32_t code)
+{
+    uint32_t known = atomic_load_explicit(&counters->n_errors, memory_order_relaxed); /* own */
+    for (uint32_t i = 0; i < known; i++) {
+        if (atomic_load_explicit(&counters->error_code[i], memory_order_relaxed) == code) {
+            add(&counters->error_count[i], 1);
+            return;
+        }
+    }
+    if (known == PS_ERROR_CODES) {
+        add(&counters->error_other, 1);
+        return;
+    }
+    atomic_store_explicit(&counters->error_code[known], code, memory_order_relaxed);
+    add(&counters->error_count[known], 1);
+    /* release; pairs with the acquire in ps_lane_stats_get; publishes the row above; without it a reader
+     * could see the row counted and its code still 0. */
+    atomic_store_explicit(&counters->n_errors, known + 1, memory_order_release);
+}
+
+static inline bool stop_asked(const ps_lane *lane)
+{
+    /* relaxed: the instant itself is all that is passed. */
+    return atomic_load_explicit(&lane->stop_ns, memory_order_relaxed) != 0;
+}
+
+/* Virtual mode: time stands still while the reader catches up, so waiting costs no sample. */
+static inline void wait_for_room(ps_lane *lane)
+{
+    while (ps_ring_full(lane->ring) && !stop_asked(lane))
+        ps_pace_sleep(VIRTUAL_WAIT_NS);
+}
+
+/* Makes the calls that are due, the first starting at t0_ns. Returns the end of the last; *failed counts
+ * readings with a status. Inlined into each mode's loop, where `simulated` is a constant. */
+static ALWAYS_INLINE int64_t make_pass(ps_lane *lane, uint64_t pass, int64_t t0_ns, bool simulated, uint32_t *failed)
+{
+    ps_source *const source = lane->source;
+    ps_ring *const ring = lane->ring;
+    const uint32_t n_groups = source->n_groups, first_seq = lane->seq;
+    uint32_t seq = first_seq;
+    ps_group *group = source->groups;
+    for (uint32_t i = 0; i < n_groups; i++, group++) {
+        if (--group->countdown)
+            continue;
+        group->countdown = group->divisor;
+
+        ps_reading readings[PS_GROUP_MAX];
+        const uint32_t n = source->ops->read(source, i, pass, readings);
+        const int64_t t1_ns = simulated ? t0_ns + VIRTUAL_CALL_NS : ps_clock_now_ns();
+        count_duration(lane->counters.call_hist, t1_ns - t0_ns);
+        const ps_reading *reading = readings;
+        for (uint32_t left = n; left; left--, reading++) {
+            const ps_sample sample = {
+                .t0_ns = t0_ns,
+                .t1_ns = t1_ns,
+                .raw = reading->raw,
+                .seq = seq++,
+                .channel = (uint16_t)(lane->first_channel + reading->channel),
+                .status = reading->status,
+            };
+            if (__builtin_expect(reading->status != 0, 0)) {
+                count_error(&lane->counters, reading->status);
+                ++*failed;
+            }
+            if (simulated)
+                wait_for_room(lane);
+            (void)ps_ring_push_inline(ring, &sample); /* the ring counts its drops */
+        }
+        t0_ns = t1_ns;
+    }
+    lane->seq = seq;
+    add(&lane->counters.records, seq - first_seq);
+    return t0_ns;
+}
+
+static void stamp_cpu_time(ps_lane *lane)
+{
+    struct timespec used;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0)
+        atomic_store_explicit(&lane->counters.cpu_ns, (int64_t)used.tv_sec * 1000000000 + used.tv_nsec,
+                              memory_order_relaxed);
+}
+
+/* slots == passes + skipped, by construction. */
+static inline void count_slots(ps_lane_counters *counters, int64_t skipped, int64_t served)
+{
+    add(&counters->slots, (uint64_t)(skipped + served));
+    add(&counters->skipped, (uint64_t)skipped);
+    add(&counters->passes, (uint64_t)served);
+}
+
+/* A pass and its figures. Returns its end. */
+static ALWAYS_INLINE int64_t serve(ps_lane *lane, uint64_t pass, int64_t t0_ns, bool simulated)
+{
+    uint32_t failed = 0;
+    int64_t end_ns = make_pass(lane, pass, t0_ns, simulated, &failed);
+    atomic_store_explicit(&lane->counters.last_ns, end_ns, memory_order_relaxed);
+    if (failed && lane->source->ops->recover && lane->source->ops->recover(lane->source, end_ns) == 1)
+        add(&lane->counters.reopens, 1);
+    if (end_ns >= lane->cpu_due_ns) {
+        stamp_cpu_time(lane);
+        lane->cpu_due_ns = end_ns + CPU_STAMP_NS;
+    }
+    return end_ns;
+}
+
+static inline bool more_passes(const ps_lane *lane, uint64_t pass)
+{
+    return lane->options.max_passes == 0 || pass < lane->options.max_passes;
+}
+
+static void mark_started(ps_lane *lane, int64_t start_ns)
+{
+    atomic_store_explicit(&lane->counters.start_ns, start_ns, memory_order_relaxed);
+    /* release; pairs with the acquire in ps_lane_started; publishes start, lead and pinning; without it
+     * whoever waited for the start could still read them as unset. */
+    atomic_store_explicit(&lane->started, true, memory_order_release);
+}
+
+static void run_paced(ps_lane *lane)
+{
+    ps_lane_counters *counters = &lane->counters;
+    const int64_t period_ns = lane->period_ns;
+    const int64_t lead_ns = ps_pace_prepare(period_ns);
+    const int64_t start_ns = ps_clock_now_ns() + lead_ns + PS_PACE_SLEEP_MIN_NS;
+    atomic_store_explicit(&counters->lead_ns, lead_ns, memory_order_relaxed);
+    mark_started(lane, start_ns);
+
+    int64_t next = 0; /* the slot to wait for */
+    for (uint64_t pass = 0; more_passes(lane, pass); pass++) {
+        int64_t now_ns = ps_pace_wait(start_ns + next * period_ns, lead_ns, &lane->stop_ns);
+        int64_t stop_ns = atomic_load_explicit(&lane->stop_ns, memory_order_relaxed); /* as in stop_asked */
+        if (stop_ns) {
+            /* Slots that were due before the stop and had no chance: one long call may hide many. */
+            if (stop_ns >= start_ns + next * period_ns)
+                count_slots(counters, (stop_ns - start_ns) / period_ns - next + 1, 0);
+            return;
+        }
+        /* A late lane serves the newest slot that is due and confesses those that it passed over. */
+        int64_t slot = (now_ns - start_ns) / period_ns;
+        count_slots(counters, slot - next, 1);
+        count_duration(counters->wake_hist, now_ns - (start_ns + slot * period_ns));
+        serve(lane, pass, now_ns, false);
+        next = slot + 1;
+    }
+}
+
+static void run_tight(ps_lane *lane)
+{
+    int64_t now_ns = ps_clock_now_ns();
+    mark_started(lane, now_ns);
+    for (uint64_t pass = 0; more_passes(lane, pass) && !stop_asked(lane); pass++) {
+        count_slots(&lane->counters, 0, 1);
+        now_ns = serve(lane, pass, now_ns, false); /* back to back: the end of a pass is the start of the next */
+    }
+}
+
+static void run_virtual(ps_lane *lane)
+{
+    int64_t now_ns = lane->options.virtual_start_ns;
+    const int64_t end_of_time_ns = INT64_MAX - lane->period_ns - PS_GROUP_MAX * (int64_t)VIRTUAL_CALL_NS;
+    mark_started(lane, now_ns);
+    for (uint64_t pass = 0; more_passes(lane, pass) && !stop_asked(lane) && now_ns < end_of_time_ns; pass++) {
+        count_slots(&lane->counters, 0, 1);
+        serve(lane, pass, now_ns, true);
+        now_ns += lane->period_ns;
+    }
+}
+
+/* Pinning is a wish: a refusal is recorded, and the lane runs where it may. */
+static void pin(ps_lane *lane)
+{
+    int cpu = lane->options.cpu;
+    if (cpu < 0)
+        return;
+    int refusal = EINVAL;
+    if (cpu < CPU_SETSIZE) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET((size_t)cpu, &set);
+        refusal = sched_setaffinity(0, sizeof set, &set) == 0 ? 0 : errno;
+    }
+    if (refusal == 0)
+        atomic_store_explicit(&lane->counters.cpu, cpu, memory_order_relaxed);
+    atomic_store_explicit(&lane->counters.cpu_errno, refusal, memory_order_relaxed);
+}
+
+static void *run(void *argument)
+{
+    ps_lane *lane = argument;
+    prctl(PR_SET_NAME, "ps-lane");
+    pin(lane);
+    if (lane->options.mode == PS_MODE_PACED)
+        run_paced(lane);
+    else if (lane->options.mode == PS_MODE_TIGHT)
+        run_tight(lane);
+    else
+        run_virtual(lane);
+    stamp_cpu_time(lane);
+    /* release; pairs with the acquire in ps_lane_ended; publishes all the thread did; without it the
+     * controller could free a lane under its last writes, or read counters that do not add up yet. */
+    atomic_store_explicit(&lane->ended, true, memory_order_release);
+    return NULL;
+}
+
+int ps_lane_new(ps_source *source, const ps_lane_options *options, uint16_t first_channel, ps_lane **out)
+{
+    ps_lane *lane = aligned_alloc(PS_CACHE_LINE, sizeof *lane);
+    if (!lane)
+        return PS_E_NOMEM;
+    memset(lane, 0, sizeof *lane);
+    int status = ps_ring_new(options->ring_records, 0, &lane->ring);
+    if (status != PS_OK) {
+        free(lane);
+        return status;
+    }
+    lane->source = source;
+    lane->options = *options;
+    lane->first_channel = first_channel;
+    atomic_init(&lane->counters.cpu, -1);
+    atomic_init(&lane->counters.cpu_ns, -1);
+    *out = lane;
+    return PS_OK;
+}
+
+void ps_lane_abandon(ps_lane *lane)
+{
+    if (!lane)
+        return;
+    ps_ring_free(lane->ring);
+    free(lane);
+}
+
+void ps_lane_free(ps_lane *lane)
+{
+    if (!lane)
+        return;
+    ps_source_free(lane->source);
+    ps_lane_abandon(lane);
+}
+
+int ps_lane_start(ps_lane *lane, int *system_errno)
+{
+    for (uint32_t group = 0; group < lane->source->n_groups; group++)
+        lane->source->groups[group].countdown = 1; /* pass 0 makes every call */
+    /* Signals belong to the program that is measured: the thread is born with all of them blocked. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    *system_errno = pthread_create(&lane->thread, NULL, run, lane);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    lane->created = *system_errno == 0;
+    return lane->created ? PS_OK : PS_E_SYSTEM;
+}
+
+bool ps_lane_started(const ps_lane *lane)
+{
+    /* acquire; pairs with the release in mark_started. */
+    return atomic_load_explicit(&lane->started, memory_order_acquire);
+}
+
+void ps_lane_ask_stop(ps_lane *lane, int64_t now_ns)
+{
+    if (!stop_asked(lane))
+        atomic_store_explicit(&lane->stop_ns, now_ns, memory_order_relaxed); /* as in stop_asked */
+}
+
+bool ps_lane_ended(const ps_lane *lane)
+{
+    /* acquire; pairs with the release at the end of run(). */
+    return atomic_load_explicit(&lane->ended, memory_order_acquire);
+}
+
+void ps_lane_join(ps_lane *lane)
+{
+    if (lane->created)
+        pthread_join(lane->thread, NULL); /* short: the thread has nothing left to do */
+    lane->created = false;
+}
+
+void ps_lane_leave_behind(ps_lane *lane)
+{
+    atomic_store_explicit(&lane->hung, true, memory_order_relaxed); /* a mark for readers, nothing is passed by it */
+    if (lane->created)
+        pthread_detach(lane->thread);
+    lane->created = false;
+}

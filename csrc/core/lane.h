@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One source, one thread, one ring. A lane knows its grid and its source; rates are decided by whoever starts
+ * it.
+ */
+#ifndef PS_LANE_H
+#define PS_LANE_H
+
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "core/ring.h"
+#include "core/source.h"
+
+/* Written by the lane's thread only, read by anyone while it runs. All relaxed unless said otherwise: each
+ * figure is read for itself, and those who need several to agree (the identities in powersample.h) read them
+ * after the thread has ended, which the acquire of `ended` orders. */
+typedef struct ps_lane_counters {
+    _Atomic uint64_t slots, passes, skipped, records, reopens;
+    _Atomic int64_t start_ns, last_ns, lead_ns, cpu_ns;
+    _Atomic int32_t cpu, cpu_errno;
+    _Atomic uint32_t n_errors; /* release: publishes error_code[] below it */
+    _Atomic uint32_t error_code[PS_ERROR_CODES];
+    _Atomic uint64_t error_count[PS_ERROR_CODES];
+    _Atomic uint64_t error_other;
+    _Atomic uint64_t call_hist[PS_HIST_BINS];
+    _Atomic uint64_t wake_hist[PS_HIST_BINS];
+} ps_lane_counters;
+
+typedef struct ps_lane {
+    /* Constant while the thread runs. */
+    ps_source *source;
+    ps_ring *ring;
+    ps_lane_options options;
+    uint16_t first_channel; /* id of the source's channel 0 */
+    int64_t period_ns;
+    double rate_hz;
+    double call_cost_ns;
+    int32_t rate_origin;
+    pthread_t thread;
+    bool created; /* the thread exists and is neither joined nor detached */
+
+    /* Between the thread and who controls it. */
+    alignas(PS_CACHE_LINE) _Atomic int64_t stop_ns; /* 0, or when stopping was asked */
+    _Atomic bool started; /* start_ns is set */
+    _Atomic bool ended; /* the thread's last access to this struct */
+    _Atomic bool hung;  /* left behind by its controller */
+
+    /* The thread's own. */
+    alignas(PS_CACHE_LINE) int64_t cpu_due_ns;
+    uint32_t seq;
+    ps_lane_counters counters;
+} ps_lane;
+
+/* Owns `source` on success. */
+int ps_lane_new(ps_source *source, const ps_lane_options *options, uint16_t first_channel, ps_lane **out);
+void ps_lane_free(ps_lane *lane);
+/* As ps_lane_free, but leaves the source alone: in a forked child its library may hold the lock of a thread
+ * that does not exist there. */
+void ps_lane_abandon(ps_lane *lane);
+
+/* The divisors of the source's groups, period_ns and the figures beside it must be set. PS_E_SYSTEM leaves
+ * errno in *system_errno. */
+int ps_lane_start(ps_lane *lane, int *system_errno);
+bool ps_lane_started(const ps_lane *lane); /* it has its grid and goes */
+void ps_lane_ask_stop(ps_lane *lane, int64_t now_ns);
+bool ps_lane_ended(const ps_lane *lane);
+/* The thread must have ended. */
+void ps_lane_join(ps_lane *lane);
+/* Gives up on a thread that is still inside a device call. */
+void ps_lane_leave_behind(ps_lane *lane);
+void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Waiting for an instant: sleep until shortly before it, then spin. The thread's timer slack is what a sleep
+ * may be late by choice (50 us by default), and its wake-up error is what the machine adds; the first is
+ * switched off, the second is measured and waited out.
+ */
+#ifndef PS_PACE_H
+#define PS_PACE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PS_PACE_SLEEP_MIN_NS = 100 * 1000 };
+
+/* Prepares the calling thread. Returns the lead: how long before a deadline to wake up and spin, the median
+ * error of a few sleeps, but never more than 1 % of the period, which is then the most that spinning costs. */
+int64_t ps_pace_prepare(int64_t period_ns);
+
+/* Returns the first clock reading at or after the deadline; earlier only when *stop_ns is no longer 0, which
+ * a sleeper notices within 50 ms. */
+int64_t ps_pace_wait(int64_t deadline_ns, int64_t lead_ns, const _Atomic int64_t *stop_ns);
+
+void ps_pace_sleep(int64_t duration_ns);
+
+int64_t ps_pace_median(int64_t *durations_ns, size_t count); /* sorts them; count is not 0 */
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See rate.h. The share of time that a lane's calls take at a rate is sum(cost * min(rate, max_hz)): it never
+ * falls with the rate, so bisection finds the highest rate within a share.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "core/rate.h"
+
+enum { BISECTIONS = 60 }; /* beyond a double's digits from any start used here */
+
+/* A tight lane's passes cannot be closer than this, whatever was measured for a call that does nothing. */
+#define TIGHT_PASS_MIN_NS 100.0
+
+static double fastest_group_hz(const ps_rate_lane *lane)
+{
+    double fastest = PS_RATE_MIN_HZ;
+    for (uint32_t i = 0; i < lane->n_groups; i++)
+        fastest = fmax(fastest, lane->groups[i].max_hz);
+    return fastest;
+}
+
+static double highest_useful_hz(const ps_rate_lane *lane)
+{
+    return fmin(fastest_group_hz(lane), PS_RATE_AUTO_MAX_HZ);
+}
+
+static double share_at(const ps_rate_lane *lane, double rate_hz)
+{
+    double share = 0;
+    for (uint32_t i = 0; i < lane->n_groups; i++)
+        share += lane->groups[i].cost_ns * 1e-9 * fmin(rate_hz, lane->groups[i].max_hz);
+    return share;
+}
+
+static double rate_within(const ps_rate_lane *lane, double share)
+{
+    double high = highest_useful_hz(lane);
+    if (share_at(lane, high) <= share)
+        return high;
+    double low = PS_RATE_MIN_HZ;
+    for (int i = 0; i < BISECTIONS; i++) {
+        double middle = (low + high) / 2;
+        if (share_at(lane, middle) <= share)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* rate / max_hz rounded up, where a grid of whole nanoseconds must not cost a divisor: 3.000000003 is 3. */
+static uint32_t divisor_for(double rate_hz, double max_hz)
+{
+    double divisor = ceil(rate_hz / max_hz - 1e-6);
+    return divisor < 1 ? 1 : divisor > UINT32_MAX ? UINT32_MAX : (uint32_t)divisor;
+}
+
+/* The lane's rate is the rate of its fastest groups, even where more was asked than tells anything new; the
+ * others keep to their own. */
+static void set_divisors(ps_rate_lane *lane, double passes_hz)
+{
+    double fastest_hz = fastest_group_hz(lane);
+    lane->call_cost_ns = 0;
+    for (uint32_t i = 0; i < lane->n_groups; i++) {
+        ps_group *group = &lane->groups[i];
+        group->divisor = group->max_hz >= fastest_hz ? 1 : divisor_for(passes_hz, group->max_hz);
+        lane->call_cost_ns += group->cost_ns / group->divisor;
+    }
+}
+
+static void set_grid(ps_rate_lane *lane, double rate_hz, int32_t origin)
+{
+    /* An asked rate is met as closely as whole nanoseconds allow; a found one is a limit, never exceeded. */
+    lane->period_ns = (int64_t)(origin == PS_RATE_ASKED ? round(1e9 / rate_hz) : ceil(1e9 / rate_hz - 1e-3));
+    lane->rate_hz = 1e9 / (double)lane->period_ns;
+    lane->origin = origin;
+    set_divisors(lane, lane->rate_hz);
+}
+
+/* Back to back: there is no grid, and what the fastest groups cost tells how often a pass will come. */
+static void set_tight(ps_rate_lane *lane)
+{
+    double fastest_hz = fastest_group_hz(lane), pass_ns = 0;
+    for (uint32_t i = 0; i < lane->n_groups; i++)
+        if (lane->groups[i].max_hz >= fastest_hz)
+            pass_ns += lane->groups[i].cost_ns;
+    lane->period_ns = 0;
+    lane->rate_hz = 0;
+    lane->origin = PS_RATE_ASKED;
+    set_divisors(lane, 1e9 / fmax(pass_ns, TIGHT_PASS_MIN_NS));
+}
+
+static int is_automatic(const ps_rate_lane *lane)
+{
+    return lane->mode != PS_MODE_TIGHT && lane->asked_hz == 0;
+}
+
+static int shares_driver(const ps_rate_lane *lane, const char *driver)
+{
+    return driver[0] && is_automatic(lane) && strcmp(lane->driver, driver) == 0;
+}
+
+/* What the driver's automatic lanes take together if none takes more than `most`. */
+static double driver_share(const ps_rate_lane *lanes, uint32_t n_lanes, const char *driver, double most)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < n_lanes; i++)
+        if (shares_driver(&lanes[i], driver))
+            sum += fmin(most, share_at(&lanes[i], highest_useful_hz(&lanes[i])));
+    return sum;
+}
+
+/* The most that each lane of the driver may take: lanes that need less leave the rest to the others. */
+static double lane_share(const ps_rate_lane *lanes, uint32_t n_lanes, const char *driver)
+{
+    double high = PS_RATE_LANE_SHARE;
+    if (!driver[0] || driver_share(lanes, n_lanes, driver, high) <= PS_RATE_DRIVER_SHARE)
+        return high;
+    double low = 0;
+    for (int i = 0; i < BISECTIONS; i++) {
+        double middle = (low + high) / 2;
+        if (driver_share(lanes, n_lanes, driver, middle) <= PS_RATE_DRIVER_SHARE)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes)
+{
+    for (uint32_t i = 0; i < n_lanes; i++) {
+        ps_rate_lane *lane = &lanes[i];
+        if (lane->mode == PS_MODE_TIGHT) {
+            set_tight(lane);
+        } else if (lane->asked_hz > 0) {
+            set_grid(lane, lane->asked_hz, PS_RATE_ASKED);
+        } else {
+            double useful = share_at(lane, highest_useful_hz(lane));
+            double allowed = lane_share(lanes, n_lanes, lane->driver);
+            int32_t origin = useful <= allowed                ? PS_RATE_CAP
+                             : allowed < PS_RATE_LANE_SHARE ? PS_RATE_DRIVER_BUDGET
+                                                             : PS_RATE_LANE_BUDGET;
+            set_grid(lane, rate_within(lane, allowed), origin);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How fast each lane goes: arithmetic on measured call costs, without devices, threads or clocks.
+ */
+#ifndef PS_RATE_H
+#define PS_RATE_H
+
+#include "core/source.h"
+
+#define PS_RATE_MIN_HZ 1e-3
+#define PS_RATE_MAX_HZ 1e6       /* what may be asked for */
+#define PS_RATE_AUTO_MAX_HZ 1e3  /* what is chosen by itself: 1 kHz costs a few percent of a core, 10 kHz tens */
+#define PS_RATE_LANE_SHARE 0.02  /* of a lane's time in its calls */
+#define PS_RATE_DRIVER_SHARE 0.05 /* of time in the calls of one driver: they may share a lock with the workload's */
+
+typedef struct ps_rate_lane {
+    /* given */
+    const char *driver; /* "" for none */
+    ps_group *groups;   /* max_hz and cost_ns given, divisor found */
+    uint32_t n_groups;
+    int32_t mode;       /* enum ps_mode */
+    double asked_hz;    /* 0: automatic */
+    /* found */
+    int64_t period_ns;  /* 0 in tight mode */
+    double rate_hz;
+    double call_cost_ns;
+    int32_t origin;     /* enum ps_rate_origin */
+} ps_rate_lane;
+
+/* Sets the grid of every lane and the divisor of every group. Slow groups keep their own rates whatever the
+ * lane's is. Rates that were asked for are taken as they are and do not count against their driver's share:
+ * whoever asks has decided, and the lanes left to themselves must still run. */
+void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes);
+
+#endif

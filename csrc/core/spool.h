@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The spool's inside: spool.c controls it, spool_thread.c is its thread.
+ */
+#ifndef PS_SPOOL_H
+#define PS_SPOOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "core/json.h"
+#include "core/sampler.h"
+#include "core/spool_file.h"
+
+enum { PS_SPOOL_BATCH_RECORDS = 1 << 14 };
+
+struct ps_spool {
+    ps_sampler *sampler;
+    ps_spool_options options;
+    char *directory; /* for messages */
+    char boot_id[40];
+    pid_t pid;       /* of the process that has the thread; 0 before start */
+    bool stopped;
+    pthread_t thread;
+    int wake_fd;     /* eventfd: cuts the thread's pause short */
+
+    /* Between the thread and its controller. */
+    _Atomic bool stop;
+    _Atomic uint64_t sync_asked, sync_done;
+    /* Figures: written by the thread, relaxed, each read for itself; final once the thread has been joined. */
+    _Atomic uint64_t records, bytes, discarded;
+    _Atomic uint32_t parts;
+    _Atomic int32_t status, sys_errno;
+
+    /* The thread's own; the starter's before there is one. */
+    ps_part part;
+    int events_fd;
+    ps_text text;
+    ps_sample *batch;
+    int64_t sync_due_ns, anchor_due_ns;
+};
+
+static inline int32_t ps_spool_status(const ps_spool *spool)
+{
+    /* relaxed: a figure; where it must follow a drain, sync_done has ordered it. */
+    return atomic_load_explicit(&spool->status, memory_order_relaxed);
+}
+
+/* The thread. */
+void *ps_spool_run(void *spool);
+
+/* Also made at start, before there is a thread. 0 or an errno. */
+int ps_spool_open_part(ps_spool *spool);
+int ps_spool_append_anchor(ps_spool *spool);
+
+/* PS_E_FULL or PS_E_SYSTEM. */
+int ps_spool_failure_status(int failure);
+
+#endif

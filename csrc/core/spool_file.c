@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See spool_file.h.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/spool_file.h"
+
+enum { NAME_BYTES = 32 };
+
+static void part_name(char name[NAME_BYTES], uint32_t number, const char *suffix)
+{
+    snprintf(name, NAME_BYTES, "part-%06u.%s", number, suffix);
+}
+
+/* Writes all of it, over short writes and interruptions; *done says how far it came. */
+static int write_all(int fd, const void *bytes, size_t count, size_t *done)
+{
+    *done = 0;
+    while (*done < count) {
+        ssize_t n = write(fd, (const char *)bytes + *done, count - *done);
+        if (n > 0)
+            *done += (size_t)n;
+        else if (n == 0)
+            return ENOSPC; /* a regular file that takes nothing and gives no reason */
+        else if (errno != EINTR)
+            return errno;
+    }
+    return 0;
+}
+
+static int truncate_to(int fd, uint64_t bytes)
+{
+    while (ftruncate(fd, (off_t)bytes) != 0)
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+int ps_part_open(ps_part *part, const char *header, size_t header_bytes)
+{
+    char name[NAME_BYTES];
+    part_name(name, part->number, "open");
+    int fd = openat(part->directory_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return errno;
+    size_t done;
+    int failure = write_all(fd, header, header_bytes, &done);
+    if (failure) { /* a part without its header helps nobody */
+        close(fd);
+        unlinkat(part->directory_fd, name, 0);
+        return failure;
+    }
+    part->fd = fd;
+    part->header_bytes = part->bytes = header_bytes;
+    part->begin_ns = ps_clock_now_ns();
+    part->dirty = true;
+    return 0;
+}
+
+int ps_part_append(ps_part *part, const ps_sample *samples, uint32_t count, uint32_t *written)
+{
+    size_t done;
+    int failure = write_all(part->fd, samples, count * sizeof *samples, &done);
+    *written = (uint32_t)(done / sizeof *samples);
+    part->bytes += *written * sizeof *samples;
+    part->dirty |= *written > 0;
+    if (done % sizeof *samples)
+        (void)truncate_to(part->fd, part->bytes); /* readers ignore a torn tail anyway */
+    return failure;
+}
+
+int ps_part_sync(ps_part *part)
+{
+    if (part->fd < 0 || !part->dirty)
+        return 0;
+    part->dirty = false;
+    return fdatasync(part->fd) == 0 ? 0 : errno;
+}
+
+int ps_part_close(ps_part *part)
+{
+    if (part->fd < 0)
+        return 0;
+    int failure = ps_part_sync(part);
+    if (close(part->fd) != 0 && !failure)
+        failure = errno;
+    part->fd = -1;
+
+    char before[NAME_BYTES], after[NAME_BYTES];
+    part_name(before, part->number, "open");
+    part_name(after, part->number, "part");
+    if (renameat(part->directory_fd, before, part->directory_fd, after) != 0 && !failure)
+        failure = errno;
+    part->number++;
+    /* Not every file system can sync a directory; those that refuse order the rename by themselves. */
+    if (fsync(part->directory_fd) != 0 && errno != EINVAL && !failure)
+        failure = errno;
+    return failure;
+}
+
+int ps_line_append(int fd, const char *line, size_t length)
+{
+    struct stat before;
+    if (fstat(fd, &before) != 0)
+        return errno;
+    size_t done;
+    int failure = write_all(fd, line, length, &done);
+    if (failure && done)
+        (void)truncate_to(fd, (uint64_t)before.st_size);
+    return failure;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The drain thread: empties the rings into parts, keeps them synced and of bounded size, and notes anchors
+ * and lane statistics beside them. Whatever the disk does, it goes on emptying the rings: what could not be
+ * written is counted, and the lanes never notice.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "core/spool.h"
+
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    /* relaxed and no read-modify-write: the drain thread alone writes. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+int ps_spool_failure_status(int failure)
+{
+    /* EFBIG: a limit on file size; to a recording the same as a full disk. */
+    return failure == ENOSPC || failure == EDQUOT || failure == EFBIG ? PS_E_FULL : PS_E_SYSTEM;
+}
+
+/* ---- events ------------------------------------------------------------------------------------------------ */
+
+/* Appends spool->text as a line. */
+static int append_event(ps_spool *spool)
+{
+    ps_text_add(&spool->text, "\n");
+    return spool->text.failed ? ENOMEM : ps_line_append(spool->events_fd, spool->text.data, spool->text.used);
+}
+
+int ps_spool_append_anchor(ps_spool *spool)
+{
+    ps_anchor anchor;
+    (void)ps_clock_anchor(&anchor);
+    ps_text_clear(&spool->text);
+    ps_text_add(&spool->text, "{\"event\":\"anchor\",");
+    ps_json_anchor(&spool->text, &anchor);
+    ps_text_add(&spool->text, "}");
+    return append_event(spool);
+}
+
+static int append_lanes(ps_spool *spool)
+{
+    ps_text_clear(&spool->text);
+    ps_text_add(&spool->text, "{\"event\":\"lanes\",\"t_ns\":%" PRId64 ",\"lanes\":[", ps_clock_now_ns());
+    for (uint32_t i = 0; i < spool->sampler->n_lanes; i++) {
+        ps_lane_stats stats;
+        ps_lane_stats_get(spool->sampler->lanes[i], &stats);
+        ps_text_add(&spool->text, i ? "," : "");
+        ps_json_lane_stats(&spool->text, &stats);
+    }
+    ps_text_add(&spool->text, "]}");
+    return append_event(spool);
+}
+
+static int append_end(ps_spool *spool)
+{
+    int32_t status = ps_spool_status(spool);
+    const char *reason = status == PS_OK ? "stopped" : status == PS_E_FULL ? "full" : "failed";
+    ps_text_clear(&spool->text);
+    ps_text_add(&spool->text,
+                "{\"event\":\"end\",\"t_ns\":%" PRId64 ",\"reason\":\"%s\",\"records\":%" PRIu64
+                ",\"discarded\":%" PRIu64 "}",
+                ps_clock_now_ns(), reason, atomic_load_explicit(&spool->records, memory_order_relaxed),
+                atomic_load_explicit(&spool->discarded, memory_order_relaxed)); /* relaxed: own */
+    return append_event(spool);
+}
+
+/* ---- parts ------------------------------------------------------------------------------------------------- */
+
+static void write_header(ps_spool *spool, ps_text *text, size_t header_bytes)
+{
+    ps_anchor anchor;
+    (void)ps_clock_anchor(&anchor);
+    ps_text_clear(text);
+    /* A fixed width, so that the length does not depend on itself; readers find it without parsing the line. */
+    ps_text_add(text, "{\"powersample_spool\":1,\"header_bytes\":%10zu,\"record_bytes\":%zu,\"part\":%u,\"boot_id\":",
+                header_bytes, sizeof(ps_sample), spool->part.number);
+    ps_json_string(text, spool->boot_id);
+    ps_text_add(text, ",\"anchor\":{");
+    ps_json_anchor(text, &anchor);
+    ps_text_add(text, "},\"channels\":[");
+    const char *separator = "";
+    for (uint32_t i = 0; i < spool->sampler->n_lanes; i++) {
+        const ps_source *source = spool->sampler->lanes[i]->source;
+        for (uint32_t j = 0; j < source->n_channels; j++, separator = ",") {
+            ps_text_add(text, "%s", separator);
+            ps_json_channel(text, &source->channels[j]);
+        }
+    }
+    ps_text_add(text, "],\"lanes\":[");
+    for (uint32_t i = 0; i < spool->sampler->n_lanes; i++) {
+        ps_lane_stats stats;
+        ps_lane_stats_get(spool->sampler->lanes[i], &stats);
+        ps_text_add(text, i ? "," : "");
+        ps_json_lane(text, &stats);
+    }
+    ps_text_add(text, "]}");
+}
+
+int ps_spool_open_part(ps_spool *spool)
+{
+    ps_text *text = &spool->text;
+    write_header(spool, text, 0);
+    /* Clocks and counts may have gained digits by the second writing: one spare unit is plenty. */
+    size_t header_bytes = (text->used / PS_SPOOL_HEADER_UNIT + 2) * PS_SPOOL_HEADER_UNIT;
+    write_header(spool, text, header_bytes);
+    if (!text->failed)
+        ps_text_add(text, "%*s\n", (int)(header_bytes - 1 - text->used), "");
+    int failure = text->failed ? ENOMEM : ps_part_open(&spool->part, text->data, text->used);
+    if (!failure)
+        add(&spool->bytes, header_bytes);
+    return failure;
+}
+
+static int close_part(ps_spool *spool)
+{
+    if (spool->part.fd < 0)
+        return 0;
+    int failure = ps_part_close(&spool->part);
+    uint32_t parts = atomic_load_explicit(&spool->parts, memory_order_relaxed); /* own */
+    atomic_store_explicit(&spool->parts, parts + 1, memory_order_relaxed);
+    return failure;
+}
+
+/* From here on records are drained and counted, not written. What is on the disk stays, closed like any part. */
+static void fail(ps_spool *spool, int failure)
+{
+    if (!failure || ps_spool_status(spool) != PS_OK)
+        return;
+    atomic_store_explicit(&spool->sys_errno, failure, memory_order_relaxed);
+    atomic_store_explicit(&spool->status, ps_spool_failure_status(failure), memory_order_relaxed);
+    (void)close_part(spool);
+    ps_text_clear(&spool->text);
+    ps_text_add(&spool->text, "{\"event\":\"failed\",\"t_ns\":%" PRId64 ",\"status\":\"%s\",\"errno\":%d}",
+                ps_clock_now_ns(), ps_status_name(ps_spool_failure_status(failure)), failure);
+    (void)append_event(spool); /* may well fail, too */
+}
+
+/* ---- draining ---------------------------------------------------------------------------------------------- */
+
+/* Writes records, beginning a new part whenever one is full: no part exceeds part_bytes, unless one record
+ * does. */
+static int write_records(ps_spool *spool, const ps_sample *samples, uint32_t count, uint32_t *written)
+{
+    *written = 0;
+    while (*written < count) {
+        ps_part *part = &spool->part;
+        uint64_t limit = spool->options.part_bytes;
+        uint64_t room = part->bytes < limit ? (limit - part->bytes) / sizeof *samples : 0;
+        if (room == 0 && part->bytes > part->header_bytes) {
+            int failure = close_part(spool);
+            if (failure)
+                return failure;
+        }
+        if (part->fd < 0) {
+            int failure = ps_spool_open_part(spool);
+            if (failure)
+                return failure;
+            continue;
+        }
+        uint32_t left = count - *written, appended;
+        uint32_t piece = room == 0 ? 1 : room < left ? (uint32_t)room : left;
+        int failure = ps_part_append(part, samples + *written, piece, &appended);
+        *written += appended;
+        add(&spool->records, appended);
+        add(&spool->bytes, appended * sizeof *samples);
+        if (failure)
+            return failure;
+    }
+    return 0;
+}
+
+/* Takes what was in the ring when it came by: a fast lane cannot hold the others up. */
+static void drain_lane(ps_spool *spool, ps_ring *ring)
+{
+    uint64_t left = ps_ring_written(ring) - ps_ring_consumed(ring);
+    while (left) {
+        uint32_t most = left < PS_SPOOL_BATCH_RECORDS ? (uint32_t)left : PS_SPOOL_BATCH_RECORDS;
+        uint32_t count = ps_ring_drain(ring, spool->batch, most);
+        uint32_t written = 0;
+        if (ps_spool_status(spool) == PS_OK)
+            fail(spool, write_records(spool, spool->batch, count, &written));
+        add(&spool->discarded, count - written);
+        left -= count;
+    }
+}
+
+static void keep_house(ps_spool *spool, int64_t now_ns)
+{
+    if (ps_spool_status(spool) != PS_OK)
+        return;
+    const ps_part *part = &spool->part;
+    bool aged = now_ns - part->begin_ns >= spool->options.part_ms * INT64_C(1000000);
+    if (part->fd >= 0 && aged && part->bytes > part->header_bytes)
+        fail(spool, close_part(spool)); /* the next record opens the next one: no part is empty but the only one */
+    if (now_ns >= spool->sync_due_ns) {
+        fail(spool, ps_part_sync(&spool->part));
+        spool->sync_due_ns = now_ns + spool->options.sync_ms * INT64_C(1000000);
+    }
+    if (now_ns >= spool->anchor_due_ns) {
+        int failure = ps_spool_append_anchor(spool);
+        fail(spool, failure ? failure : append_lanes(spool));
+        spool->anchor_due_ns = now_ns + spool->options.anchor_ms * INT64_C(1000000);
+    }
+}
+
+static void pause_until_due(ps_spool *spool)
+{
+    struct pollfd wake = {.fd = spool->wake_fd, .events = POLLIN};
+    uint64_t count;
+    if (poll(&wake, 1, (int)spool->options.drain_ms) == 1)
+        (void)!read(spool->wake_fd, &count, sizeof count); /* nothing to learn from it */
+}
+
+void *ps_spool_run(void *argument)
+{
+    ps_spool *spool = argument;
+    prctl(PR_SET_NAME, "ps-spool");
+    for (;;) {
+        /* acquire; pairs with the release in ps_spool_stop; publishes the rings as the controller saw them;
+         * without it the last drain could miss records of lanes that were joined before. */
+        bool last = atomic_load_explicit(&spool->stop, memory_order_acquire);
+        /* acquire; pairs with the release in ps_spool_sync; the same for the records its caller knows of. */
+        uint64_t asked = atomic_load_explicit(&spool->sync_asked, memory_order_acquire);
+        for (uint32_t i = 0; i < spool->sampler->n_lanes; i++)
+            drain_lane(spool, spool->sampler->lanes[i]->ring);
+        /* release; pairs with the acquire in ps_spool_sync; publishes that the drain is done and its status;
+         * without it the caller could read an OK from before the failure. */
+        atomic_store_explicit(&spool->sync_done, asked, memory_order_release);
+        if (last)
+            break;
+        keep_house(spool, ps_clock_now_ns());
+        pause_until_due(spool);
+    }
+    fail(spool, ps_spool_append_anchor(spool));
+    fail(spool, close_part(spool));
+    /* These two even on a full disk: a line may still find room. */
+    int failure = append_lanes(spool);
+    int end_failure = append_end(spool);
+    fail(spool, failure ? failure : end_failure);
+    (void)fdatasync(spool->events_fd);
+    return NULL;
+}
+

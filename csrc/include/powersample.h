@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The whole C interface of the sampler: plain declarations, read by C compilers and, as text, by cffi.
+ *
+ * Conventions. Functions return PS_OK (0) or a negative enum ps_status and never touch errno as an interface; results
+ * leave by out-parameters, written on success only. Where a ps_error is taken it may be NULL and is filled on failure.
+ * Whoever creates frees: every ps_X_new or ps_X_open has its ps_X_free or ps_X_close, and those accept NULL.
+ * Times are CLOCK_MONOTONIC in integer nanoseconds. Device values stay the device's own integers (`raw`); a channel's
+ * `scale` turns them into its `unit`, and that happens outside C.
+ */
+#ifndef PS_POWERSAMPLE_H
+#define PS_POWERSAMPLE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- status ------------------------------------------------------------------------------------------------ */
+
+enum ps_status {
+    PS_OK = 0,
+    PS_E_INVALID = -1,     /* an argument outside its range */
+    PS_E_NOMEM = -2,       /* memory refused */
+    PS_E_SYSTEM = -3,      /* a system call failed; vendor holds errno */
+    PS_E_NOT_FOUND = -4,   /* no such library, device, file or channel */
+    PS_E_ACCESS = -5,      /* it exists and may not be used; vendor holds errno or the library's code */
+    PS_E_UNSUPPORTED = -6, /* the device or library lacks it */
+    PS_E_STATE = -7,       /* the call does not fit the object's state, such as a second start */
+    PS_E_TIMEOUT = -8,     /* the deadline passed first */
+    PS_E_FORMAT = -9,      /* bytes that are not what they should be */
+    PS_E_VENDOR = -10,     /* the device's library refused; vendor holds its code */
+    PS_E_FULL = -11        /* the disk is full */
+};
+
+typedef struct ps_error {
+    int32_t status; /* enum ps_status */
+    int32_t vendor; /* errno, or the device library's own code */
+    char call[64];  /* the call that failed: "nvmlInit_v2", "open" */
+    char text[192]; /* what it failed on and what the vendor says */
+} ps_error;
+
+const char *ps_status_name(int status); /* "PS_E_SYSTEM"; never NULL */
+const char *ps_status_text(int status); /* one phrase; never NULL */
+const char *ps_version(void);
+
+/* ---- clock ------------------------------------------------------------------------------------------------- */
+
+/* One near-simultaneous reading of four clocks. MONOTONIC is read before and after the others: `monotonic_ns` is the
+ * middle of the two, `width_ns` the distance. The narrowest of a few tries is kept. */
+typedef struct ps_anchor {
+    int64_t monotonic_ns;
+    int64_t monotonic_raw_ns;
+    int64_t realtime_ns;
+    int64_t boottime_ns;
+    int64_t width_ns;
+} ps_anchor;
+
+int64_t ps_clock_now_ns(void); /* CLOCK_MONOTONIC */
+int ps_clock_anchor(ps_anchor *out);
+
+/* ---- sample and ring --------------------------------------------------------------------------------------- */
+
+/* One record, 32 bytes, identical in the ring, in the spool and in numpy. `status` is 0 or the source's error code, and
+ * then `raw` is undefined. `seq` counts the lane's records modulo 2^32, dropped ones included: a hole in seq is a drop. */
+typedef struct ps_sample {
+    int64_t t0_ns; /* before the device call */
+    int64_t t1_ns; /* after it; may be the t0_ns of the next call of the same pass */
+    int64_t raw;   /* what the device said, in its own unit */
+    uint32_t seq;
+    uint16_t channel;
+    uint16_t status;
+} ps_sample;
+
+/* Single producer, single consumer. Full: the newest record is dropped and counted, nobody waits. */
+typedef struct ps_ring ps_ring;
+
+/* capacity: a power of two from 2 to 2^26. first: where the free-running counters start (tests start near the wrap). */
+int ps_ring_new(uint32_t capacity, uint64_t first, ps_ring **out);
+void ps_ring_free(ps_ring *ring);
+int ps_ring_push(ps_ring *ring, const ps_sample *sample);                    /* producer; PS_OK or PS_E_FULL */
+uint32_t ps_ring_drain(ps_ring *ring, ps_sample *out, uint32_t capacity);    /* consumer; number copied */
+uint64_t ps_ring_written(const ps_ring *ring);                               /* any thread */
+uint64_t ps_ring_consumed(const ps_ring *ring);
+uint64_t ps_ring_dropped(const ps_ring *ring);
+
+/* ---- channels and sources ---------------------------------------------------------------------------------- */
+
+enum ps_kind {
+    PS_KIND_POWER = 1,  /* gauge, W */
+    PS_KIND_ENERGY = 2, /* monotonic counter, J */
+    PS_KIND_AUX = 3     /* utilisation, clock, temperature ... */
+};
+
+typedef struct ps_channel {
+    char name[64];    /* "gpu0.power.instant" */
+    char device[96];  /* UUID of the board, or "package-0" */
+    char domain[16];  /* gpu, module, package, core, uncore, dram, psys, wall */
+    char unit[16];    /* of raw * scale: "W", "J", "Hz", "%", "degC", "1" */
+    char sensor[64];  /* where the value comes from, in the source's words: "nvml.field.186" */
+    double scale;     /* value in `unit` = raw * scale */
+    int32_t kind;     /* enum ps_kind */
+    uint32_t lane;    /* index of its lane; set when the source is added */
+    uint32_t group;   /* the device call that reads it, within its source */
+    uint32_t divisor; /* read every so many passes; set at start */
+    uint32_t id;      /* ps_sample.channel; set when the source is added */
+} ps_channel;
+
+/* A way to read one device. Given to ps_sampler_add, which takes ownership on success. */
+typedef struct ps_source ps_source;
+
+void ps_source_free(ps_source *source);
+int ps_source_channels(const ps_source *source, ps_channel *out, uint32_t capacity, uint32_t *count);
+
+/* The scripted source: a device made of a table, for tests of everything behind it. Each step gives a channel's value
+ * from a pass on; after the last step the table repeats if `repeat_passes` is not 0. */
+typedef struct ps_script_step {
+    uint64_t pass;     /* first pass at which this step holds; every channel needs a step at 0 */
+    uint32_t channel;  /* 0 .. channels-1 */
+    uint16_t status;   /* 0 or the error code the read reports */
+    uint16_t reserved;
+    int64_t raw;       /* value at that pass */
+    int64_t raw_step;  /* added on every later pass of the step: ramps, counters */
+    int64_t stall_ns;  /* each read of this step blocks so long (busy wait below 100 us, else sleep) */
+} ps_script_step;
+
+typedef struct ps_script {
+    uint32_t channels;      /* 1 .. 64, each a device call of its own */
+    uint32_t kind;          /* enum ps_kind of all of them */
+    uint64_t raw_modulus;   /* values are taken modulo this when not 0: a wrapping counter */
+    uint64_t repeat_passes; /* table length; 0: the last step holds for ever */
+    double scale;           /* of raw into W or J */
+    double max_hz;          /* highest rate `auto` may choose */
+} ps_script;
+
+int ps_source_scripted_new(const char *device, const ps_script *script, const ps_script_step *steps,
+                           uint32_t n_steps, ps_source **out, ps_error *error);
+
+/* ---- lanes and sampler ------------------------------------------------------------------------------------- */
+
+enum ps_mode {
+    PS_MODE_PACED = 1,  /* absolute deadlines on a fixed grid; late: slots are counted as skipped, never a burst */
+    PS_MODE_TIGHT = 2,  /* back to back */
+    PS_MODE_VIRTUAL = 3 /* the grid is simulated time, as fast as it goes; waits for its reader; scripted sources only */
+};
+
+enum ps_rate_origin {
+    PS_RATE_ASKED = 1,        /* the caller's figure */
+    PS_RATE_CAP = 2,          /* the source's highest useful rate */
+    PS_RATE_LANE_BUDGET = 3,  /* its calls would occupy more than 2 % of the lane's time */
+    PS_RATE_DRIVER_BUDGET = 4 /* all lanes of its driver together more than 5 % */
+};
+
+typedef struct ps_lane_options {
+    int32_t mode;          /* enum ps_mode */
+    int32_t cpu;           /* pin to this CPU; -1: not */
+    double rate_hz;        /* 0: automatic */
+    uint32_t ring_records; /* power of two; 0: 2^17 */
+    uint32_t reserved;
+    uint64_t max_passes;   /* stop after so many passes; 0: none */
+    int64_t virtual_start_ns; /* PS_MODE_VIRTUAL: time of slot 0 */
+} ps_lane_options;
+
+enum ps_lane_state {
+    PS_LANE_NEW = 0,
+    PS_LANE_RUNNING = 1,
+    PS_LANE_DONE = 2, /* stopped, or max_passes reached */
+    PS_LANE_HUNG = 3  /* asked to stop and still inside a device call when the deadline passed; left behind */
+};
+
+#define PS_HIST_BINS 40   /* bin b counts durations d with 2^b <= d < 2^(b+1) ns; bin 0 also 0 */
+#define PS_ERROR_CODES 16
+
+typedef struct ps_lane_stats {
+    char name[48];
+    char driver[16];
+    uint64_t slots, passes, skipped; /* paced: slots == passes + skipped, exactly */
+    uint64_t records, dropped, drained, in_ring; /* records == drained + dropped + in_ring, exactly once stopped */
+    uint64_t reopens;     /* successful re-initialisations of a lost device */
+    int64_t start_ns;     /* deadline of slot 0 */
+    int64_t last_ns;      /* end of the newest pass */
+    int64_t period_ns;    /* the grid; 0 in tight mode */
+    int64_t lead_ns;      /* spin before each deadline, calibrated at start */
+    int64_t cpu_ns;       /* the thread's CPU time; -1 unknown */
+    double rate_hz;       /* what the grid gives */
+    double call_cost_ns;  /* mean cost of one pass's calls, measured at start */
+    int32_t mode, state, rate_origin;
+    int32_t cpu;          /* pinned to, or -1 */
+    int32_t cpu_errno;    /* why pinning was refused, or 0 */
+    uint32_t n_errors;
+    uint32_t error_code[PS_ERROR_CODES];
+    uint64_t error_count[PS_ERROR_CODES];
+    uint64_t error_other; /* records with a status beyond the table */
+    uint64_t call_hist[PS_HIST_BINS]; /* device calls by duration */
+    uint64_t wake_hist[PS_HIST_BINS]; /* passes by start after their deadline (paced) */
+} ps_lane_stats;
+
+typedef struct ps_sampler ps_sampler;
+
+int ps_sampler_new(ps_sampler **out);
+/* Adds a lane reading `source`. Takes ownership of the source on success. */
+int ps_sampler_add(ps_sampler *sampler, ps_source *source, const ps_lane_options *options, uint32_t *lane,
+                   ps_error *error);
+/* Times the calls, sets rates and divisors, starts one thread a lane. At most once. */
+int ps_sampler_start(ps_sampler *sampler, ps_error *error);
+/* Asks every lane to stop and waits at most timeout_s in all; a lane still in a device call is marked PS_LANE_HUNG. */
+int ps_sampler_stop(ps_sampler *sampler, double timeout_s);
+/* Frees what no hung lane still needs. Stops first if running. */
+void ps_sampler_free(ps_sampler *sampler);
+uint32_t ps_sampler_lanes(const ps_sampler *sampler);
+int ps_sampler_running(const ps_sampler *sampler); /* number of lanes whose thread is alive */
+int ps_sampler_channels(const ps_sampler *sampler, ps_channel *out, uint32_t capacity, uint32_t *count);
+int ps_sampler_stats(const ps_sampler *sampler, uint32_t lane, ps_lane_stats *out);
+/* Moves up to `capacity` records of one lane, oldest first. One reader at a time; not while a spool is attached. */
+int ps_sampler_drain(ps_sampler *sampler, uint32_t lane, ps_sample *out, uint32_t capacity, uint32_t *count);
+
+/* ---- spool ------------------------------------------------------------------------------------------------- */
+
+/* Append-only parts in a directory, written by one drain thread. Files:
+ *   part-000000.open    being written;   part-000000.part   closed, never touched again by the sampler
+ *   events.jsonl        one JSON object a line: anchors, lane statistics, a failure to write, the end
+ * A part: one JSON line padded with spaces to header_bytes (a multiple of 4096), the newline last; then ps_sample
+ * records. A torn last record is what a kill leaves, and is ignored by readers. */
+typedef struct ps_spool ps_spool;
+
+typedef struct ps_spool_options {
+    uint64_t part_bytes; /* rotate beyond this; 0: 64 MiB */
+    uint32_t part_ms;    /* rotate at this age; 0: 600 000 */
+    uint32_t drain_ms;   /* 0: 50 */
+    uint32_t sync_ms;    /* fdatasync spacing; 0: 1000 */
+    uint32_t anchor_ms;  /* 0: 10 000 */
+} ps_spool_options;
+
+typedef struct ps_spool_stats {
+    uint64_t records, bytes;
+    uint64_t discarded;  /* records drained after the disk was full */
+    uint32_t parts;      /* closed */
+    int32_t status;      /* PS_OK, PS_E_FULL, PS_E_SYSTEM */
+    int32_t sys_errno;
+} ps_spool_stats;
+
+/* The directory must exist and hold no part. The sampler must outlive the spool. */
+int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
+                 ps_error *error);
+int ps_spool_start(ps_spool *spool, ps_error *error); /* after ps_sampler_start */
+/* Returns once every record pushed before the call is in a file. */
+int ps_spool_sync(ps_spool *spool, double timeout_s);
+/* Drains what is left, closes the part, writes the last statistics. Call after ps_sampler_stop. */
+int ps_spool_stop(ps_spool *spool, ps_error *error);
+int ps_spool_get_stats(const ps_spool *spool, ps_spool_stats *out);
+void ps_spool_free(ps_spool *spool);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What goes into the spool's lines is JSON, whatever names, figures and locale the host program brings along.
+ */
+#include <locale.h>
+#include <math.h>
+
+#include "core/json.h"
+#include "harness.h"
+
+static void test_string_specials_escaped(void)
+{
+    ps_text text = {0};
+    ps_json_string(&text, "a\"b\\c\n\x01\xc3\xa9");
+    CHECK(!text.failed);
+    CHECK(strcmp("\"a\\\"b\\\\c\\u000a\\u0001\xc3\xa9\"", text.data) == 0);
+    ps_text_free(&text);
+}
+
+static void test_double_survives_locale_and_non_finite(void)
+{
+    static const char *const locales[] = {"C", "de_DE.UTF-8", "fr_FR.UTF-8"}; /* those that exist */
+    for (int i = 0; i < 3; i++) {
+        setlocale(LC_NUMERIC, locales[i]);
+        ps_text text = {0};
+        ps_json_double(&text, 0.1);
+        ps_text_add(&text, " ");
+        ps_json_double(&text, -1e300);
+        ps_text_add(&text, " ");
+        ps_json_double(&text, (double)NAN);
+        ps_json_double(&text, (double)INFINITY);
+        setlocale(LC_NUMERIC, "C");
+        CHECK(strcmp("0.10000000000000001 -1.0000000000000001e+300 nullnull", text.data) == 0);
+        ps_text_free(&text);
+    }
+}
+
+static void test_text_grows_and_is_reused(void)
+{
+    ps_text text = {0};
+    for (int round = 0; round < 2; round++) {
+        ps_text_clear(&text);
+        for (int i = 0; i < 20000; i++)
+            ps_text_add(&text, "%05d", i);
+        CHECK_EQ(100000, text.used);
+        CHECK_EQ(100000, strlen(text.data));
+        CHECK(memcmp(text.data + 5 * 12345, "12345", 5) == 0);
+    }
+    ps_text_free(&text);
+}
+
+static void test_lane_stats_errors_listed(void)
+{
+    ps_lane_stats stats = {.name = "nvml:gpu0", .rate_hz = (double)NAN, .n_errors = 2, .error_code = {15, 999},
+                           .error_count = {1, 7}, .call_hist = {[39] = 5}};
+    ps_text text = {0};
+    ps_json_lane_stats(&text, &stats);
+    CHECK_TEXT("{\"name\":\"nvml:gpu0\",", text.data);
+    CHECK_TEXT("\"rate_hz\":null,", text.data);
+    CHECK_TEXT("\"error_code\":[15,999],\"error_count\":[1,7],\"call_hist\":[0,", text.data);
+    CHECK_TEXT(",0,5],\"wake_hist\":[0,", text.data);
+    CHECK_EQ('}', text.data[text.used - 1]);
+    ps_text_free(&text);
+}
+
+int main(void)
+{
+    test_string_specials_escaped();
+    test_double_survives_locale_and_non_finite();
+    test_text_grows_and_is_reused();
+    test_lane_stats_errors_listed();
+    return HARNESS_RESULT();
+}

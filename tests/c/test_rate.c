@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The automatic rate is arithmetic: budgets are met as nearly as a grid of whole nanoseconds allows, never
+ * exceeded.
+ */
+#include <math.h>
+
+#include "core/rate.h"
+#include "harness.h"
+
+enum { POWER, COUNTER, AUX, GROUPS };
+
+static void fill_gpu(ps_group groups[GROUPS], double cost_ns)
+{
+    groups[POWER] = (ps_group){.max_hz = 1000, .cost_ns = cost_ns};
+    groups[COUNTER] = (ps_group){.max_hz = 10, .cost_ns = cost_ns};
+    groups[AUX] = (ps_group){.max_hz = 1, .cost_ns = cost_ns};
+}
+
+static double share_of(const ps_rate_lane *lane)
+{
+    double busy = 0;
+    for (uint32_t i = 0; i < lane->n_groups; i++)
+        busy += lane->groups[i].cost_ns * 1e-9 * lane->rate_hz / lane->groups[i].divisor;
+    return busy;
+}
+
+static ps_rate_lane lane_of(ps_group *groups, uint32_t n, const char *driver, double asked_hz)
+{
+    return (ps_rate_lane){
+        .driver = driver, .groups = groups, .n_groups = n, .mode = PS_MODE_PACED, .asked_hz = asked_hz};
+}
+
+static void test_cheap_calls_reach_cap(void)
+{
+    ps_group groups[GROUPS];
+    fill_gpu(groups, 5e3);
+    ps_rate_lane lane = lane_of(groups, GROUPS, "nvml", 0);
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(1000000, lane.period_ns);
+    CHECK_EQ(PS_RATE_CAP, lane.origin);
+    CHECK_EQ(1, groups[POWER].divisor);
+    CHECK_EQ(100, groups[COUNTER].divisor);
+    CHECK_EQ(1000, groups[AUX].divisor);
+    CHECK(fabs(lane.call_cost_ns - 5e3 * (1 + 1e-2 + 1e-3)) < 1e-6);
+}
+
+static void test_costly_calls_meet_lane_budget(void)
+{
+    ps_group groups[GROUPS];
+    fill_gpu(groups, 400e3); /* 2 % is 50 calls a second, of which counter and AUX take 11 */
+    ps_rate_lane lane = lane_of(groups, GROUPS, "nvml", 0);
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(PS_RATE_LANE_BUDGET, lane.origin);
+    CHECK(fabs(lane.rate_hz - 39.0) < 1e-3);
+    CHECK_EQ(4, groups[COUNTER].divisor); /* 9.75 Hz */
+    CHECK_EQ(39, groups[AUX].divisor);
+    CHECK(share_of(&lane) <= PS_RATE_LANE_SHARE);
+}
+
+static void test_eight_gpus_meet_driver_budget(void)
+{
+    enum { GPUS = 8 };
+    ps_group groups[GPUS][GROUPS];
+    ps_rate_lane lanes[GPUS + 2];
+    for (int i = 0; i < GPUS; i++) {
+        fill_gpu(groups[i], 400e3);
+        lanes[i] = lane_of(groups[i], GROUPS, "nvml", 0);
+    }
+    ps_group other = {.max_hz = 1000, .cost_ns = 400e3}, lone = other;
+    lanes[GPUS] = lane_of(&other, 1, "rapl", 0);
+    lanes[GPUS + 1] = lane_of(&lone, 1, "", 0);
+    ps_rate_plan(lanes, GPUS + 2);
+
+    double together = 0;
+    for (int i = 0; i < GPUS; i++) {
+        CHECK_EQ(PS_RATE_DRIVER_BUDGET, lanes[i].origin);
+        CHECK_EQ(lanes[0].period_ns, lanes[i].period_ns);
+        together += share_of(&lanes[i]);
+    }
+    CHECK(together <= PS_RATE_DRIVER_SHARE && together > 0.9 * PS_RATE_DRIVER_SHARE);
+    CHECK(fabs(lanes[0].rate_hz - 7.3125) < 1e-3); /* (0.05 / 8 / 400 us - 1) / 2: power and counter together */
+    CHECK_EQ(1, groups[0][COUNTER].divisor);
+    CHECK_EQ(PS_RATE_LANE_BUDGET, lanes[GPUS].origin); /* another driver, and none */
+    CHECK_EQ(PS_RATE_LANE_BUDGET, lanes[GPUS + 1].origin);
+}
+
+static void test_cheap_lane_leaves_its_share_to_costly_ones(void)
+{
+    ps_group cheap = {.max_hz = 1000, .cost_ns = 1e3}; /* 0.1 % at the cap */
+    ps_group costly[3];
+    ps_rate_lane lanes[4] = {lane_of(&cheap, 1, "nvml", 0)};
+    for (int i = 0; i < 3; i++) {
+        costly[i] = (ps_group){.max_hz = 1000, .cost_ns = 1e6};
+        lanes[i + 1] = lane_of(&costly[i], 1, "nvml", 0);
+    }
+    ps_rate_plan(lanes, 4);
+    CHECK_EQ(PS_RATE_CAP, lanes[0].origin);
+    CHECK_EQ(1000000, lanes[0].period_ns);
+    CHECK_EQ(PS_RATE_DRIVER_BUDGET, lanes[1].origin);
+    CHECK(fabs(lanes[1].rate_hz - (0.05 - 0.001) / 3 / 1e-3) < 1e-3);
+}
+
+static void test_asked_rate_taken_and_not_counted(void)
+{
+    ps_group asked[GROUPS], left[GROUPS];
+    fill_gpu(asked, 400e3);
+    fill_gpu(left, 400e3);
+    ps_rate_lane lanes[] = {lane_of(asked, GROUPS, "nvml", 3), lane_of(left, GROUPS, "nvml", 0)};
+    ps_rate_plan(lanes, 2);
+    CHECK_EQ(PS_RATE_ASKED, lanes[0].origin);
+    CHECK_EQ(333333333, lanes[0].period_ns);
+    CHECK_EQ(1, asked[COUNTER].divisor);
+    CHECK_EQ(3, asked[AUX].divisor); /* not 4: the grid's rate is 3.000000003 Hz */
+    CHECK_EQ(PS_RATE_LANE_BUDGET, lanes[1].origin);
+}
+
+static void test_asked_beyond_useful_reads_fastest_groups_each_pass(void)
+{
+    ps_group groups[GROUPS];
+    fill_gpu(groups, 1e3);
+    ps_rate_lane lane = lane_of(groups, GROUPS, "nvml", 10000);
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(100000, lane.period_ns);
+    CHECK_EQ(1, groups[POWER].divisor);
+    CHECK_EQ(1000, groups[COUNTER].divisor);
+    CHECK_EQ(10000, groups[AUX].divisor);
+}
+
+static void test_tight_slow_groups_keep_their_rate(void)
+{
+    ps_group groups[GROUPS];
+    fill_gpu(groups, 20e3); /* 50 000 passes a second */
+    ps_rate_lane lane = lane_of(groups, GROUPS, "nvml", 0);
+    lane.mode = PS_MODE_TIGHT;
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(0, lane.period_ns);
+    CHECK_EQ(1, groups[POWER].divisor);
+    CHECK_EQ(5000, groups[COUNTER].divisor);
+    CHECK_EQ(50000, groups[AUX].divisor);
+}
+
+static void test_extremes_stay_in_range(void)
+{
+    ps_group stuck = {.max_hz = 1000, .cost_ns = 60e9}; /* a call of a minute */
+    ps_group idle = {.max_hz = 1e-9, .cost_ns = 0};
+    ps_rate_lane lanes[] = {lane_of(&stuck, 1, "nvml", 0), lane_of(&idle, 1, "", 0)};
+    ps_rate_plan(lanes, 2);
+    CHECK(lanes[0].rate_hz <= PS_RATE_MIN_HZ * 1.000001);
+    CHECK(lanes[0].period_ns > 0 && lanes[0].period_ns <= INT64_C(1000000000001));
+    CHECK_EQ(1, stuck.divisor);
+    CHECK(lanes[1].period_ns > 0 && idle.divisor >= 1);
+}
+
+int main(void)
+{
+    test_cheap_calls_reach_cap();
+    test_costly_calls_meet_lane_budget();
+    test_eight_gpus_meet_driver_budget();
+    test_cheap_lane_leaves_its_share_to_costly_ones();
+    test_asked_rate_taken_and_not_counted();
+    test_asked_beyond_useful_reads_fastest_groups_each_pass();
+    test_tight_slow_groups_keep_their_rate();
+    test_extremes_stay_in_range();
+    return HARNESS_RESULT();
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The sampler's life: what it refuses, how it stops, what a hanging device and a fork do to it.
+ */
+#include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "script.h"
+
+static const ps_lane_options slow = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 0.1};
+static const ps_lane_options automatic = {.mode = PS_MODE_PACED, .cpu = -1};
+
+static void test_add_bad_options_refused_with_reason(void)
+{
+    static const struct {
+        ps_lane_options options;
+        const char *text;
+    } bad[] = {
+        {{.mode = 0}, "mode"},
+        {{.mode = 4}, "mode"},
+        {{.mode = PS_MODE_PACED, .rate_hz = -1}, "rate of -1 Hz"},
+        {{.mode = PS_MODE_PACED, .rate_hz = 1.1e6}, "rate"},
+        {{.mode = PS_MODE_PACED, .rate_hz = 1e-4}, "rate"},
+        {{.mode = PS_MODE_PACED, .rate_hz = (double)NAN}, "rate"},
+        {{.mode = PS_MODE_PACED, .rate_hz = (double)INFINITY}, "rate"},
+        {{.mode = PS_MODE_TIGHT, .rate_hz = 10}, "tight"},
+        {{.mode = PS_MODE_PACED, .ring_records = 1000}, "power of two"},
+    };
+    ps_sampler *sampler;
+    REQUIRE(ps_sampler_new(&sampler) == PS_OK);
+    ps_source *source = script_ramp("fake");
+    ps_error error;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memset(&error, 0, sizeof error);
+        CHECK_EQ(PS_E_INVALID, ps_sampler_add(sampler, source, &bad[i].options, NULL, &error));
+        CHECK_TEXT(bad[i].text, error.text);
+        CHECK_TEXT("fake", error.text);
+    }
+    CHECK_EQ(0, ps_sampler_lanes(sampler));
+    CHECK_EQ(PS_E_STATE, ps_sampler_start(sampler, &error)); /* nothing to start */
+
+    script_add(sampler, source, &automatic);
+    ps_source *twin = script_ramp("fake");
+    CHECK_EQ(PS_E_INVALID, ps_sampler_add(sampler, twin, &automatic, NULL, &error));
+    CHECK_TEXT("fake.power0", error.text);
+    ps_source_free(twin);
+    ps_sampler_free(sampler); /* never started: frees the source it owns */
+    ps_sampler_free(NULL);
+}
+
+static void test_ids_and_lanes_numbered_across_sources(void)
+{
+    ps_script_step steps[] = {{.channel = 0}, {.channel = 1}};
+    ps_sampler *sampler = script_sampler(script_source("a", 2, steps, 2), &automatic);
+    script_add(sampler, script_source("b", 2, steps, 2), &automatic);
+    ps_channel channels[4];
+    uint32_t count = 0;
+    CHECK_EQ(PS_OK, ps_sampler_channels(sampler, channels, 4, &count));
+    CHECK_EQ(4, count);
+    for (uint32_t i = 0; i < 4; i++) {
+        CHECK_EQ(i, channels[i].id);
+        CHECK_EQ(i / 2, channels[i].lane);
+    }
+    ps_sampler_free(sampler);
+}
+
+static void test_wrong_order_of_calls_refused(void)
+{
+    ps_sampler *sampler = script_sampler(script_ramp("fake"), &automatic);
+    ps_source *late = script_ramp("late");
+    ps_error error;
+    CHECK_EQ(PS_E_STATE, ps_sampler_stop(sampler, 1));
+    REQUIRE(ps_sampler_start(sampler, &error) == PS_OK);
+    CHECK_EQ(PS_LANE_RUNNING, script_stats(sampler, 0).state);
+    CHECK_EQ(1, ps_sampler_running(sampler));
+    CHECK_EQ(PS_E_STATE, ps_sampler_start(sampler, &error));
+    CHECK_EQ(PS_E_STATE, ps_sampler_add(sampler, late, &automatic, NULL, &error));
+    CHECK_TEXT("started", error.text);
+    CHECK_EQ(PS_E_INVALID, ps_sampler_stop(sampler, -1));
+    CHECK_EQ(PS_E_INVALID, ps_sampler_stop(sampler, (double)NAN));
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 30));
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 30));
+    CHECK_EQ(PS_E_STATE, ps_sampler_start(sampler, &error));
+    ps_lane_stats stats;
+    CHECK_EQ(PS_E_INVALID, ps_sampler_stats(sampler, 1, &stats));
+    uint32_t count;
+    CHECK_EQ(PS_E_INVALID, ps_sampler_drain(sampler, 1, NULL, 0, &count));
+    stats = script_stats(sampler, 0);
+    script_check_identities(&stats);
+    CHECK_EQ(PS_LANE_DONE, stats.state);
+    ps_source_free(late);
+    ps_sampler_free(sampler);
+}
+
+static void test_automatic_rate_and_cost_reported(void)
+{
+    ps_script_step step = {.stall_ns = 1000000};
+    ps_sampler *sampler = script_sampler(script_source("costly", 1, &step, 1), &automatic);
+    script_add(sampler, script_ramp("cheap"), &automatic);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    ps_lane_stats costly = script_stats(sampler, 0), cheap = script_stats(sampler, 1);
+    CHECK_EQ(PS_RATE_LANE_BUDGET, costly.rate_origin);
+    CHECK(costly.call_cost_ns >= 1e6);
+    CHECK(costly.rate_hz <= 20.0);
+    CHECK(costly.rate_hz * costly.call_cost_ns * 1e-9 <= 0.02);
+    CHECK(cheap.call_cost_ns > 0);
+    CHECK(cheap.start_ns > 0);
+    ps_sampler_free(sampler); /* stops first */
+}
+
+/* A lane of one pass in ten seconds must not make its stop wait that long. */
+static void test_sleeping_lane_stops_within_deadline(void)
+{
+    ps_sampler *sampler = script_sampler(script_ramp("fake"), &slow);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    int64_t before_ns = ps_clock_now_ns();
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 9));
+    CHECK(ps_clock_now_ns() - before_ns < INT64_C(9000000000));
+    ps_lane_stats stats = script_stats(sampler, 0);
+    script_check_identities(&stats);
+    CHECK(stats.slots <= 1);
+    ps_sampler_free(sampler);
+}
+
+/* A slot that was due while a long call lasted is confessed even if the lane was stopped in that call. */
+static void test_stop_during_long_call_counts_missed_slots(void)
+{
+    ps_script_step steps[] = {{.raw = 1}, {.pass = 2, .stall_ns = 100000000}};
+    ps_lane_options options = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 100};
+    ps_sampler *sampler = script_sampler(script_source("fake", 1, steps, 2), &options);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    while (script_stats(sampler, 0).passes < 3)
+        harness_sleep_ms(1);
+    harness_sleep_ms(50); /* at least four more slots become due */
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 30));
+    ps_lane_stats stats = script_stats(sampler, 0);
+    script_check_identities(&stats);
+    CHECK(stats.skipped >= 4);
+    ps_sampler_free(sampler);
+}
+
+static void test_hung_lane_left_behind_others_unharmed(void)
+{
+    ps_script_step steps[] = {{.raw = 1}, {.pass = 3, .stall_ns = INT64_C(100000000000)}}; /* outlasts the test */
+    ps_sampler *sampler = script_sampler(script_source("hangs", 1, steps, 2), &automatic);
+    script_add(sampler, script_ramp("fine"), &automatic);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    while (script_stats(sampler, 0).passes < 4 || script_stats(sampler, 1).passes < 50)
+        harness_sleep_ms(1);
+    CHECK_EQ(PS_E_TIMEOUT, ps_sampler_stop(sampler, 0.2));
+    ps_lane_stats hung = script_stats(sampler, 0), fine = script_stats(sampler, 1);
+    CHECK_EQ(PS_LANE_HUNG, hung.state);
+    CHECK_EQ(3, hung.records);
+    CHECK_EQ(PS_LANE_DONE, fine.state);
+    script_check_identities(&fine);
+    CHECK_EQ(1, ps_sampler_running(sampler));
+    ps_sample out[4];
+    uint32_t count;
+    CHECK_EQ(PS_OK, ps_sampler_drain(sampler, 0, out, 4, &count)); /* what it gave before is not lost */
+    CHECK_EQ(3, count);
+    ps_sampler_free(sampler);
+}
+
+/* A signal sent to the process while the main thread blocks it would run in a lane's thread if that did not
+ * block it too, and kill us. */
+static void test_signals_never_reach_lanes(void)
+{
+    ps_sampler *sampler = script_sampler(script_ramp("fake"), &automatic);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    uint64_t passes = script_stats(sampler, 0).passes;
+    kill(getpid(), SIGUSR1);
+    while (script_stats(sampler, 0).passes < passes + 5)
+        harness_sleep_ms(1);
+    int got = 0;
+    sigwait(&set, &got);
+    CHECK_EQ(SIGUSR1, got);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    ps_sampler_free(sampler);
+}
+
+static void test_fork_child_refused_parent_unharmed(void)
+{
+    ps_sampler *sampler = script_sampler(script_ramp("fake"), &automatic);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ps_sample out[4];
+        uint32_t count = 0;
+        int bad = ps_sampler_stop(sampler, 60) != PS_E_STATE;
+        bad += ps_sampler_drain(sampler, 0, out, 4, &count) != PS_E_STATE;
+        bad += ps_sampler_running(sampler) != 0;
+        ps_sampler_free(sampler);
+        _exit(bad);
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(0, WEXITSTATUS(status));
+    uint64_t passes = script_stats(sampler, 0).passes;
+    while (script_stats(sampler, 0).passes < passes + 5)
+        harness_sleep_ms(1);
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 30));
+    ps_lane_stats stats = script_stats(sampler, 0);
+    script_check_identities(&stats);
+    ps_sampler_free(sampler);
+}
+
+int main(void)
+{
+    test_add_bad_options_refused_with_reason();
+    test_ids_and_lanes_numbered_across_sources();
+    test_wrong_order_of_calls_refused();
+    test_automatic_rate_and_cost_reported();
+    test_sleeping_lane_stops_within_deadline();
+    test_stop_during_long_call_counts_missed_slots();
+    test_signals_never_reach_lanes();
+    test_fork_child_refused_parent_unharmed();
+    test_hung_lane_left_behind_others_unharmed(); /* last: its thread outlives it */
+    return HARNESS_RESULT();
+}
