@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a spool into one Parquet file, while it is written or after a kill.
+
+A Parquet file without its footer is worthless, so each closed part first becomes a small Parquet file of
+its own inside the spool, synced before the raw part goes. At the end the small files are copied, row group
+by row group, into the output, which gets its name only when it is whole; then the spool goes. A kill at any
+point loses nothing that was on disk.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from powersample.errors import BadFormat, InvalidArgument
+from powersample.model import Channel, Series
+from powersample.store.spool import RawPart, Survey, open_part, part_numbers, survey
+from powersample.store.stored import ParquetFile, PathLike, StoredTrace, load
+from powersample.store.writer import TraceWriter, exists
+
+
+class Converter:
+    """Converts one spool. Not thread-safe: `step` and `finish` come from one thread at a time.
+
+    Args:
+        spool_dir: the spool.
+        out_path: the Parquet file to be.
+        replace: replace an existing file.
+
+    Raises:
+        OutputExists: the file is there and `replace` is False.
+    """
+
+    def __init__(self, spool_dir: PathLike, out_path: PathLike, *, replace: bool = False) -> None:
+        self.spool = Path(spool_dir)
+        self.output = Path(out_path)
+        self._replace = replace
+        if self.output.exists() and not replace:
+            raise exists(self.output)
+
+    def step(self) -> int:
+        """Convert the parts that are closed; return how many there were.
+
+        Raises:
+            DiskFull: no space is left; the raw parts stay.
+            BadFormat: a part is malformed; it stays.
+        """
+        closed = [number for number in part_numbers(self.spool) if self._raw(number, ".part").exists()]
+        for number in closed:
+            self._convert(number)
+        pa.default_memory_pool().release_unused()  # a recorder's neighbours need the memory more
+        return len(closed)
+
+    def finish(self, extra: Iterable[Series] = (), **meta: object) -> Path:
+        """Convert what is left, write the output and remove the spool. The sampler must have stopped.
+
+        A part that cannot be read is left out, named in the metadata's `trouble`, and then the spool stays.
+
+        Args:
+            extra: readings from elsewhere, such as a simulated node's truth; in order per channel.
+            meta: added to the stored metadata.
+
+        Returns:
+            The output's path.
+
+        Raises:
+            OutputExists: the output has appeared meanwhile.
+            DiskFull: no space is left; the spool stays.
+        """
+        for number in part_numbers(self.spool):
+            try:
+                self._convert(number)
+            except BadFormat:
+                continue  # the survey below names it
+        found = survey(self.spool)
+        found.meta |= meta
+        with TraceWriter(self.output, replace=self._replace) as writer:
+            for number in found.numbers:
+                self._copy(number, writer)
+            for series in extra:
+                found.channels.setdefault(series.channel.name, series.channel)
+                writer.add(series)
+            writer.close(found.description(self.spool))
+        if not found.trouble:
+            shutil.rmtree(self.spool)
+        return self.output
+
+    def _raw(self, number: int, suffix: str) -> Path:
+        return self.spool / f"part-{number:06d}{suffix}"
+
+    def _convert(self, number: int) -> None:
+        raws = [self._raw(number, suffix) for suffix in (".part", ".open")]
+        done = self._raw(number, ".parquet")
+        if not done.exists():
+            part, description = open_part(self.spool, number)
+            assert isinstance(part, RawPart)
+            with TraceWriter(done, replace=True) as writer:
+                for series in part.series():
+                    writer.add(series)
+                writer.close(description)
+        for raw in raws:
+            raw.unlink(missing_ok=True)
+
+    def _copy(self, number: int, writer: TraceWriter) -> None:
+        part, description = open_part(self.spool, number)
+        assert isinstance(part, ParquetFile)
+        channels: dict[str, Channel] = {channel.name: channel for channel in description.channels}
+        for series in part.series(channels):
+            writer.add(series)
+
+
+def recover(spool_dir: PathLike, out: PathLike | None = None, *, replace: bool = False) -> StoredTrace:
+    """Turn what a killed recording left into a Parquet file.
+
+    Args:
+        spool_dir: the spool, OUT.spool.
+        out: the file to write; None takes OUT.
+        replace: replace an existing file.
+
+    Returns:
+        The recovered trace; its metadata has `recovered` set.
+
+    Raises:
+        InputNotFound, BadFormat: there is no spool.
+        OutputExists: the file is there and `replace` is False.
+        InvalidArgument: the spool's name does not tell the output's.
+    """
+    directory = Path(spool_dir)
+    if out is None:
+        if directory.suffix != ".spool":
+            raise InvalidArgument(f"{directory} does not end in .spool", "Name the output with -o OUT.")
+        out = directory.with_suffix("")
+    found: Survey = survey(directory, scan=False)
+    if found.trouble and not found.numbers:
+        raise BadFormat(f"{directory}: no part can be read; {found.trouble[0]}")
+    return load(Converter(directory, out, replace=replace).finish(recovered=True))

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a spool: raw parts, parts already converted, events, marks and the session file.
+
+It may be read while it is written, after a clean end, and after a kill. A part is found under one of three
+names: `part-N.open` (being written), `part-N.part` (closed), `part-N.parquet` (converted; the raw one is
+then gone).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powersample import marks
+from powersample.errors import AccessDenied, BadFormat, InputNotFound
+from powersample.model import SAMPLE_DTYPE, Anchor, Channel, Extent, LaneStats, Series
+from powersample.store.schema import Description
+from powersample.store.stored import ParquetFile, PathLike, StoredTrace, open_parquet
+from powersample.store.writer import GROUP_ROWS
+
+SPOOL_VERSION = 1
+SLICE_RECORDS = 1 << 16  # 2 MB
+HEADER_LIMIT = 1 << 24
+
+
+class RawPart:
+    """One raw part. What a kill tore off at its end is left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            line = file.readline(HEADER_LIMIT)
+            size = file.seek(0, 2)
+        try:
+            self.header: dict[str, Any] = json.loads(line)
+            version = int(self.header["powersample_spool"])
+            self._offset = int(self.header["header_bytes"])
+            record_bytes = int(self.header["record_bytes"])
+            lanes = [one if isinstance(one, str) else one["name"] for one in self.header.get("lanes", [])]
+            self.channels = {int(one["id"]): _channel(one, lanes) for one in self.header["channels"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadFormat(f"{path} is not a spool part ({error!r})") from error
+        if version > SPOOL_VERSION:
+            raise BadFormat(
+                f"{path}: spool version {version} is newer than {SPOOL_VERSION}", "Use a newer powersample."
+            )
+        if record_bytes != SAMPLE_DTYPE.itemsize or len(line) != self._offset:
+            raise BadFormat(
+                f"{path}: a header of {len(line)} bytes and records of {record_bytes} do not fit its format"
+            )
+        self.records = max(0, size - self._offset) // SAMPLE_DTYPE.itemsize
+
+    def slices(self) -> Iterator[NDArray[np.void]]:
+        """Yield the records as they were written, at most 2 MB at a time."""
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            left = self.records
+            while left > 0:
+                found = np.fromfile(file, SAMPLE_DTYPE, min(left, SLICE_RECORDS))
+                if not len(found):
+                    return
+                left -= len(found)
+                # A power cut leaves zeros where the file had grown and the data had not arrived.
+                written = np.flatnonzero(found["t1_ns"])
+                yield found[: written[-1] + 1] if len(written) else found[:0]
+
+    def series(self) -> Iterator[Series]:
+        """Yield every reading, by channel in row groups; holds the part once at most."""
+        held: dict[int, list[NDArray[np.void]]] = {}
+        rows: dict[int, int] = {}
+        for records in self.slices():
+            order = np.argsort(records["channel"], kind="stable")
+            ids, first = np.unique(records["channel"][order], return_index=True)
+            for number, index in zip(ids.tolist(), np.split(order, first[1:]), strict=True):
+                if number not in self.channels:
+                    raise BadFormat(f"{self.path}: a record of channel {number}, which its header does not name")
+                held.setdefault(number, []).append(records[index])
+                rows[number] = rows.get(number, 0) + len(index)
+                if rows[number] > GROUP_ROWS - SLICE_RECORDS:
+                    del rows[number]
+                    yield _series(self.channels[number], np.concatenate(held.pop(number)))
+        for number in sorted(held):
+            yield _series(self.channels[number], np.concatenate(held[number]))
+
+    def chunks(self, channel: Channel, start_ns: int | None, end_ns: int | None) -> Iterator[Series]:
+        """See `powersample.model.Backend`."""
+        wanted = [number for number, one in self.channels.items() if one.name == channel.name]
+        for records in self.slices():
+            series = _series(channel, records[np.isin(records["channel"], wanted)]).between(start_ns, end_ns)
+            if len(series):
+                yield series
+
+    def extents(self) -> dict[str, Extent]:
+        """Return what there is of each channel; reads the part."""
+        found: dict[str, Extent] = {}
+        for series in self.series():
+            _extend(found, series.channel.name, Extent(len(series), int(series.t0_ns[0]), int(series.t1_ns[-1])))
+        return found
+
+
+def _channel(data: dict[str, Any], lanes: list[str]) -> Channel:
+    lane = data.get("lane", "")
+    return Channel.from_json(data | {"lane": lanes[lane] if isinstance(lane, int) and lane < len(lanes) else str(lane)})
+
+
+def _series(channel: Channel, records: NDArray[np.void]) -> Series:
+    return Series(
+        channel,
+        np.ascontiguousarray(records["t0_ns"]),
+        np.ascontiguousarray(records["t1_ns"]),
+        np.ascontiguousarray(records["raw"]).view(channel.raw_dtype),
+        np.ascontiguousarray(records["status"]),
+        np.ascontiguousarray(records["seq"]),
+    )
+
+
+def _extend(extents: dict[str, Extent], name: str, more: Extent) -> None:
+    before = extents.get(name)
+    extents[name] = (
+        more
+        if before is None
+        else Extent(
+            before.records + more.records,
+            min(before.first_ns, more.first_ns),
+            max(before.last_ns, more.last_ns),
+        )
+    )
+
+
+Part = RawPart | ParquetFile
+
+
+def part_numbers(directory: Path) -> list[int]:
+    """Return the numbers of the parts there, in order."""
+    names = (path.name for path in directory.glob("part-*"))
+    return sorted({int(name[5:].split(".")[0]) for name in names if name.endswith((".part", ".open", ".parquet"))})
+
+
+def open_part(directory: Path, number: int) -> tuple[Part, Description]:
+    """Open a part under the name that it has now.
+
+    Raises:
+        BadFormat: it is none.
+        InputNotFound: it has none of the names.
+    """
+    stem = f"part-{number:06d}"
+    # The sampler and the converter rename forward only: twice through the names meets it under one of them.
+    for name in 2 * (f"{stem}.parquet", f"{stem}.part", f"{stem}.open"):
+        path = directory / name
+        try:
+            if name.endswith(".parquet"):
+                return open_parquet(path)
+            raw = RawPart(path)
+        except (FileNotFoundError, InputNotFound):
+            continue
+        except PermissionError:
+            raise AccessDenied(f"{path} may not be read", "Ask its owner for read access.") from None
+        header = raw.header
+        anchors = (Anchor.from_json(header["anchor"]),) if header.get("anchor") else ()
+        lanes = tuple(LaneStats.from_json(one) for one in header.get("lanes", ()) if isinstance(one, dict))
+        meta = {"boot_id": header.get("boot_id")}
+        return raw, Description(tuple(raw.channels.values()), anchors=anchors, lanes=lanes, meta=meta)
+    raise InputNotFound(f"{directory / stem} has gone", "Was the recording finished meanwhile? Read its output.")
+
+
+@dataclass(slots=True)
+class Survey:
+    """Everything that a spool says, its readings left where they are."""
+
+    numbers: list[int] = field(default_factory=list)
+    channels: dict[str, Channel] = field(default_factory=dict)
+    anchors: list[Anchor] = field(default_factory=list)
+    lanes: list[LaneStats] = field(default_factory=list)
+    extents: dict[str, Extent] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    boot_id: str | None = None
+    trouble: list[str] = field(default_factory=list)  # what keeps the spool from being removed
+    trouble_said: list[str] = field(default_factory=list)  # what the sampler itself wrote down
+    end: dict[str, Any] | None = None  # None while it is written, and after a kill
+
+    def description(self, directory: Path) -> Description:
+        """Return it all, with windows from the marks; those still open end with the record."""
+        end_ns = max((extent.last_ns for extent in self.extents.values()), default=None)
+        found = marks.parse(_lines(directory / "marks"), self.boot_id, end_ns)
+        meta = self.meta | {"events": [{"name": name, "t_ns": t_ns} for name, t_ns in found.events]}
+        left_out = {"unknown": found.unknown, "unmatched": found.unmatched, "other_boot": found.other_boot}
+        if any(left_out.values()):
+            meta["marks_left_out"] = left_out
+        trouble = [*meta.get("trouble", ()), *self.trouble_said, *self.trouble]
+        meta |= {"trouble": trouble, "spool_end": self.end}
+        anchors = sorted(set(self.anchors), key=lambda anchor: anchor.monotonic_ns)
+        return Description(tuple(self.channels.values()), found.windows, tuple(anchors), tuple(self.lanes), meta)
+
+
+def survey(directory: Path, *, scan: bool = True) -> Survey:
+    """Look through a spool.
+
+    Args:
+        directory: the spool.
+        scan: also read raw parts through for the channels' extents.
+
+    Raises:
+        InputNotFound: there is no such folder.
+        BadFormat: it is no spool.
+    """
+    if not directory.exists():
+        raise InputNotFound(f"{directory}: no such folder", "Check the path.")
+    if not directory.is_dir() or not (
+        (directory / "session.json").exists() or (directory / "events.jsonl").exists() or part_numbers(directory)
+    ):
+        raise BadFormat(
+            f"{directory} is not a spool: it holds neither parts nor a session", "Give an OUT.spool folder."
+        )
+    found = Survey()
+    for number in part_numbers(directory):
+        try:
+            part, description = open_part(directory, number)
+        except BadFormat as error:
+            opened = directory / f"part-{number:06d}.open"
+            if not opened.exists() or _has_records(opened):  # a kill may come before the header is written
+                found.trouble.append(f"left out: {error}")
+            continue
+        found.numbers.append(number)
+        found.channels |= {channel.name: channel for channel in description.channels}
+        found.anchors += description.anchors
+        found.lanes = list(description.lanes)
+        found.boot_id = found.boot_id or (description.meta or {}).get("boot_id") or None
+        if isinstance(part, RawPart) and not scan:
+            continue
+        extents = part.extents() if isinstance(part, RawPart) else part.extents
+        for name, extent in extents.items():
+            _extend(found.extents, name, extent)
+    _read_events(directory / "events.jsonl", found)
+    session = _json((directory / "session.json").read_bytes()) if (directory / "session.json").exists() else {}
+    found.meta |= session or {}
+    return found
+
+
+def _has_records(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"\n" in file.read(HEADER_LIMIT)
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+
+def _json(line: bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return None  # a kill tears the last line
+    return data if isinstance(data, dict) else None
+
+
+def _read_events(path: Path, found: Survey) -> None:
+    lanes: list[Any] = []
+    for line in _lines(path):
+        event = _json(line)
+        if event is None:
+            continue
+        if event.get("event") == "anchor":
+            found.anchors.append(Anchor.from_json(event.get("anchor", event)))
+        elif event.get("event") == "failed":
+            found.trouble_said.append(f"the spool stopped writing: {event.get('status')} (errno {event.get('errno')})")
+        elif event.get("event") == "end":
+            found.end = {"reason": event.get("reason"), "discarded": event.get("discarded")}
+        lanes = event.get("lanes", lanes)  # cumulative: the newest says all
+    if lanes:  # a kill leaves only what the parts' headers say of their lanes
+        found.lanes = [LaneStats.from_json(one) for one in lanes]
+
+
+class SpoolParts:
+    """A spool's parts as a trace's backend. What is written after its making is not seen."""
+
+    def __init__(self, directory: Path, found: Survey) -> None:
+        self._directory = directory
+        self._numbers = found.numbers
+        self._extents = found.extents
+
+    def chunks(self, channel: Channel, start_ns: int | None, end_ns: int | None) -> Iterator[Series]:
+        """See `powersample.model.Backend`."""
+        extent = self._extents.get(channel.name)
+        if extent is None:
+            return
+        end_ns = extent.last_ns if end_ns is None else min(end_ns, extent.last_ns)
+        for number in self._numbers:
+            part, _ = open_part(self._directory, number)
+            yield from part.chunks(channel, start_ns, end_ns)
+
+    def extent(self, channel: Channel) -> Extent | None:
+        """See `powersample.model.Backend`."""
+        return self._extents.get(channel.name)
+
+
+def read_spool(directory: PathLike) -> StoredTrace:
+    """Open a spool as a trace of what has been recorded so far.
+
+    Raises:
+        InputNotFound: there is no such folder.
+        BadFormat: it is no spool.
+    """
+    path = Path(directory)
+    found = survey(path)
+    return StoredTrace(path, SpoolParts(path, found), found.description(path))

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes readings into one Parquet file at bounded memory, complete or not at all."""
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow.parquet as pq
+
+from powersample.errors import DiskFull, OutputExists
+from powersample.model import Extent, Series
+from powersample.store.schema import KEY, SCHEMA, WRITE_OPTIONS, Description, to_table
+
+GROUP_ROWS = 1 << 17  # most rows of a row group: two minutes at 1 kHz
+BUSY_ROWS = 1 << 14  # a channel that brings fewer at a time is gathered, and shares a row group with others
+BUFFER_ROWS = 1 << 18  # gathered in all: 9 MB
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class TraceWriter:
+    """Gathers readings into row groups and writes them to `path` + ".new", which becomes `path` on `close`.
+
+    Args:
+        path: the file to be.
+        replace: replace an existing one; else `close` refuses to.
+    """
+
+    def __init__(self, path: Path, *, replace: bool = False) -> None:
+        self.path = path
+        self.extents: dict[str, Extent] = {}
+        self._replace = replace
+        self._new = path.with_name(path.name + ".new")
+        self._held: dict[str, list[Series]] = {}
+        self._rows: dict[str, int] = {}
+        self._writer: pq.ParquetWriter | None = pq.ParquetWriter(self._new, SCHEMA, **WRITE_OPTIONS)
+
+    def add(self, series: Series) -> None:
+        """Append readings; those of one channel must come in their order."""
+        if not len(series):
+            return
+        name = series.channel.name
+        before = self.extents.get(name)
+        self.extents[name] = Extent(
+            len(series) + (before.records if before else 0),
+            before.first_ns if before else int(series.t0_ns[0]),
+            int(series.t1_ns[-1]),
+        )
+        for first in range(0, len(series), GROUP_ROWS):
+            piece = series.take(slice(first, first + GROUP_ROWS))
+            self._held.setdefault(name, []).append(piece)
+            self._rows[name] = self._rows.get(name, 0) + len(piece)
+            if self._rows[name] >= BUSY_ROWS:
+                self._write([name])
+        if sum(self._rows.values()) > BUFFER_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what is held, all in one row group."""
+        if self._rows:
+            self._write(sorted(self._rows))
+
+    def _write(self, names: list[str]) -> None:
+        assert self._writer is not None
+        one_each = [Series.concat(self._held[name][0].channel, self._held[name]) for name in names]
+        table = to_table(one_each)
+        try:
+            self._writer.write_table(table, row_group_size=table.num_rows)
+        except OSError as error:
+            raise _disk_trouble(error, self._new) from error
+        for name in names:
+            del self._held[name], self._rows[name]
+
+    def close(self, description: Description) -> None:
+        """Write the rest and the metadata, sync, and give the file its name.
+
+        Raises:
+            OutputExists: the file has appeared meanwhile and may not be replaced.
+            DiskFull: no space is left.
+        """
+        self._flush()
+        assert self._writer is not None
+        writer, self._writer = self._writer, None
+        try:
+            writer.add_key_value_metadata({KEY.decode(): description.to_json(self.extents)})
+            writer.close()
+            with open(self._new, "rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _disk_trouble(error, self._new) from error
+        publish(self._new, self.path, replace=self._replace)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            with contextlib.suppress(OSError):  # the full disk that brought us here
+                writer.close()
+        self._new.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is not None or self._writer is not None:
+            self.abandon()
+
+
+def publish(new: Path, path: Path, *, replace: bool) -> None:
+    """Give the finished file `new` the name `path`, in one step.
+
+    Raises:
+        OutputExists: `path` exists and `replace` is False.
+    """
+    if replace:
+        new.replace(path)
+    else:
+        try:
+            os.link(new, path)  # unlike rename, this never replaces
+            new.unlink()
+        except FileExistsError:
+            raise exists(path) from None
+        except OSError:  # a file system without links
+            if path.exists():
+                raise exists(path) from None
+            new.replace(path)
+    sync_folder(path.parent)
+
+
+def exists(path: Path) -> OutputExists:
+    """Return the error for an output that is there already."""
+    return OutputExists(f"{path} exists", "Choose another name, or ask for it to be replaced.")
+
+
+def _disk_trouble(error: OSError, path: Path) -> OSError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return DiskFull(f"no space left to write {path}", "Free space there; what is recorded stays in the spool.")
+    return error

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from powersample import marks
+from powersample.errors import StateError
+from powersample.model import Window
+
+BOOT = "3c0a"
+
+
+def line(verb, mark, t_ns, name='""', *, boot=BOOT, pid=7):
+    return f"v1 {verb} {mark} {t_ns} {boot} {pid} {pid} {name}\n".encode()
+
+
+def written(path, end_ns=None):
+    return marks.parse(path.read_bytes().splitlines(keepends=True), marks.boot_id(), end_ns)
+
+
+@pytest.fixture
+def marks_file(tmp_path, monkeypatch):
+    path = tmp_path / "marks"
+    monkeypatch.setenv(marks.ENVIRONMENT, str(path))
+    return path
+
+
+def test_parse_nested_and_overlapping_windows_in_order_of_begin():
+    lines = [
+        line("begin", 1, 100, '"run"'),
+        line("begin", 2, 110, '"a"'),
+        line("begin", 3, 120, '"b"'),
+        line("end", 2, 130),
+        line("end", 3, 140),
+        line("event", 4, 145, '"now"'),
+        line("end", 1, 150),
+    ]
+    found = marks.parse(lines, BOOT, 1000)
+    assert [(w.name, w.start_ns, w.end_ns, w.flags) for w in found.windows] == [
+        ("run", 100, 150, ()),
+        ("a", 110, 130, ()),
+        ("b", 120, 140, ()),
+    ]
+    assert found.events == (("now", 145),)
+    assert (found.unknown, found.unmatched, found.other_boot) == (0, 0, 0)
+
+
+def test_parse_same_id_of_two_processes_are_two_windows():
+    lines = [line("begin", 1, 1, '"a"', pid=1), line("begin", 1, 2, '"b"', pid=2), line("end", 1, 3, pid=1)]
+    found = marks.parse([*lines, line("end", 1, 4, pid=2)], BOOT, None)
+    assert [(w.name, w.start_ns, w.end_ns) for w in found.windows] == [("a", 1, 3), ("b", 2, 4)]
+
+
+def test_parse_killed_writer_leaves_an_open_window_to_the_records_end():
+    found = marks.parse([line("begin", 1, 100, '"a"'), b'v1 end 1 200 3c0a 7 7 "'], BOOT, 900)
+    assert found.windows == (Window("a", 100, 900, ("open",), "marks pid 7"),)
+    assert found.unknown == 1
+
+
+def test_parse_end_without_begin_is_counted():
+    assert marks.parse([line("end", 9, 100)], BOOT, None).unmatched == 1
+
+
+def test_parse_marks_of_another_boot_are_refused():
+    lines = [line("begin", 1, 1, '"a"', boot="other"), line("end", 1, 2, boot="other")]
+    found = marks.parse(lines, BOOT, None)
+    assert (found.windows, found.other_boot) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"hello\n",
+        b'v2 begin 1 2 3c0a 7 7 "a"\n',
+        b'v1 begun 1 2 3c0a 7 7 "a"\n',
+        b'v1 begin x 2 3c0a 7 7 "a"\n',
+        b"v1 begin 1 2 3c0a 7 7 a\n",
+        b"v1 begin 1 2 3c0a 7 7 5\n",
+        b"v1 begin 1 2 3c0a 7 7\n",
+        b'v1 begin 1 2 \xff\xfe 7 7 "a"\n',
+        b'v1 begin 1 2 3c0a 7 7 "' + b"x" * 600 + b'"\n',
+    ],
+)
+def test_parse_unknown_lines_are_skipped_and_counted(bad):
+    found = marks.parse([bad, line("begin", 1, 1, '"a"'), line("end", 1, 2)], BOOT, None)
+    assert (len(found.windows), found.unknown) == (1, 1)
+
+
+@given(st.lists(st.binary(max_size=80)))
+def test_parse_never_raises(lines):
+    marks.parse(lines, None, None)
+
+
+@given(st.text(max_size=900))
+def test_line_of_any_name_is_one_short_line_that_reads_back(name):
+    made = marks._line("begin", 1, name)
+    assert len(made) <= marks.LINE_BYTES
+    assert made.count(b"\n") == 1
+    read = marks._parse_line(made)
+    assert read is not None
+    assert read[5] == name or (read[5].endswith("...") and name.startswith(read[5][:-3]))
+
+
+def test_window_without_a_recording_does_nothing(monkeypatch, tmp_path):
+    monkeypatch.delenv(marks.ENVIRONMENT, raising=False)
+    with marks.window("a"):
+        marks.event("b")
+    assert marks.begin("c") == 0
+    marks.end(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_window_as_context_and_decorator_holds_the_time_inside(marks_file):
+    before = time.monotonic_ns()
+
+    @marks.window("call")
+    def work():
+        return 5
+
+    with marks.window("outer"):
+        assert work() + work() == 10
+    found = written(marks_file)
+    assert sorted(w.name for w in found.windows) == ["call", "call", "outer"]
+    assert all(before <= w.start_ns <= w.end_ns <= time.monotonic_ns() for w in found.windows)
+
+
+def test_window_left_by_an_exception_is_ended(marks_file):
+    with pytest.raises(KeyError), marks.window("a"):
+        raise KeyError
+    assert written(marks_file).windows[0].flags == ()
+
+
+def test_end_twice_or_of_nothing_is_an_error(tmp_path):
+    writer = marks.MarkWriter(tmp_path / "marks")
+    mark = writer.begin("a")
+    writer.end(mark)
+    for wrong in (mark, 99):
+        with pytest.raises(StateError):
+            writer.end(wrong)
+
+
+def test_writer_of_many_threads_tears_no_line(tmp_path):
+    writer = marks.MarkWriter(tmp_path / "marks")
+
+    def work(name):
+        for _ in range(50):
+            writer.end(writer.begin(name))
+
+    threads = [threading.Thread(target=work, args=(f"t{i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = written(tmp_path / "marks")
+    assert (len(found.windows), found.unknown, found.unmatched) == (400, 0, 0)
+    assert not any(w.flags for w in found.windows)
+
+
+def test_forked_child_has_its_own_windows_and_leaves_its_parents_alone(tmp_path):
+    program = """
+import os, sys
+from powersample import marks
+with marks.window("parent"):
+    child = os.fork()
+    if child == 0:
+        with marks.window("child"):
+            pass
+    else:
+        os.waitpid(child, 0)
+"""
+    path = tmp_path / "marks"
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env={**os.environ, marks.ENVIRONMENT: str(path)},
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    found = written(path)
+    assert [w.name for w in found.windows] == ["parent", "child"]
+    assert found.unmatched == 0
+    parent, child = found.windows
+    assert parent.end_ns > child.end_ns
+    assert parent.source != child.source
+
+
+def test_writer_that_cannot_write_warns_once_and_goes_on(tmp_path):
+    writer = marks.MarkWriter(tmp_path / "missing" / "marks")
+    with pytest.warns(RuntimeWarning, match="no more marks"):
+        mark = writer.begin("a")
+    writer.end(mark)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "shifted"),
+    [
+        ("", False),
+        ("monotonic           0         0\nboottime            0         0\n", False),
+        ("monotonic           0         0\nboottime          100         0\n", False),
+        ("monotonic       86400         0\nboottime            0         0\n", True),
+        ("monotonic           0        -5\nboottime            0         0\n", True),
+    ],
+)
+def test_time_namespace_is_recognised(offsets, shifted):
+    assert marks.time_is_shifted(offsets) is shifted
+
+
+def test_writer_in_a_shifted_time_namespace_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(marks, "time_is_shifted", lambda: True)
+    with pytest.warns(RuntimeWarning, match="time namespace"):
+        writer = marks.MarkWriter(tmp_path / "marks")
+    writer.end(writer.begin("a"))
+    assert not (tmp_path / "marks").exists()
