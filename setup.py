@@ -81,7 +81,17 @@ def native(kind: type[Extension], name: str, file_name: str, files: list[str], l
     return ext
 
 
-natives: list[Extension] = []  # the executable and the stand-in come with what they are made of
+natives = [
+    native(
+        PlainLibrary,
+        "powersample._lib.nvmlsim",
+        "libnvidia-ml.so.1",
+        # Bound to itself: with the real library in the process, our own calls must not land there.
+        # No soname: a program that has the stand-in loaded by path must still find the real library by name.
+        sources("csrc/physics/*.c", "csrc/node/node_file.c", "csrc/nvmlsim/*.c"),
+        ["-Wl,-Bsymbolic", "-lm"],
+    ),
+]
 
 limited_api = not sysconfig.get_config_var("Py_GIL_DISABLED")
 setup(

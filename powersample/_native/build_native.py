@@ -7,7 +7,7 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
-HEADERS = ("powersample.h",)
+HEADERS = ("powersample.h", "powersample_sim.h")
 
 
 def declarations(header: str) -> str:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a simulated node: the stand-in library, the node file, and a truth for each GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from powersample._native import api_sim
+from powersample.errors import NotSupported, OutputExists
+from powersample.sim.profile import (
+    ARCHITECTURES,
+    BRANDS,
+    Board,
+    Driver,
+    Profile,
+    power_usage_sensor,
+    stable_hash,
+)
+
+LIBRARY = "libnvidia-ml.so.1"
+NODE_FILE = "node.bin"
+HISTORY_NS = 10_000_000_000  # the boards were idle for so long before the node existed
+SERIAL = b"SIMULATED"
+
+
+def make_directory(directory: str | os.PathLike[str] | None) -> Path:
+    """Return the node's folder: a new private one for None, else `directory`, which may exist if empty.
+
+    Raises:
+        OutputExists: It holds something, or is no folder.
+    """
+    if directory is None:
+        return Path(tempfile.mkdtemp(prefix="powersample-sim-"))
+    path = Path(directory).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputExists(f"{path} is not an empty folder", "Name a new one for the simulated node.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def remove(directory: Path, owner: int) -> None:
+    """Remove a private folder; in a forked child it is the parent's, and stays."""
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def copy_library(directory: Path) -> None:
+    """Copy the packaged stand-in into a node's folder.
+
+    Raises:
+        NotSupported: The package was installed without it.
+    """
+    packaged = resources.files("powersample") / "_lib" / LIBRARY
+    with resources.as_file(packaged) as built:
+        if not built.is_file():
+            raise NotSupported(
+                f"the NVML stand-in {built} is missing", "Reinstall powersample with a C compiler at hand."
+            )
+        shutil.copy(built, directory / LIBRARY)
+
+
+def gpu_uuid(profile: Profile, seed: int, gpu: int) -> str:
+    """Return the UUID of a simulated GPU: it looks like one, and like no real one."""
+    digits = f"{stable_hash('uuid', profile.name, seed, gpu):016x}{gpu:08x}"
+    return f"GPU-SIM-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}"
+
+
+def milliwatts(profile: Profile, figure: str) -> int:
+    """Return a figure of the board that is in W, as mW."""
+    return round(float(profile[f"board.{figure}"]) * 1e3)
+
+
+def power_usage(profile: Profile, driver: Driver, board: Board) -> str:
+    """Return the name of the sensor that nvmlDeviceGetPowerUsage answers with."""
+    return "usage" if "usage" in board.sensors else power_usage_sensor(profile, driver.branch)
+
+
+def create_truths(directory: Path, profile: Profile, count: int, now_ns: int) -> list[api_sim.Truth]:
+    """Begin a truth for each GPU, idle since some time ago."""
+    idle_mw = milliwatts(profile, "idle_w")
+    names = (directory / _truth_name(gpu) for gpu in range(count))
+    return [api_sim.Truth.create(name, now_ns - HISTORY_NS, idle_mw) for name in names]
+
+
+def write_node_file(
+    directory: Path,
+    *,
+    profile: Profile,
+    driver: Driver,
+    boards: tuple[Board, ...],
+    uuids: tuple[str, ...],
+    one_lock: bool,
+) -> None:
+    """Describe the node for the stand-in; its presence makes the folder a node."""
+    fields = {
+        "profile": profile.name.encode(),
+        "driver_version": driver.version.encode(),
+        "nvml_version": driver.nvml.encode(),
+        "cuda_version": driver.cuda,
+        "one_lock": int(one_lock),
+    }
+    gpus = [_gpu(profile, driver, board, uuids[gpu], gpu) for gpu, board in enumerate(boards)]
+    api_sim.write_node(directory / NODE_FILE, fields, gpus)
+
+
+def _truth_name(gpu: int) -> str:
+    return f"gpu{gpu}.truth"
+
+
+def _gpu(profile: Profile, driver: Driver, board: Board, uuid: str, gpu: int) -> dict[str, Any]:
+    major, minor = profile["board.compute_capability"]
+    return {
+        "name": profile["board.name"].encode(),
+        "uuid": uuid.encode(),
+        "serial": SERIAL,
+        "truth_file": _truth_name(gpu).encode(),
+        "pci_bus": gpu + 1,
+        "pci_device_id": int(profile["board.pci_device_id"], 16),
+        "architecture": ARCHITECTURES[profile["board.architecture"]],
+        "brand": BRANDS[profile["board.brand"]],
+        "power_usage": api_sim.SENSORS[power_usage(profile, driver, board)],
+        "compute_major": major,
+        "compute_minor": minor,
+        "limit_mw": milliwatts(profile, "limit_w"),
+        "limit_default_mw": milliwatts(profile, "limit_default_w"),
+        "limit_min_mw": milliwatts(profile, "limit_min_w"),
+        "limit_max_mw": milliwatts(profile, "limit_max_w"),
+        "idle_mw": milliwatts(profile, "idle_w"),
+        "max_mw": milliwatts(profile, "max_w"),
+        "clock_idle_mhz": profile["board.clock_idle_mhz"],
+        "clock_max_mhz": profile["board.clock_max_mhz"],
+        "clock_mem_mhz": profile["board.clock_mem_mhz"],
+        "memory_bytes": profile["board.memory_mib"] << 20,
+        "persistence": 1,
+        "sensors": board.sensors,
+    }

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a test sets and reads in a loaded fake, by dlsym("fake_nvml").
+ */
+#ifndef PS_TEST_FAKE_NVML_H
+#define PS_TEST_FAKE_NVML_H
+
+#include "sources/nvml_abi.h"
+
+typedef struct fake_nvml_state {
+    int32_t inits;     /* nvmlInit calls not yet undone; 0: everything answers UNINITIALIZED */
+    int32_t init_code; /* answered by nvmlInit */
+    int32_t init_calls;
+    int32_t untouched;    /* 1: nvmlDeviceGetFieldValues succeeds and writes nothing */
+    uint32_t value_type;  /* of field 186: its value is 123456 in that type */
+    nv_return field_code; /* of field 185's entry */
+    nv_return call_code;  /* of every device call when not 0 */
+} fake_nvml_state;
+
+#endif
