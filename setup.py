@@ -83,6 +83,13 @@ def native(kind: type[Extension], name: str, file_name: str, files: list[str], l
 
 natives = [
     native(
+        Program,
+        "powersample._bin.sampler",
+        "powersample-sampler",
+        sources(*CORE, "csrc/sampler/*.c"),
+        ["-ldl", "-lm"],
+    ),
+    native(
         PlainLibrary,
         "powersample._lib.nvmlsim",
         "libnvidia-ml.so.1",

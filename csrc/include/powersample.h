@@ -137,6 +137,38 @@ typedef struct ps_script {
 int ps_source_scripted_new(const char *device, const ps_script *script, const ps_script_step *steps,
                            uint32_t n_steps, ps_source **out, ps_error *error);
 
+/* ---- NVML -------------------------------------------------------------------------------------------------- */
+
+/* Status of an NVML sample: NVML's own code, or one of these. */
+#define PS_NVML_UNANSWERED 60001 /* the library left the entry of a field untouched */
+#define PS_NVML_BAD_VALUE 60002  /* a value of unknown type, or not a number */
+
+/* A loaded libnvidia-ml. Sources keep it loaded; close it when they are gone or handed to a sampler. */
+typedef struct ps_nvml ps_nvml;
+
+typedef struct ps_nvml_device {
+    char name[96];
+    char uuid[96];
+    char pci_bus_id[32];
+    char architecture[24]; /* "hopper", "ampere" ...; "" when the library does not tell */
+    uint32_t index;        /* NVML's own, PCI order; powersample's gpuN */
+    uint32_t power_limit_mw, power_limit_default_mw, power_limit_min_mw, power_limit_max_mw; /* 0: unknown */
+    int32_t persistence;   /* 1 on, 0 off, -1 unknown */
+    int32_t mig;           /* 1 on, 0 off, -1 unknown */
+    int32_t compute_processes; /* at opening; -1 unknown */
+} ps_nvml_device;
+
+/* library: a path or a name for dlopen; NULL looks for the driver's, and answers PS_E_NOT_FOUND without loading anything
+ * when there is no sign of a driver. */
+int ps_nvml_open(const char *library, ps_nvml **out, ps_error *error);
+void ps_nvml_close(ps_nvml *nvml);
+int ps_nvml_count(ps_nvml *nvml, uint32_t *count, ps_error *error);
+int ps_nvml_describe(ps_nvml *nvml, uint32_t index, ps_nvml_device *out, ps_error *error);
+/* driver, library: versions as text. simulated: 1 when the library is the project's stand-in. */
+int ps_nvml_versions(ps_nvml *nvml, char *driver, uint32_t driver_size, char *library, uint32_t library_size,
+                     int32_t *simulated, ps_error *error);
+int ps_nvml_source_new(ps_nvml *nvml, uint32_t index, ps_source **out, ps_error *error);
+
 /* ---- lanes and sampler ------------------------------------------------------------------------------------- */
 
 enum ps_mode {

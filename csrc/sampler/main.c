@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * powersample-sampler: sampler and spool without Python around them.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "sampler/sources.h"
+
+#define STOP_TIMEOUT_S 2.0
+
+enum {
+    TICK_NS = 100 * 1000 * 1000, /* how late the end of the time or of the parent may be noticed */
+    SCRAP_RECORDS = 4096
+};
+
+static void list_channels(const ps_sampler *sampler)
+{
+    uint32_t count = 0;
+    (void)ps_sampler_channels(sampler, NULL, 0, &count);
+    ps_channel *channels = calloc(count ? count : 1, sizeof *channels);
+    if (!channels || ps_sampler_channels(sampler, channels, count, &count) != PS_OK)
+        count = 0;
+    printf("channel\tunit\tdomain\tsensor\tdevice\n");
+    for (uint32_t i = 0; i < count; i++)
+        printf("%s\t%s\t%s\t%s\t%s\n", channels[i].name, channels[i].unit, channels[i].domain, channels[i].sensor,
+               channels[i].device);
+    free(channels);
+}
+
+/* Without a spool somebody must empty the rings, or the counts would tell of drops. */
+static void throw_away(ps_sampler *sampler)
+{
+    ps_sample scrap[SCRAP_RECORDS];
+    for (uint32_t lane = 0; lane < ps_sampler_lanes(sampler); lane++)
+        for (uint32_t count = SCRAP_RECORDS; count == SCRAP_RECORDS;)
+            if (ps_sampler_drain(sampler, lane, scrap, SCRAP_RECORDS, &count) != PS_OK)
+                count = 0;
+}
+
+static void block_signals(sigset_t *waited)
+{
+    sigemptyset(waited);
+    sigaddset(waited, SIGINT);
+    sigaddset(waited, SIGTERM);
+    sigaddset(waited, SIGHUP);
+    sigprocmask(SIG_BLOCK, waited, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader that went away does not end a recording */
+}
+
+/* Waits for the end; returns why it came. The parent is watched by its id and not by a death signal: that one
+ * is sent when the thread that started us ends, long before its process may. */
+static const char *wait_for_end(const sampler_options *options, ps_sampler *sampler, const sigset_t *waited,
+                                int64_t begin_ns, int *signal_number)
+{
+    for (;;) {
+        int64_t left_ns = TICK_NS;
+        if (options->duration_ns) {
+            left_ns = begin_ns + options->duration_ns - ps_clock_now_ns();
+            if (left_ns <= 0)
+                return "duration";
+            left_ns = left_ns < TICK_NS ? left_ns : TICK_NS;
+        }
+        struct timespec tick = {0, left_ns};
+        int got = sigtimedwait(waited, NULL, &tick);
+        if (got > 0) {
+            *signal_number = got;
+            return "signal";
+        }
+        if (options->with_parent && getppid() != options->parent)
+            return "parent";
+        if (!options->spool)
+            throw_away(sampler);
+    }
+}
+
+static void print_ready(const ps_sampler *sampler)
+{
+    uint32_t channels = 0;
+    (void)ps_sampler_channels(sampler, NULL, 0, &channels);
+    printf("{\"ready\":true,\"t_ns\":%" PRId64 ",\"channels\":%u,\"lanes\":%u}\n", ps_clock_now_ns(), channels,
+           ps_sampler_lanes(sampler));
+    fflush(stdout);
+}
+
+static void print_end(const ps_sampler *sampler, const ps_spool *spool, const char *reason, int signal_number)
+{
+    ps_spool_stats spooled = {0};
+    (void)ps_spool_get_stats(spool, &spooled); /* stays 0 without a spool */
+    ps_text text = {0};
+    ps_text_add(&text, "{\"ready\":false,\"t_ns\":%" PRId64 ",\"reason\":\"%s\",\"signal\":%d,", ps_clock_now_ns(),
+                reason, signal_number);
+    ps_text_add(&text, "\"spool\":{\"records\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"discarded\":%" PRIu64
+                       ",\"parts\":%u,\"status\":%d,\"sys_errno\":%d},\"lanes\":[",
+                spooled.records, spooled.bytes, spooled.discarded, spooled.parts, spooled.status, spooled.sys_errno);
+    for (uint32_t i = 0; i < ps_sampler_lanes(sampler); i++) {
+        ps_lane_stats stats;
+        (void)ps_sampler_stats(sampler, i, &stats);
+        ps_text_add(&text, i ? "," : "");
+        ps_json_lane_stats(&text, &stats);
+    }
+    ps_text_add(&text, "]}");
+    if (!text.failed)
+        puts(text.data);
+    fflush(stdout);
+    ps_text_free(&text);
+}
+
+static void report_hung(const ps_sampler *sampler)
+{
+    for (uint32_t i = 0; i < ps_sampler_lanes(sampler); i++) {
+        ps_lane_stats stats;
+        if (ps_sampler_stats(sampler, i, &stats) == PS_OK && stats.state == PS_LANE_HUNG)
+            fprintf(stderr,
+                    "powersample-sampler: %s: still inside a device call %g s after the stop; its records up to that "
+                    "call are kept. Check the device.\n",
+                    stats.name, STOP_TIMEOUT_S);
+    }
+}
+
+static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_spool **spool)
+{
+    ps_error error = {0};
+    if (mkdir(options->spool, 0777) != 0 && errno != EEXIST) {
+        fprintf(stderr, "powersample-sampler: --spool %s: mkdir: %s (code %d). Give a directory that is writable.\n",
+                options->spool, strerror(errno), errno);
+        return EXIT_FAILED;
+    }
+    if (ps_spool_new(options->spool, sampler, NULL, spool, &error) == PS_OK)
+        return EXIT_DONE;
+    sampler_report("--spool", &error, NULL);
+    return EXIT_FAILED;
+}
+
+static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool *spool)
+{
+    sigset_t waited;
+    block_signals(&waited);
+    ps_error error = {0};
+    if (ps_sampler_start(sampler, &error) != PS_OK) {
+        sampler_report("start", &error, NULL);
+        return EXIT_FAILED;
+    }
+    if (spool && ps_spool_start(spool, &error) != PS_OK) {
+        sampler_report("--spool", &error, "Give a directory that can be written.");
+        return EXIT_FAILED;
+    }
+    print_ready(sampler);
+
+    int code = EXIT_DONE, signal_number = 0;
+    const char *reason = wait_for_end(options, sampler, &waited, ps_clock_now_ns(), &signal_number);
+    if (ps_sampler_stop(sampler, STOP_TIMEOUT_S) != PS_OK) {
+        report_hung(sampler);
+        code = EXIT_FAILED;
+    }
+    if (!spool) {
+        throw_away(sampler);
+    } else if (ps_spool_stop(spool, &error) != PS_OK) {
+        sampler_report("--spool", &error, "Free some space; what was written before is complete.");
+        code = EXIT_FAILED;
+    }
+    print_end(sampler, spool, reason, signal_number);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    sampler_options options;
+    int code;
+    if (!sampler_options_parse(argc, argv, &options, &code))
+        return code;
+
+    ps_sampler *sampler = NULL;
+    ps_spool *spool = NULL;
+    ps_nvml *nvml = NULL;
+    if (ps_sampler_new(&sampler) != PS_OK) {
+        fprintf(stderr, "powersample-sampler: out of memory\n");
+        return EXIT_FAILED;
+    }
+    code = sampler_add_sources(&options, sampler, &nvml);
+    if (code != EXIT_DONE)
+        goto out;
+    if (options.list) {
+        list_channels(sampler);
+        goto out;
+    }
+    if (options.spool)
+        code = open_spool(&options, sampler, &spool);
+    if (code == EXIT_DONE)
+        code = sample(&options, sampler, spool);
+out:
+    ps_spool_free(spool);
+    ps_sampler_free(sampler);
+    ps_nvml_close(nvml);
+    return code;
+}

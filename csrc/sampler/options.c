@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See options.h.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sampler/options.h"
+
+static const char help[] =
+    "usage: powersample-sampler [options]\n"
+    "\n"
+    "Samples power and energy sensors until --duration is over, SIGINT or SIGTERM comes, or its parent ends.\n"
+    "Prints one JSON line when it is sampling and one at the end; everything else goes to standard error.\n"
+    "\n"
+    "  --sources LIST     what to read, separated by commas (default: nvml)\n"
+    "                       nvml                    NVIDIA GPUs, one lane each\n"
+    "                       scripted[:N[@P]]        for tests: one lane of N power channels (1 to 64, default 1)\n"
+    "                                               that step between 100 W and 200 W every P passes (default 100)\n"
+    "  --rate HZ|auto     passes a second (default: auto, the highest useful rate at which the calls take at most\n"
+    "                     2 % of a lane's time and 5 % for all lanes of a driver)\n"
+    "  --mode MODE        paced (a fixed grid, default) or tight (back to back, occupies a core per lane)\n"
+    "  --duration S       seconds to sample (default: until a signal)\n"
+    "  --cpu N            run the lanes on CPU N\n"
+    "  --nvml-lib PATH    libnvidia-ml to load (default: the driver's)\n"
+    "  --gpus LIST        NVML indices or UUIDs, separated by commas (default: all)\n"
+    "  --spool DIR        write the records there; made if missing, refused if it holds a recording\n"
+    "                     (default: records are counted and thrown away)\n"
+    "  --with-parent[=PID]  end when the parent process (PID, default: whoever started this) has ended\n"
+    "  --list             print the channels and exit\n"
+    "  --version, --help\n"
+    "\n"
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing measurable.\n"
+    "Example: powersample-sampler --duration 10 --spool run.spool\n";
+
+enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, GPUS, SPOOL, WITH_PARENT, LIST, VERSION, HELP };
+
+static const struct option long_options[] = {
+    {"sources", required_argument, NULL, SOURCES},   {"rate", required_argument, NULL, RATE},
+    {"mode", required_argument, NULL, MODE},         {"duration", required_argument, NULL, DURATION},
+    {"cpu", required_argument, NULL, CPU},           {"nvml-lib", required_argument, NULL, NVML_LIB},
+    {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
+    {"with-parent", optional_argument, NULL, WITH_PARENT}, {"list", no_argument, NULL, LIST},
+    {"version", no_argument, NULL, VERSION},         {"help", no_argument, NULL, HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static bool parse_number(const char *text, double low, double high, double *out)
+{
+    char *end;
+    errno = 0;
+    double value = strtod(text, &end);
+    if (end == text || *end || errno || !(value >= low && value <= high))
+        return false;
+    *out = value;
+    return true;
+}
+
+static bool parse_whole(const char *text, double high, int32_t *out)
+{
+    double value;
+    if (!parse_number(text, 0, high, &value) || value != floor(value))
+        return false;
+    *out = (int32_t)value;
+    return true;
+}
+
+/* Takes one option; NULL if it is well, else what would have been. */
+static const char *take(int option, char *value, sampler_options *out)
+{
+    double number;
+    int32_t whole;
+    switch (option) {
+    case SOURCES:
+        out->sources = value;
+        return *value ? NULL : "give at least one source";
+    case RATE:
+        out->lane.rate_hz = 0;
+        if (strcmp(value, "auto") == 0)
+            return NULL;
+        return parse_number(value, 1e-3, 1e6, &out->lane.rate_hz) ? NULL : "give auto, or 0.001 to 1000000 Hz";
+    case MODE:
+        out->lane.mode = strcmp(value, "tight") == 0 ? PS_MODE_TIGHT : PS_MODE_PACED;
+        return out->lane.mode == PS_MODE_TIGHT || strcmp(value, "paced") == 0 ? NULL : "give paced or tight";
+    case DURATION:
+        if (!parse_number(value, 1e-3, 1e9, &number))
+            return "give seconds, from 0.001 on";
+        out->duration_ns = (int64_t)(number * 1e9);
+        return NULL;
+    case CPU:
+        return parse_whole(value, 65535, &out->lane.cpu) ? NULL : "give the number of a CPU";
+    case NVML_LIB:
+        out->library = value;
+        return NULL;
+    case GPUS:
+        out->gpus = value;
+        return *value ? NULL : "give indices or UUIDs";
+    case SPOOL:
+        out->spool = value;
+        return *value ? NULL : "give a directory";
+    case WITH_PARENT:
+        out->with_parent = true;
+        if (!value)
+            return NULL;
+        if (!parse_whole(value, INT32_MAX, &whole) || whole < 1)
+            return "give a process id";
+        out->parent = whole;
+        return NULL;
+    default:
+        out->list = true;
+        return NULL;
+    }
+}
+
+static bool usage_error(int *exit_code)
+{
+    fprintf(stderr, "Try powersample-sampler --help.\n");
+    *exit_code = EXIT_USAGE;
+    return false;
+}
+
+bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exit_code)
+{
+    static char default_sources[] = "nvml";
+    *out = (sampler_options){
+        .sources = default_sources, .lane = {.mode = PS_MODE_PACED, .cpu = -1}, .parent = getppid()};
+    *exit_code = EXIT_DONE;
+    int option, index = 0;
+    while ((option = getopt_long(argc, argv, "", long_options, &index)) != -1) {
+        if (option == HELP) {
+            fputs(help, stdout);
+            return false;
+        }
+        if (option == VERSION) {
+            printf("powersample-sampler %s\n", ps_version());
+            return false;
+        }
+        if (option == '?') /* getopt has said what */
+            return usage_error(exit_code);
+        const char *wanted = take(option, optarg, out);
+        if (wanted) {
+            fprintf(stderr, "powersample-sampler: --%s %s: %s\n", long_options[index].name, optarg, wanted);
+            return usage_error(exit_code);
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "powersample-sampler: unexpected argument %s\n", argv[optind]);
+        return usage_error(exit_code);
+    }
+    if (out->lane.mode == PS_MODE_TIGHT && out->lane.rate_hz != 0) {
+        fprintf(stderr, "powersample-sampler: --mode tight goes back to back: leave --rate out\n");
+        return usage_error(exit_code);
+    }
+    return true;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The command line of powersample-sampler, as data.
+ */
+#ifndef PS_SAMPLER_OPTIONS_H
+#define PS_SAMPLER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "powersample.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NOTHING = 3 };
+
+typedef struct sampler_options {
+    char *sources;        /* comma list; cut up by its reader */
+    char *gpus;           /* comma list of indices and UUIDs, NULL for all */
+    const char *library;  /* of NVML, NULL for the driver's */
+    const char *spool;    /* directory, NULL for none */
+    ps_lane_options lane;
+    int64_t duration_ns;  /* 0: until a signal */
+    bool list;
+    bool with_parent;
+    pid_t parent;         /* whose death ends the run */
+} sampler_options;
+
+/* Returns true to go on; otherwise *exit_code is what the program ends with, the reason having been printed. */
+bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exit_code);
+
+#endif

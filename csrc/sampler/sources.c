@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See sources.h.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sampler/sources.h"
+
+enum { GPUS_MAX = 64, SCRIPT_CHANNELS_MAX = 64 };
+
+void sampler_report(const char *what, const ps_error *error, const char *remedy)
+{
+    fprintf(stderr, "powersample-sampler: %s: %s: %s (%s", what, error->call, error->text,
+            ps_status_name(error->status));
+    if (error->vendor)
+        fprintf(stderr, ", code %d", error->vendor);
+    fprintf(stderr, ").%s%s\n", remedy ? " " : "", remedy ? remedy : "");
+}
+
+static int add_source(const sampler_options *options, ps_sampler *sampler, ps_source *source)
+{
+    ps_error error = {0};
+    if (ps_sampler_add(sampler, source, &options->lane, NULL, &error) == PS_OK)
+        return EXIT_DONE;
+    sampler_report("lane", &error, NULL);
+    ps_source_free(source);
+    return EXIT_FAILED;
+}
+
+/* ---- scripted ---------------------------------------------------------------------------------------------- */
+
+static int add_scripted(const char *word, const sampler_options *options, ps_sampler *sampler)
+{
+    unsigned channels = 1;
+    unsigned long period = 100;
+    int length = 0;
+    const char *rest = word + strlen("scripted");
+    if (*rest && !((sscanf(rest, ":%2u%n", &channels, &length) == 1 && rest[length] == '\0') ||
+                   (sscanf(rest, ":%2u@%9lu%n", &channels, &period, &length) == 2 && rest[length] == '\0')))
+        channels = 0;
+    if (channels < 1 || channels > SCRIPT_CHANNELS_MAX || period < 1) {
+        fprintf(stderr, "powersample-sampler: --sources %s: give scripted:CHANNELS@PERIOD, 1 to %d channels.\n", word,
+                SCRIPT_CHANNELS_MAX);
+        return EXIT_USAGE;
+    }
+    ps_script script = {
+        .channels = channels, .kind = PS_KIND_POWER, .repeat_passes = 2 * period, .scale = 1e-3, .max_hz = 1000};
+    ps_script_step steps[2 * SCRIPT_CHANNELS_MAX];
+    for (uint32_t i = 0; i < channels; i++) {
+        steps[2 * i] = (ps_script_step){.channel = i, .raw = 100000};
+        steps[2 * i + 1] = (ps_script_step){.channel = i, .pass = period, .raw = 200000};
+    }
+    ps_source *source;
+    ps_error error = {0};
+    if (ps_source_scripted_new("scripted", &script, steps, 2 * channels, &source, &error) != PS_OK) {
+        sampler_report(word, &error, NULL);
+        return EXIT_FAILED;
+    }
+    return add_source(options, sampler, source);
+}
+
+/* ---- NVML -------------------------------------------------------------------------------------------------- */
+
+static bool names_gpu(const char *word, const ps_nvml_device *device)
+{
+    char index[16];
+    snprintf(index, sizeof index, "%u", device->index);
+    return strcmp(word, index) == 0 || strcmp(word, device->uuid) == 0;
+}
+
+/* Marks the GPUs that the comma list names; all when there is none. */
+static int select_gpus(const char *list, ps_nvml *nvml, uint32_t count, bool wanted[GPUS_MAX])
+{
+    for (uint32_t i = 0; i < count; i++)
+        wanted[i] = list == NULL;
+    if (!list)
+        return EXIT_DONE;
+    char *words = strdup(list), *rest = words;
+    int code = words ? EXIT_DONE : EXIT_FAILED;
+    for (const char *word; code == EXIT_DONE && (word = strsep(&rest, ",")) != NULL;) {
+        bool found = false;
+        for (uint32_t i = 0; i < count && !found; i++) {
+            ps_nvml_device device;
+            if (ps_nvml_describe(nvml, i, &device, NULL) == PS_OK && names_gpu(word, &device))
+                wanted[i] = found = true;
+        }
+        if (!found) {
+            fprintf(stderr, "powersample-sampler: --gpus %s: no such GPU among %u. See nvidia-smi -L.\n", word, count);
+            code = EXIT_NOTHING;
+        }
+    }
+    free(words);
+    return code;
+}
+
+static int add_nvml(const sampler_options *options, ps_sampler *sampler, ps_nvml **nvml)
+{
+    ps_error error = {0};
+    uint32_t count = 0;
+    int status = *nvml ? PS_OK : ps_nvml_open(options->library, nvml, &error);
+    if (status == PS_OK)
+        status = ps_nvml_count(*nvml, &count, &error);
+    if (status != PS_OK) {
+        sampler_report("nvml", &error, "Check that nvidia-smi works here, or give --nvml-lib.");
+        return EXIT_NOTHING;
+    }
+    if (count == 0) {
+        fprintf(stderr, "powersample-sampler: nvml: the driver shows no GPU. Check nvidia-smi -L and the container's "
+                        "devices.\n");
+        return EXIT_NOTHING;
+    }
+    if (count > GPUS_MAX)
+        count = GPUS_MAX;
+    bool wanted[GPUS_MAX];
+    int code = select_gpus(options->gpus, *nvml, count, wanted);
+    if (code != EXIT_DONE)
+        return code;
+
+    code = EXIT_NOTHING;
+    for (uint32_t i = 0; i < count; i++) {
+        ps_source *source;
+        if (!wanted[i])
+            continue;
+        if (ps_nvml_source_new(*nvml, i, &source, &error) != PS_OK) {
+            char what[16];
+            snprintf(what, sizeof what, "gpu%u", i);
+            sampler_report(what, &error, "It is left out.");
+            continue;
+        }
+        if (add_source(options, sampler, source) != EXIT_DONE)
+            return EXIT_FAILED;
+        code = EXIT_DONE;
+    }
+    return code;
+}
+
+int sampler_add_sources(const sampler_options *options, ps_sampler *sampler, ps_nvml **nvml)
+{
+    char *words = strdup(options->sources), *rest = words;
+    if (!words)
+        return EXIT_FAILED;
+    int code = EXIT_DONE, missing = 0;
+    for (const char *word; (code == EXIT_DONE || code == EXIT_NOTHING) && (word = strsep(&rest, ",")) != NULL;) {
+        size_t stem = strcspn(word, ":");
+        if (strcmp(word, "nvml") == 0) {
+            code = add_nvml(options, sampler, nvml);
+        } else if (stem == strlen("scripted") && strncmp(word, "scripted", stem) == 0) {
+            code = add_scripted(word, options, sampler);
+        } else {
+            fprintf(stderr, "powersample-sampler: --sources %s: unknown; there are nvml and scripted.\n", word);
+            code = EXIT_USAGE;
+        }
+        missing += code == EXIT_NOTHING;
+    }
+    free(words);
+    if (code == EXIT_USAGE || code == EXIT_FAILED)
+        return code;
+    if (ps_sampler_lanes(sampler) == 0) {
+        fprintf(stderr, "powersample-sampler: nothing to measure here.\n");
+        return EXIT_NOTHING;
+    }
+    if (missing)
+        fprintf(stderr, "powersample-sampler: goes on with the other sources.\n");
+    return EXIT_DONE;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside the nvml source: a GPU, the calls that read it, and the table of calls that there may be.
+ */
+#ifndef PS_NVML_SOURCE_H
+#define PS_NVML_SOURCE_H
+
+#include "sources/nvml_lib.h"
+
+enum { NVML_FIELDS_MAX = 4, NVML_CALLS_MAX = 12, NVML_CHANNELS_MAX = 16 };
+
+typedef struct nvml_source nvml_source;
+typedef struct nvml_call nvml_call;
+
+/* Makes the call and fills one reading a channel. Returns how many. */
+typedef uint32_t (*nvml_reader)(nvml_source *self, const nvml_call *call, ps_reading *out);
+
+struct nvml_call {
+    nvml_reader read;
+    uint16_t channel; /* of its first reading */
+    uint16_t n_fields;
+    struct {
+        uint16_t id, scope;
+    } field[NVML_FIELDS_MAX];
+};
+
+struct nvml_source {
+    ps_source base; /* first */
+    ps_nvml *nvml;
+    const nv_api *api;
+    nv_device device;
+    uint32_t index;
+    uint32_t era; /* see ps_nvml.inits */
+    char uuid[96];
+    nvml_call calls[NVML_CALLS_MAX];
+    ps_channel channels[NVML_CHANNELS_MAX];
+    ps_group groups[NVML_CALLS_MAX];
+
+    /* What the current pass told about the device, and the way back. */
+    uint64_t pass;
+    bool answered;           /* something was read */
+    nv_return trouble;       /* a code that may mean that the device or driver is gone, or 0 */
+    uint32_t unknown_passes; /* in a row, with nothing else answered */
+    int64_t last_try_ns, next_try_ns, backoff_ns;
+};
+
+bool nvml_means_gone(nv_return code);
+
+typedef struct nvml_channel_row {
+    const char *name; /* after "gpuN." */
+    const char *unit;
+    const char *sensor;
+    double scale;
+} nvml_channel_row;
+
+typedef struct nvml_call_row {
+    nvml_reader read;
+    size_t symbol; /* offset of the nv_api member that it needs */
+    int32_t kind;
+    double max_hz;
+    uint32_t n_channels;
+    nvml_channel_row channels[2];
+} nvml_call_row;
+
+typedef struct nvml_field_row {
+    uint16_t id, scope;
+    nvml_channel_row channel;
+} nvml_field_row;
+
+/* The power fields share one call, nvml_read_fields. */
+extern const nvml_field_row nvml_power_fields[NVML_FIELDS_MAX];
+extern const nvml_field_row nvml_energy_field; /* where nvml_energy_call is not to be had */
+extern const nvml_call_row nvml_power_call, nvml_energy_call;
+extern const nvml_call_row nvml_aux_calls[];
+extern const uint32_t nvml_n_aux_calls;
+
+uint32_t nvml_read_fields(nvml_source *self, const nvml_call *call, ps_reading *out);
+
+#endif
