@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
+
+from powersample.analysis.energy import channel_energy, truth_joules
+from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals
+from powersample.analysis.quality import Gap, Quality, quality
+from powersample.analysis.updates import Pace, pace
+
+__all__ = [
+    "Gap",
+    "Measured",
+    "Pace",
+    "Quality",
+    "channel_energy",
+    "energies",
+    "energy",
+    "find_window",
+    "pace",
+    "quality",
+    "run_window",
+    "totals",
+    "truth_joules",
+]

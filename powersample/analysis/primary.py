@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which channel stands for a device and domain in a window, and the sums of those that do."""
+
+from dataclasses import dataclass
+
+from powersample.analysis.energy import channel_energy, truth_joules
+from powersample.errors import InvalidArgument
+from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
+
+LEAST_UPDATES = 20  # of a counter, from which its edges matter little
+POWER_ORDER = ("instant", "usage", "average")  # by the last word of a channel's name
+TOTALS = {"gpu_j": "gpu", "cpu_j": "package", "dram_j": "dram", "node_j": "wall"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One channel's energy over one window, and its place among its device's channels.
+
+    Attributes:
+        energy: the energy.
+        primary: whether it stands for its device and domain.
+        why: why it does; "" when it does not.
+        truth_j: the simulated node's truth; None on real devices.
+    """
+
+    energy: Energy
+    primary: bool
+    why: str
+    truth_j: float | None
+
+
+def find_window(trace: Trace, window: str | Window) -> Window:
+    """Return the window called `window`; where nobody marked a "run", that is the whole record.
+
+    Raises:
+        InvalidArgument: there is none, or several.
+    """
+    if isinstance(window, Window):
+        return window
+    found = [one for one in trace.windows if one.name == window]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InvalidArgument(f"{len(found)} windows are called {window!r}", "Take one from the trace's `windows`.")
+    if window == "run" and (whole := run_window(trace)) is not None:
+        return whole
+    there = ", ".join(repr(one.name) for one in trace.windows[:20]) or "no windows"
+    raise InvalidArgument(f"no window is called {window!r}; the trace has {there}")
+
+
+def run_window(trace: Trace) -> Window | None:
+    """Return the whole record as a window called "run"; None when nothing was recorded."""
+    start_ns, end_ns = trace.start_ns, trace.end_ns
+    return None if start_ns is None or end_ns is None else Window("run", start_ns, end_ns, (), "trace")
+
+
+def energies(trace: Trace, window: Window) -> list[Measured]:
+    """Return every power and energy channel's energy over a window; one a device and domain is primary.
+
+    The counter, if the window holds at least 20 of its updates; else instant power, PowerUsage, average,
+    whichever has an energy first; else the counter as it is.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, channel in trace.channels.items():
+        if channel.kind is not Kind.AUX and not name.startswith(TRUTH_PREFIX):
+            groups.setdefault((channel.device, channel.domain), []).append(name)
+    found = []
+    for (device, domain), names in groups.items():
+        truth_j = truth_joules(trace, device, domain, window) if trace.simulated else None
+        told = [channel_energy(trace, name, window) for name in sorted(names, key=lambda one: _rank(trace, one))]
+        chosen, why = _choose(trace, told)
+        found += [Measured(one, one is chosen, why if one is chosen else "", truth_j) for one in told]
+    return found
+
+
+def _rank(trace: Trace, name: str) -> tuple[int, str]:
+    if trace.channel(name).kind is Kind.ENERGY:
+        return 0, name
+    word = name.rpartition(".")[2]
+    return 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), name
+
+
+def _choose(trace: Trace, told: list[Energy]) -> tuple[Energy | None, str]:
+    """`told` in the order of preference, counters first."""
+    counters = [one for one in told if trace.channel(one.channel).kind is Kind.ENERGY]
+    for one in counters:
+        if one.joules is not None and one.updates >= LEAST_UPDATES:
+            return one, f"the counter moved {one.updates} times in the window"
+    if not counters:
+        lack = "there is no counter"
+    elif counters[0].joules is None:
+        lack = "the counter tells nothing here"
+    else:
+        lack = f"the counter moved only {counters[0].updates} times in the window"
+    for one in told:
+        if one.joules is not None and one not in counters:
+            return one, lack
+    for one in counters:
+        if one.joules is not None:
+            return one, f"{lack}, and no power reading covers it"
+    return None, ""
+
+
+def energy(trace: Trace, window: str | Window, device: str | None = None, *, domain: str = "gpu") -> Energy:
+    """Return the energy of one device and domain over a window, by its primary channel.
+
+    Args:
+        trace: the recording.
+        window: a window, or its name if only one bears it.
+        device: "gpu0" or a UUID; None when the domain has only one.
+        domain: gpu, module, package, dram, wall ...
+
+    Returns:
+        The primary's energy. When no channel covers the window, the preferred channel's, with `joules` None.
+
+    Raises:
+        InvalidArgument: no such window or device, or several.
+    """
+    found = find_window(trace, window)
+    mine = {
+        name: channel.device
+        for name, channel in trace.channels.items()
+        if channel.kind is not Kind.AUX and channel.domain == domain and not name.startswith(TRUTH_PREFIX)
+    }
+    if device is not None:
+        mine = {name: uuid for name, uuid in mine.items() if device in (uuid, name.partition(".")[0])}
+    devices = sorted(set(mine.values()))
+    if len(devices) != 1:
+        there = sorted({channel.name.partition(".")[0] for channel in trace.channels.values()} - {"truth"})
+        what = (
+            f"{device!r} has no {domain} power or energy" if device else f"{len(devices)} devices have {domain} energy"
+        )
+        raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
+    told = [channel_energy(trace, name, found) for name in sorted(mine, key=lambda one: _rank(trace, one))]
+    return _choose(trace, told)[0] or told[0]
+
+
+def totals(measured: list[Measured]) -> dict[str, float | None]:
+    """Return the sums of primaries in J; None where a device has no energy, or there is no device."""
+    sums: dict[str, float | None] = {}
+    for key, domain in TOTALS.items():
+        devices = {one.energy.device for one in measured if one.energy.domain == domain}
+        primaries = [one.energy.joules for one in measured if one.primary and one.energy.domain == domain]
+        known = [joules for joules in primaries if joules is not None]
+        sums[key] = sum(known) if devices and len(known) == len(devices) else None
+    return sums

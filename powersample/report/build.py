@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's JSON object: energies of every window, quality of every channel, checks."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from powersample.analysis import Measured, Quality, energies, find_window, quality, run_window, totals
+from powersample.model import TRUTH_PREFIX, Channel, Trace, Window, clock_steps, suspends
+from powersample.report.text import brief, text
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report: `print` shows it, `data` is its JSON object."""
+
+    data: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return text(self.data)
+
+    def brief(self) -> str:
+        """Return the primary energies, a line a window and device."""
+        return brief(self.data)
+
+
+def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report:
+    """Work out everything that a trace tells.
+
+    Args:
+        trace: the recording.
+        windows: names or windows; None takes all, or the whole record as "run" where nobody marked any.
+
+    Returns:
+        The report. In its JSON missing values are None.
+
+    Raises:
+        InvalidArgument: a window is unknown, or its name belongs to several.
+    """
+    if windows is None:
+        whole = run_window(trace)
+        chosen = list(trace.windows) or ([whole] if whole else [])
+    else:
+        chosen = [find_window(trace, window) for window in windows]
+    names = [name for name in trace.channels if not name.startswith(TRUTH_PREFIX)]
+    channels = [_channel(trace.channels[name], quality(trace, name)) for name in names]
+    data = {
+        "schema_version": SCHEMA_VERSION,
+        "simulated": trace.simulated,
+        "windows": [_window(trace, window) for window in chosen],
+        "channels": channels,
+        "lanes": [lane.as_json() for lane in trace.lanes],
+        "clock": {"steps": clock_steps(trace.anchors), "suspends": suspends(trace.anchors)},
+        "checks": [],
+        "meta": dict(trace.meta),
+    }
+    data["checks"] = list(_checks(data))
+    return Report(data)
+
+
+def _window(trace: Trace, window: Window) -> dict[str, Any]:
+    measured = energies(trace, window)
+    return window.as_json() | {
+        "duration_s": window.duration_s,
+        "energies": [_energy(one, simulated=trace.simulated) for one in measured],
+        "totals": totals(measured) | {"low_j": None, "high_j": None, "verdict": "unrated"},
+    }
+
+
+def _energy(measured: Measured, *, simulated: bool) -> dict[str, Any]:
+    energy = measured.energy
+    data = {
+        "channel": energy.channel,
+        "device": energy.device,
+        "domain": energy.domain,
+        "primary": measured.primary,
+        "primary_reason": measured.why or None,
+        "joules": energy.joules,
+        "low_j": energy.low_j,
+        "high_j": energy.high_j,
+        "method": energy.method,
+        "verdict": energy.verdict,
+        "reasons": list(energy.reasons),
+        "budget": [asdict(term) for term in energy.budget],
+        "updates": energy.updates,
+        "covered_s": energy.covered_s,
+    }
+    return data | {"truth_j": measured.truth_j} if simulated else data
+
+
+def _channel(channel: Channel, found: Quality) -> dict[str, Any]:
+    return {
+        "name": channel.name,
+        "device": channel.device,
+        "domain": channel.domain,
+        "kind": str(channel.kind),
+        "unit": channel.unit,
+        "asked_hz": found.asked_hz,
+        "achieved_hz": found.achieved_hz,
+        "polls": found.polls,
+        "updates": found.updates,
+        "update_period_s": found.update_period_s,
+        "averaging_window_s": channel.span_ns / 1e9 if channel.span_ns else None,
+        "sensor": channel.sensor or None,
+        "sensor_origin": None,
+        "stale_share": found.stale_share,
+        "stuck": found.stuck,
+        "errors": {str(code): count for code, count in found.errors.items()},
+        "skipped": found.skipped,
+        "dropped": found.dropped,
+        "gaps": [asdict(gap) for gap in found.gaps],
+        "gaps_total": found.gaps_total,
+        "stalls": found.stalls,
+    }
+
+
+def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
+        return {"code": code, "level": level, "what": what, "fix": fix}
+
+    for trouble in data["meta"].get("trouble") or ():
+        yield check("PSQ-TROUBLE", "error", str(trouble), "Record again once its cause is gone.")
+    if data["meta"].get("recovered") and not data["meta"].get("spool_end"):
+        what = "the recording was cut short and recovered"
+        yield check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")
+    for lane in data["lanes"]:
+        if lane["dropped"]:
+            what = f"{lane['name']} lost {lane['dropped']} records to a full ring"
+            yield check(
+                "PSQ-DROPPED",
+                "warning",
+                what,
+                "Lower the rate, or free the disk and a core for the recorder.",
+            )
+        if lane["state"] == "hung":
+            what = f"a device call of {lane['name']} never returned"
+            yield check("PSQ-HUNG", "error", what, "Look for a lost GPU in the kernel log (`dmesg`).")
+    for channel in data["channels"]:
+        if channel["stuck"]:
+            what = f"{channel['name']} no longer moved at the end of the record"
+            yield check("PSQ-STUCK", "warning", what, "Compare with the device's other channels.")
+        if channel["polls"] and sum(channel["errors"].values()) == channel["polls"]:
+            what = f"every read of {channel['name']} failed"
+            yield check("PSQ-ERRORS", "warning", what, "`powersample doctor` says what this device offers.")
+    if data["clock"]["suspends"]:
+        what = f"the machine slept {data['clock']['suspends']} times while recording"
+        yield check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
+    if data["clock"]["steps"]:
+        what = f"the time of day was set {data['clock']['steps']} times while recording"
+        yield check("PSQ-CLOCK", "info", what, "Energies are not touched; compare other logs with care.")

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report for a terminal: plain text, at most 100 columns."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+WIDTH = 100
+DASH = "-"
+TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "node"}
+
+
+def text(data: Mapping[str, Any]) -> str:
+    """Return a report's JSON object as text, without a newline at its end."""
+    lines = _headline(data)
+    if not data["windows"]:
+        lines += ["Nothing was recorded.", ""]
+    for window in data["windows"]:
+        lines += [*_window(window, simulated=data["simulated"]), ""]
+    lines += [*_channels(data["channels"]), *_lanes(data["lanes"]), *_checks(data["checks"])]
+    while lines and not lines[-1]:
+        lines.pop()
+    return "\n".join(lines)
+
+
+def brief(data: Mapping[str, Any], most: int = 12) -> str:
+    """Return a line a window and device: the primary energies, for the end of a recording.
+
+    Args:
+        data: a report's JSON object.
+        most: windows to show.
+    """
+    lines = _headline(data)
+    header = ["window", "s", "device", "J", "mean W", "by"]
+    if data["simulated"]:
+        header += ["truth J", "error %"]
+    rows = []
+    for window in data["windows"][:most]:
+        for energy in window["energies"]:
+            if energy["primary"]:
+                device, _, by = energy["channel"].partition(".")
+                rows.append(
+                    [
+                        _cut(window["name"], 24),
+                        number(window["duration_s"]),
+                        device,
+                        *_watts(window, energy),
+                        by,
+                    ]
+                    + (_truth(energy) if data["simulated"] else [])
+                )
+    lines += table(header, rows, "lrlrrlrr"[: len(header)]) if rows else ["No energy can be told."]
+    if len(data["windows"]) > most:
+        lines.append(f"... and {len(data['windows']) - most} more windows")
+    return "\n".join(lines)
+
+
+def _headline(data: Mapping[str, Any]) -> list[str]:
+    if not data["simulated"]:
+        return []
+    node = data["meta"].get("simulated_node") or {}
+    return [f"SIMULATED NODE {node.get('profile', '')}".rstrip() + ", not a measurement", ""]
+
+
+def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
+    joules = energy["joules"]
+    whole = joules is not None and not any(one.startswith("PSQ-UNCOVERED") for one in energy["reasons"])
+    return [number(joules), number(joules / window["duration_s"]) if whole else DASH]
+
+
+def _truth(energy: Mapping[str, Any]) -> list[str]:
+    joules, truth_j = energy["joules"], energy["truth_j"]
+    error = 100 * (joules - truth_j) / truth_j if joules is not None and truth_j else None
+    return [number(truth_j), DASH if error is None else f"{round(error, 2) + 0.0:+.2f}"]
+
+
+def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
+    name, seconds = window["name"], window["duration_s"]
+    is_open = " (never ended)" if "open" in window["flags"] else ""
+    room = WIDTH - 20 - len(is_open)
+    yield f"{_cut(name, room)}{is_open}  {number(seconds)} s"
+    header = ["", "channel", "J", "mean W", "method", "verdict"]
+    if simulated:
+        header += ["truth J", "error %"]
+    rows = []
+    for energy in window["energies"]:
+        row = ["*" if energy["primary"] else "", _cut(energy["channel"], 28), *_watts(window, energy)]
+        row += [energy["method"], energy["verdict"]]
+        rows.append(row + (_truth(energy) if simulated else []))
+    if not rows:
+        yield "  no power or energy channel was recorded"
+        return
+    yield from table(header, rows, "lllrrllrr"[1 : len(header) + 1], indent=2)
+    known = [
+        f"{TOTAL_NAMES[key]} {number(window['totals'][key])} J"
+        for key in TOTAL_NAMES
+        if window["totals"][key] is not None
+    ]
+    yield f"  total: {', '.join(known)}" if known else "  total: none can be told"
+    for energy in window["energies"]:
+        for reason in energy["reasons"]:
+            yield from _paragraph(f"{energy['channel']}: {reason}", 4)
+
+
+def _channels(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    if not channels:
+        return
+    header = [
+        "channel",
+        "asked Hz",
+        "got Hz",
+        "polls",
+        "updates",
+        "period s",
+        "stale %",
+        "errors",
+        "gaps",
+        "stalls",
+    ]
+    rows = []
+    for one in channels:
+        stale = one["stale_share"]
+        rows.append(
+            [
+                _cut(one["name"], 26) + (" STUCK" if one["stuck"] else ""),
+                number(one["asked_hz"]),
+                number(one["achieved_hz"]),
+                str(one["polls"]),
+                str(one["updates"]),
+                number(one["update_period_s"]),
+                DASH if stale is None else f"{100 * stale:.1f}",
+                str(sum(one["errors"].values())),
+                str(one["gaps_total"]),
+                str(one["stalls"]),
+            ]
+        )
+    yield from table(header, rows, "l" + "r" * 9)
+    for one in channels:
+        if one["errors"]:
+            codes = ", ".join(f"code {code} {count} times" for code, count in one["errors"].items())
+            yield from _paragraph(f"{one['name']}: reads failed with {codes}", 2)
+    yield ""
+
+
+def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    late = [lane for lane in lanes if lane["skipped"] or lane["dropped"] or lane["reopens"]]
+    if not late:
+        return
+    header = ["lane", "slots", "passes", "skipped", "records", "dropped", "reopened"]
+    keys = ("slots", "passes", "skipped", "records", "dropped", "reopens")
+    rows = [[_cut(lane["name"], 30), *(DASH if lane[key] is None else str(lane[key]) for key in keys)] for lane in late]
+    yield from table(header, rows, "l" + "r" * len(keys))
+    yield ""
+
+
+def _checks(checks: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    for check in checks:
+        yield from _paragraph(f"{check['level']}: {check['code']} {check['what']}. {check['fix']}", 2)
+
+
+def _paragraph(words: str, hanging: int) -> list[str]:
+    return wrap(words, WIDTH - 2, initial_indent="  ", subsequent_indent=" " * (2 + hanging))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str, indent: int = 0) -> Iterable[str]:
+    """Yield aligned lines.
+
+    Args:
+        header: the columns' names.
+        rows: their cells.
+        align: "l" or "r" a column.
+        indent: spaces before each line.
+    """
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        cells = (
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        )
+        yield (" " * indent + "  ".join(cells)).rstrip()
+
+
+def number(value: float | None) -> str:
+    """Return a number to four digits or more: "1234.6", "0.01235"; a dash for None."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:.1f}"
+    return f"{value:.4g}" if size >= 1e-4 else f"{value:.2e}"
+
+
+def _cut(name: str, room: int) -> str:
+    name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return name if len(name) <= room else name[: room - 3] + "..."

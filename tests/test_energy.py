@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Closed-form energies through the public functions; channels stand in memory."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from powersample.analysis import channel_energy, energies, energy, find_window, totals, truth_joules
+from powersample.errors import InvalidArgument
+from powersample.model import Channel, Kind, Series, Trace, Window
+
+MS = 1_000_000
+S = 1000 * MS
+
+
+def channel(name="gpu0.power.instant", kind=Kind.POWER, device="GPU-0", domain="gpu", **more):
+    unit, scale = ("J", 1e-3) if kind is Kind.ENERGY else ("W", 1e-3)
+    return Channel(name, device, domain, kind, unit, scale, **more)
+
+
+def series(chan, t_ns, raw, status=None):
+    t_ns = np.asarray(t_ns, np.int64)
+    zeros = np.zeros(len(t_ns), np.uint16)
+    return Series(chan, t_ns, t_ns, raw, zeros if status is None else status, np.arange(len(t_ns)))
+
+
+def published(t_ns, values, period_ns, phase_ns=0):
+    """What polls at t_ns see of a sensor that publishes values[k] at phase + k * period."""
+    k = np.clip((np.asarray(t_ns) - phase_ns) // period_ns, 0, len(values) - 1)
+    return np.asarray(values)[k]
+
+
+def polls(start_s, end_s, step_ms):
+    return np.arange(int(start_s * S), int(end_s * S) + 1, int(step_ms * MS), dtype=np.int64)
+
+
+def one(trace, start_s, end_s):
+    (name,) = trace.channels
+    return channel_energy(trace, name, Window("w", int(start_s * S), int(end_s * S)))
+
+
+# ---- power -------------------------------------------------------------------------------------------------
+
+
+def test_power_constant_for_three_seconds_is_300_joules():
+    """A poller that keeps only changes says 0 J here."""
+    t_ns = polls(0, 3, 10)
+    for sensor in ("", "nvml.field.186"):
+        found = one(Trace.of([series(channel(sensor=sensor), t_ns, np.full(len(t_ns), 100_000))]), 0, 3)
+        assert found.joules == pytest.approx(300, rel=1e-12)
+    assert found.codes == ("PSQ-CONSTANT",)
+
+
+def test_power_plateau_then_step_is_not_drawn_as_a_ramp():
+    """A poller that drops repeats and joins what is left says 2010 J; the truth is 1020 J."""
+    t_ns = polls(0, 10, 10)
+    found = one(Trace.of([series(channel(), t_ns, np.where(t_ns < 9.9 * S, 100_000, 300_000))]), 0, 10)
+    assert found.joules == pytest.approx(1020, abs=1.001)  # half a poll at 200 W
+    assert found.method == "trapezoid"
+
+
+@given(
+    powers=st.lists(st.integers(50_000, 700_000), min_size=2, max_size=20),
+    edges=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+@settings(max_examples=60, deadline=None)
+def test_power_lines_between_polls_are_integrated_exactly(powers, edges):
+    t_ns = np.arange(len(powers)) * S
+    trace = Trace.of([series(channel(), t_ns, powers)])
+    a, b = sorted(round(edge * int(t_ns[-1])) for edge in edges)
+    if a == b:
+        return
+    knots = np.unique(np.concatenate(([a, b], t_ns[(t_ns > a) & (t_ns < b)])))
+    expected = np.trapezoid(np.interp(knots, t_ns, np.asarray(powers) * 1e-3), knots / 1e9)
+    assert channel_energy(trace, "gpu0.power.instant", Window("w", a, b)).joules == pytest.approx(expected, abs=1e-4)
+
+
+def test_power_of_averaging_sensor_is_held_backwards():
+    """Each published value is the mean of the 100 ms before it: windows on publications are then exact."""
+    rng = np.random.default_rng(3)
+    means = rng.integers(100_000, 500_000, 60)  # of [100 k ms, 100 (k + 1) ms]
+    t_ns = polls(0, 5.5, 1)
+    raw = published(t_ns, np.concatenate(([100_000], means)), 100 * MS)
+    found = one(Trace.of([series(channel(sensor="nvml.field.186"), t_ns, raw)]), 1, 4)
+    assert found.method == "updates held backwards"
+    assert found.joules == pytest.approx(means[10:40].sum() * 1e-3 * 0.1, rel=2e-3)
+    assert found.updates == 30
+
+
+def test_power_repeated_updates_hold_their_value():
+    """Equal updates in a row are real: 2 s of idle before a step add no ramp."""
+    rng = np.random.default_rng(5)
+    means = np.concatenate(
+        (rng.integers(100_000, 200_000, 20), np.full(20, 60_000), rng.integers(300_000, 400_000, 30))
+    )
+    t_ns = polls(0, 6.9, 1)
+    raw = published(t_ns, np.concatenate(([100_000], means)), 100 * MS)
+    found = one(Trace.of([series(channel(sensor="nvml.field.186"), t_ns, raw)]), 2, 5)
+    assert found.joules == pytest.approx(means[20:50].sum() * 1e-4, rel=2e-3)
+
+
+def test_power_failed_reads_are_counted_and_bridged():
+    t_ns = polls(0, 3, 10)
+    status = np.zeros(len(t_ns), np.uint16)
+    status[[100, 200]] = 15
+    raw = np.full(len(t_ns), 100_000)
+    raw[status != 0] = -1
+    found = one(Trace.of([series(channel(), t_ns, raw, status)]), 0, 3)
+    assert found.joules == pytest.approx(300)
+    assert found.reasons == ("PSQ-ERRORS 2 of 300 reads failed (code 15: 2)",)
+
+
+def test_power_gap_is_named_and_counts_against_coverage():
+    t_ns = polls(0, 10, 10)
+    keep = (t_ns <= 4 * S) | (t_ns >= 5 * S)
+    found = one(Trace.of([series(channel(), t_ns[keep], np.full(keep.sum(), 100_000))]), 0, 10)
+    assert found.joules == pytest.approx(1000)
+    assert found.codes == ("PSQ-GAP",)
+    assert found.covered_s == pytest.approx(9)
+    mostly = (t_ns <= 1 * S) | (t_ns >= 9 * S)
+    found = one(Trace.of([series(channel(), t_ns[mostly], np.full(mostly.sum(), 100_000))]), 0, 10)
+    assert found.joules is None
+
+
+@pytest.mark.parametrize(("start_s", "end_s", "joules"), [(-1, 2, 200), (8, 11, 200), (-5, 2, None), (12, 13, None)])
+def test_power_window_beyond_the_record_counts_what_is_there_or_nothing(start_s, end_s, joules):
+    t_ns = polls(0, 10, 10)
+    found = one(Trace.of([series(channel(), t_ns, np.full(len(t_ns), 100_000))]), start_s, end_s)
+    assert found.joules == (None if joules is None else pytest.approx(joules, rel=0.02))
+    assert found.codes == ("PSQ-UNCOVERED",)
+
+
+def test_power_without_a_single_reading_is_missing_not_zero():
+    chan = channel()
+    assert one(Trace.of([Series.empty(chan)]), 0, 1).joules is None
+    failed = series(chan, polls(0, 1, 10), np.zeros(101), np.full(101, 3))
+    assert one(Trace.of([failed]), 0, 1).joules is None
+
+
+def test_power_shorter_than_one_poll_spacing_is_interpolated():
+    t_ns = polls(0, 2, 100)
+    found = one(Trace.of([series(channel(), t_ns, np.full(len(t_ns), 250_000))]), 1.01, 1.03)
+    assert found.joules == pytest.approx(5)
+
+
+def test_power_in_chunks_equals_power_in_one_piece(monkeypatch):
+    rng = np.random.default_rng(1)
+    t_ns = np.cumsum(rng.integers(MS // 2, 2 * MS, 5000))
+    raw = published(t_ns, rng.integers(100_000, 500_000, 200), 40 * MS)
+    status = (rng.random(5000) < 0.01).astype(np.uint16)
+    power = series(channel(sensor="nvml"), t_ns, raw, status)
+    counter = series(channel("gpu0.energy", Kind.ENERGY), t_ns, np.cumsum(raw) // 1000, status)
+    trace, window = Trace.of([power, counter]), Window("w", int(t_ns[700]) + 77, int(t_ns[4100]) + 99)
+    whole = [channel_energy(trace, name, window) for name in trace.channels]
+    monkeypatch.setattr("powersample.model.trace.MEMORY_CHUNK", 7)
+    pieces = [channel_energy(trace, name, window) for name in trace.channels]
+    for left, right in zip(whole, pieces, strict=True):
+        assert right.joules == pytest.approx(left.joules, rel=1e-12)
+        assert (right.reasons, right.updates) == (left.reasons, left.updates)
+
+
+# ---- counters ----------------------------------------------------------------------------------------------
+
+
+def test_counter_failed_read_is_bridged():
+    """50 J a second and one failed read of five: who discards the difference across it says 100 J."""
+    counter = channel("gpu0.energy", Kind.ENERGY)
+    t_ns = np.arange(5) * S
+    found = one(Trace.of([series(counter, t_ns, [0, 50_000, 0, 150_000, 200_000], [0, 0, 9, 0, 0])]), 0, 4)
+    assert found.joules == pytest.approx(200)
+    assert found.codes == ("PSQ-ERRORS",)
+
+
+@pytest.mark.parametrize("steps_j", [[10, 200, 200, 200, 200], [200, 200, 200, 200, 10]])
+def test_counter_first_and_last_interval_count(steps_j):
+    counter = channel("package-0.energy", Kind.ENERGY, "package-0", "package")
+    raw = np.concatenate(([0], np.cumsum(steps_j))) * 1000
+    assert one(Trace.of([series(counter, np.arange(6) * S, raw)]), 0, 5).joules == pytest.approx(810)
+
+
+def test_counter_plateau_then_step_is_1020_joules():
+    t_ns = polls(-0.5, 10.5, 10)
+    mj = np.where(t_ns < 9.9 * S, t_ns // MS * 100, 990_000 + (t_ns - int(9.9 * S)) // MS * 300)
+    found = one(Trace.of([series(channel("gpu0.energy", Kind.ENERGY), t_ns, mj - mj[0])]), 0, 10)
+    assert found.joules == pytest.approx(1020, rel=1e-9)
+    assert found.method == "counter difference"
+
+
+@given(start_ms=st.integers(1000, 1400), length_ms=st.integers(30, 3000), phase_ms=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_counter_held_between_updates_is_interpolated_at_the_edges(start_ms, length_ms, phase_ms):
+    """A 100 ms counter polled at 1 kHz under 300 W: last values alone would be wrong by up to 30 J."""
+    t_ns = polls(0, 5, 1)
+    raw = published(t_ns, np.arange(60) * 30_000, 100 * MS, phase_ms * MS)
+    trace = Trace.of([series(channel("gpu0.energy", Kind.ENERGY), t_ns, raw)])
+    found = channel_energy(trace, "gpu0.energy", Window("w", start_ms * MS, (start_ms + length_ms) * MS))
+    assert found.joules == pytest.approx(0.3 * length_ms, abs=0.3)  # a poll's worth
+
+
+def test_counter_wrap_with_known_modulus_is_no_reset():
+    t_ns = polls(0, 10, 100)
+    raw = (np.arange(len(t_ns)) * 20_000 + 900_000) % (1 << 20)
+    counter = channel("package-0.energy", Kind.ENERGY, "package-0", "package", modulus=1 << 20)
+    found = one(Trace.of([series(counter, t_ns, raw)]), 1, 9)
+    assert found.joules == pytest.approx(80 * 20)
+    assert found.reasons == ()
+
+
+def test_counter_that_goes_back_keeps_what_was_before():
+    t_ns = polls(0, 10, 100)
+    raw = np.arange(len(t_ns)) * 10_000
+    raw[60:] -= raw[60]
+    found = one(Trace.of([series(channel("gpu0.energy", Kind.ENERGY), t_ns, raw)]), 1, 9)
+    assert found.joules == pytest.approx(790)  # 800 J less the one step that nobody saw
+    assert found.codes == ("PSQ-RESET",)
+
+
+def test_counter_that_never_moves_is_missing_not_zero():
+    t_ns = polls(0, 10, 100)
+    found = one(Trace.of([series(channel("gpu0.energy", Kind.ENERGY), t_ns, np.full(len(t_ns), 5))]), 1, 9)
+    assert found.joules is None
+    assert found.codes == ("PSQ-STUCK",)
+
+
+def test_counter_large_values_keep_their_millijoules():
+    t_ns = polls(0, 10, 100)
+    raw = (1 << 52) + np.arange(len(t_ns)) * 3
+    found = one(Trace.of([series(channel("gpu0.energy", Kind.ENERGY), t_ns, raw)]), 1, 9)
+    assert found.joules == pytest.approx(0.24, rel=1e-9)
+
+
+# ---- windows, primary, totals ------------------------------------------------------------------------------
+
+
+def node(gpus=1, seconds=10, **more):
+    t_ns = polls(0, seconds, 10)
+    parts = []
+    for gpu in range(gpus):
+        watts, device = 100 * (gpu + 1), f"GPU-{gpu}"
+        parts.append(series(channel(f"gpu{gpu}.power.instant", device=device), t_ns, np.full(len(t_ns), watts * 1000)))
+        mj = t_ns // MS * watts
+        parts.append(series(channel(f"gpu{gpu}.energy", Kind.ENERGY, device), t_ns, mj))
+    return Trace.of(parts, **more)
+
+
+def test_totals_of_four_gpus_are_their_sum():
+    """A tool that divides by the number of GPUs says 500 J."""
+    measured = energies(node(4), Window("w", 4 * S, 6 * S))
+    assert totals(measured) == {"gpu_j": pytest.approx(2000), "cpu_j": None, "dram_j": None, "node_j": None}
+
+
+def test_totals_with_one_gpu_missing_are_missing():
+    trace = node(2)
+    blind = [trace.series(name) for name in trace.channels if name.startswith("gpu0")]
+    blind += [Series.empty(channel("gpu1.power.instant", device="GPU-1"))]
+    assert totals(energies(Trace.of(blind), Window("w", 4 * S, 6 * S)))["gpu_j"] is None
+
+
+def test_primary_is_the_counter_from_twenty_updates_on():
+    trace = node()
+    long = {one.energy.channel: one for one in energies(trace, Window("w", 2 * S, 5 * S))}
+    assert long["gpu0.energy"].primary
+    assert not long["gpu0.power.instant"].primary
+    short = {one.energy.channel: one for one in energies(trace, Window("w", 2 * S, 2 * S + 150 * MS))}
+    assert short["gpu0.power.instant"].primary
+    assert "moved only 15 times" in short["gpu0.power.instant"].why
+    for measured in (long, short):
+        assert sum(one.primary for one in measured.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["average", "usage", "instant"], "instant"),
+        (["average", "usage"], "usage"),
+        (["average"], "average"),
+    ],
+)
+def test_primary_power_prefers_instant_then_usage_then_average(names, expected):
+    t_ns = polls(0, 10, 10)
+    raw = np.full(len(t_ns), 100_000)
+    trace = Trace.of([series(channel(f"gpu0.power.{name}"), t_ns, raw) for name in names])
+    assert energy(trace, Window("w", S, 2 * S)).channel == f"gpu0.power.{expected}"
+
+
+def test_primary_falls_back_when_every_instant_read_fails():
+    t_ns = polls(0, 10, 10)
+    instant = series(channel(), t_ns, np.zeros(len(t_ns)), np.full(len(t_ns), 3))
+    usage = series(channel("gpu0.power.usage"), t_ns, np.full(len(t_ns), 100_000))
+    found = energy(Trace.of([instant, usage]), Window("w", S, 2 * S))
+    assert (found.channel, found.joules) == ("gpu0.power.usage", pytest.approx(100))
+
+
+def test_energy_by_index_or_uuid_and_unknown_device_is_named():
+    trace = node(2, windows=[Window("a", S, 5 * S)])
+    assert energy(trace, "a", "gpu1").joules == pytest.approx(800)
+    assert energy(trace, "a", "GPU-1").joules == pytest.approx(800)
+    with pytest.raises(InvalidArgument, match="2 devices"):
+        energy(trace, "a")
+    with pytest.raises(InvalidArgument, match="gpu0, gpu1"):
+        energy(trace, "a", "gpu7")
+
+
+def test_find_window_unknown_double_and_run():
+    trace = node(windows=[Window("a", 0, S), Window("b", 0, S), Window("b", S, 2 * S)])
+    assert find_window(trace, "a").end_ns == S
+    assert find_window(trace, "run").end_ns == 10 * S
+    with pytest.raises(InvalidArgument, match="2 windows"):
+        find_window(trace, "b")
+    with pytest.raises(InvalidArgument, match="'a'"):
+        find_window(trace, "c")
+
+
+def test_truth_is_exact_between_changes_of_power_and_stays_out_of_the_totals():
+    truth = Channel("truth.gpu0.energy", "GPU-0", "gpu", Kind.ENERGY, "J", 1e-9, stamp="instant")
+    nj = np.array([0, 100, 100 + 300 * 9, 100 + 300 * 9 + 50]) * 10**9
+    exact = series(truth, np.array([0, 1, 10, 11]) * S, nj)
+    trace = node(1, meta={"simulated": True})
+    trace = Trace.of([*(trace.series(name) for name in trace.channels), exact], meta={"simulated": True})
+    window = Window("w", S // 2, 2 * S)
+    assert truth_joules(trace, "GPU-0", "gpu", window) == pytest.approx(350)
+    measured = energies(trace, window)
+    assert {one.truth_j for one in measured} == {350.0}
+    assert "truth.gpu0.energy" not in {one.energy.channel for one in measured}
+    assert truth_joules(trace, "GPU-0", "gpu", Window("w", -S, S)) is None
+
+
+def test_truth_of_an_idle_hour_is_found_between_distant_records():
+    truth = Channel("truth.gpu0.energy", "GPU-0", "gpu", Kind.ENERGY, "J", 1e-9, stamp="instant")
+    trace = Trace.of([series(truth, np.array([0, 3600]) * S, np.array([0, 3600 * 50]) * 10**9)])
+    assert truth_joules(trace, "GPU-0", "gpu", Window("w", 1000 * S, 1010 * S)) == pytest.approx(500)
+
+
+def test_window_never_ended_says_so():
+    found = energy(node(), Window("w", S, 5 * S, ("open",)))
+    assert "PSQ-OPEN" in found.codes
+    assert found.joules == pytest.approx(400)
+
+
+def test_aux_channel_has_no_joules():
+    t_ns = polls(0, 1, 10)
+    aux = Channel("gpu0.utilization", "GPU-0", "gpu", Kind.AUX, "%")
+    trace = Trace.of([series(aux, t_ns, t_ns)])
+    with pytest.raises(InvalidArgument, match="%"):
+        channel_energy(trace, "gpu0.utilization", Window("w", 0, S))

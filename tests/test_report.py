@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import numpy as np
+import pytest
+
+from powersample.analysis import quality
+from powersample.errors import InvalidArgument
+from powersample.model import Anchor, Channel, Kind, LaneStats, Series, Trace, Window
+from powersample.report import build
+
+MS = 1_000_000
+S = 1000 * MS
+POWER = Channel("gpu0.power.instant", "GPU-0", "gpu", Kind.POWER, "W", 1e-3, lane="nvml:gpu0", sensor="nvml.field.186")
+ENERGY = Channel("gpu0.energy", "GPU-0", "gpu", Kind.ENERGY, "J", 1e-3, lane="nvml:gpu0", divisor=10)
+AUX = Channel("gpu0.temperature", "GPU-0", "gpu", Kind.AUX, "degC", lane="nvml:gpu0", divisor=1000)
+
+
+def series(channel, t_ns, raw, status=None, seq=None):
+    t_ns = np.asarray(t_ns, np.int64)
+    status = np.zeros(len(t_ns), np.uint16) if status is None else status
+    return Series(channel, t_ns, t_ns, raw, status, np.arange(len(t_ns)) if seq is None else seq)
+
+
+def recording(seconds=10, simulated=False, windows=(), **meta):
+    """200 W: a 100 ms power sensor at 1 kHz that reads 3 % high, a counter at 100 Hz, a thermometer."""
+    fast, slow = np.arange(0, seconds * S + 1, MS), np.arange(0, seconds * S + 1, 10 * MS)
+    wiggle = (np.arange(len(fast)) // 100) % 2 * 2
+    parts = [
+        series(POWER, fast, 206_000 - 1 + wiggle),
+        series(ENERGY, slow, slow // MS * 200),
+        series(AUX, np.arange(0, seconds * S + 1, S), np.full(seconds + 1, 60)),
+    ]
+    if simulated:
+        truth = Channel("truth.gpu0.energy", "GPU-0", "gpu", Kind.ENERGY, "J", 1e-9, stamp="instant")
+        parts.append(series(truth, [0, seconds * S], np.array([0, seconds * 200]) * 10**9))
+        meta |= {"simulated": True, "simulated_node": {"profile": "h100"}}
+    lane = LaneStats("nvml:gpu0", rate_hz=1000.0, slots=10_001, passes=9_990, skipped=11, dropped=0, state="done")
+    return Trace.of(parts, windows=windows, lanes=[lane], meta=meta)
+
+
+WINDOWS = (
+    Window("run", 0, 10 * S),
+    Window("epoch 1", 2 * S, 5 * S),
+    Window("killed", 8 * S, 10 * S, ("open",)),
+)
+
+REPORT = {"schema_version", "simulated", "windows", "channels", "lanes", "clock", "checks", "meta"}
+WINDOW = {"name", "start_ns", "end_ns", "duration_s", "energies", "totals"}
+TOTALS = {"gpu_j", "cpu_j", "dram_j", "node_j", "low_j", "high_j", "verdict"}
+ENERGIES = {
+    "channel",
+    "device",
+    "domain",
+    "primary",
+    "joules",
+    "low_j",
+    "high_j",
+    "method",
+    "verdict",
+    "reasons",
+    "budget",
+}
+CHANNELS = {
+    "name", "kind", "unit", "asked_hz", "achieved_hz", "polls", "updates", "update_period_s",
+    "averaging_window_s", "sensor_origin", "stale_share", "stuck", "errors", "skipped", "dropped", "gaps",
+    "stalls",
+}  # fmt: skip
+
+
+def test_build_gives_the_promised_fields_as_json():
+    data = json.loads(json.dumps(dict(build(recording(windows=WINDOWS)).data)))
+    assert data.keys() >= REPORT
+    assert data["schema_version"] == 1
+    for window in data["windows"]:
+        assert window.keys() >= WINDOW
+        assert window["totals"].keys() >= TOTALS
+        assert all(energy.keys() >= ENERGIES for energy in window["energies"])
+        assert all("truth_j" not in energy for energy in window["energies"])
+    assert all(channel.keys() >= CHANNELS for channel in data["channels"])
+    assert data["clock"] == {"steps": 0, "suspends": 0}
+
+
+def test_build_numbers_of_a_window():
+    epoch = build(recording(windows=WINDOWS)).data["windows"][1]
+    by_name = {energy["channel"]: energy for energy in epoch["energies"]}
+    assert by_name["gpu0.energy"]["joules"] == pytest.approx(600)
+    assert by_name["gpu0.energy"]["primary"]
+    assert by_name["gpu0.power.instant"]["joules"] == pytest.approx(618, rel=1e-4)
+    assert epoch["totals"]["gpu_j"] == pytest.approx(600)
+    assert epoch["totals"]["cpu_j"] is None
+    assert by_name["gpu0.energy"]["low_j"] is None
+    assert by_name["gpu0.energy"]["verdict"] == "unrated"
+
+
+def test_build_without_windows_has_one_called_run():
+    assert [window["name"] for window in build(recording()).data["windows"]] == ["run"]
+    assert build(Trace.of([])).data["windows"] == []
+
+
+def test_build_of_chosen_windows_and_of_an_unknown_one():
+    trace = recording(windows=WINDOWS)
+    assert [window["name"] for window in build(trace, ["epoch 1"]).data["windows"]] == ["epoch 1"]
+    with pytest.raises(InvalidArgument, match="epoch 7"):
+        build(trace, ["epoch 7"])
+
+
+def test_build_simulated_carries_the_truth_and_says_so_first():
+    report = build(recording(simulated=True, windows=WINDOWS))
+    epoch = report.data["windows"][1]
+    assert {energy["truth_j"] for energy in epoch["energies"]} == {600.0}
+    assert "truth.gpu0.energy" not in {channel["name"] for channel in report.data["channels"]}
+    lines = str(report).splitlines()
+    assert lines[0] == "SIMULATED NODE h100, not a measurement"
+    assert any("gpu0.power.instant" in line and "+3.00" in line for line in lines)
+
+
+def test_text_shows_energies_totals_quality_and_late_lanes_within_100_columns():
+    shown = str(build(recording(windows=(*WINDOWS, Window("x" * 300 + "\n\x1b[31m", S, 2 * S)))))
+    assert max(len(line) for line in shown.splitlines()) <= 100
+    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert "SIMULATED" not in shown
+    assert "truth" not in shown
+    for words in (
+        "epoch 1",
+        "3 s",
+        "600",
+        "counter difference",
+        "unrated",
+        "total: GPU 600 J",
+        "never ended",
+    ):
+        assert words in shown
+    assert "skipped" in shown
+
+
+def test_text_of_an_empty_recording_says_nothing_was_recorded():
+    assert "Nothing was recorded" in str(build(Trace.of([])))
+
+
+def test_text_of_missing_energy_is_a_dash_and_a_reason():
+    shown = str(build(recording(windows=[Window("late", 20 * S, 30 * S)])))
+    assert "total: none can be told" in shown
+    assert "PSQ-UNCOVERED" in shown
+
+
+def test_checks_tell_of_drops_hangs_failed_channels_suspends_and_trouble():
+    t_ns = np.arange(0, 20 * S, 10 * MS)
+    failed = series(POWER, t_ns, np.zeros(len(t_ns)), np.full(len(t_ns), 3))
+    still = series(ENERGY, t_ns, np.full(len(t_ns), 7))
+    lane = LaneStats("nvml:gpu0", dropped=4, state="hung")
+    anchors = [Anchor(0, 0, 0, 0, 1), Anchor(S, S, 100 * S, 50 * S, 1)]
+    data = build(Trace.of([failed, still], lanes=[lane], anchors=anchors, meta={"trouble": ["disk full"]})).data
+    codes = {check["code"] for check in data["checks"]}
+    assert codes == {
+        "PSQ-TROUBLE", "PSQ-DROPPED", "PSQ-HUNG", "PSQ-STUCK", "PSQ-ERRORS", "PSQ-SUSPEND", "PSQ-CLOCK",
+    }  # fmt: skip
+    assert all(check["what"] and check["fix"] for check in data["checks"])
+
+
+# ---- quality -----------------------------------------------------------------------------------------------
+
+
+def test_quality_of_a_sensor_polled_faster_than_it_publishes():
+    found = quality(recording(), POWER.name)
+    assert (found.asked_hz, found.polls, found.updates) == (1000, 10_001, 100)
+    assert found.achieved_hz == pytest.approx(1000)
+    assert found.update_period_s == pytest.approx(0.1, rel=1e-3)
+    assert found.stale_share == pytest.approx(0.99, abs=1e-3)
+    assert (found.stuck, found.gaps, found.stalls, found.skipped, found.dropped) == (False, (), 0, 11, 0)
+
+
+def test_quality_rate_of_a_channel_read_now_and_then_is_its_share_of_the_lane():
+    found = quality(recording(), ENERGY.name)
+    assert found.asked_hz == found.achieved_hz == pytest.approx(100)
+    assert quality(recording(), AUX.name).stuck is None
+
+
+def test_quality_gaps_know_their_cause_and_stalls_are_not_gaps():
+    t_ns = np.arange(0, 10 * S, 10 * MS)
+    status = np.zeros(len(t_ns), np.uint16)
+    status[100:110] = 15  # failed reads
+    seq = np.arange(len(t_ns)) * 3
+    keep = np.ones(len(t_ns), bool)
+    keep[300:310] = False  # dropped: seq goes on
+    keep[500:510] = False  # skipped: seq does not
+    seq[510:] -= 30
+    keep[700] = False  # a stall
+    trace = Trace.of([series(POWER, t_ns[keep], np.arange(keep.sum()), status[keep], seq[keep])])
+    found = quality(trace, POWER.name)
+    assert [gap.cause for gap in found.gaps] == ["errors", "dropped", "skipped"]
+    assert found.gaps[0].start_ns == 99 * 10 * MS
+    assert (found.gaps_total, found.stalls, found.errors) == (3, 1, {15: 10})
+
+
+def test_quality_in_chunks_is_the_same(monkeypatch):
+    whole = quality(recording(), POWER.name)
+    monkeypatch.setattr("powersample.model.trace.MEMORY_CHUNK", 997)
+    assert quality(recording(), POWER.name) == whole
+
+
+def test_quality_of_a_channel_that_stops_moving_is_stuck():
+    t_ns = np.arange(0, 30 * S, 10 * MS)
+    raw = np.minimum(t_ns // MS, 10_000)
+    assert quality(Trace.of([series(ENERGY, t_ns, raw)]), ENERGY.name).stuck
+    assert quality(Trace.of([series(ENERGY, t_ns, t_ns // MS)]), ENERGY.name).stuck is False
+
+
+def test_quality_of_nothing_is_none():
+    found = quality(Trace.of([Series.empty(POWER)]), POWER.name)
+    assert (found.polls, found.achieved_hz, found.stale_share, found.stuck) == (0, None, None, None)
