@@ -1,4 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joules of a program on a GPU node, from a native sampler that the program cannot stall."""
+"""Joules of a program on a GPU node, from a native sampler that the program cannot stall.
+
+    import powersample as ps
+
+    with ps.measure() as run:
+        for epoch in range(3):
+            with run.window(f"epoch {epoch}"):
+                train_one_epoch()
+    print(run.report())
+
+Names are loaded when first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from powersample.marks import window
+    from powersample.report import build as report
+    from powersample.session import Run, measure
+    from powersample.store import load, save
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Run": ("powersample.session", "Run"),
+    "load": ("powersample.store", "load"),
+    "measure": ("powersample.session", "measure"),
+    "report": ("powersample.report", "build"),
+    "save": ("powersample.store", "save"),
+    "window": ("powersample.marks", "window"),
+}
+
+__all__ = ["Run", "__version__", "load", "measure", "report", "save", "window"]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module, attribute = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to record, and what there is to be recorded on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from powersample import errors
+from powersample._native.api import LaneOptions, Nvml, NvmlDevice
+
+KNOWN_SOURCES = ("nvml",)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The options that `measure`, `record` and `powersample-sampler` share.
+
+    Attributes:
+        sources: Ways to read devices, of `KNOWN_SOURCES`.
+        nvml_library: Path or name of the library; None takes the driver's.
+        gpus: NVML indices or (the start of) UUIDs; None takes what CUDA_VISIBLE_DEVICES shows, else all.
+        rate_hz: Passes a second of every lane; None lets the cost of the calls decide.
+        mode: "paced" or "tight".
+        cpu: Pin the lanes to this CPU, or None.
+    """
+
+    sources: tuple[str, ...] = KNOWN_SOURCES
+    nvml_library: str | None = None
+    gpus: tuple[str, ...] | None = None
+    rate_hz: float | None = None
+    mode: str = "paced"
+    cpu: int | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.sources if name not in KNOWN_SOURCES]
+        if unknown or not self.sources:
+            raise errors.InvalidArgument(
+                f"source {', '.join(unknown) or '(none)'} is unknown; use {', '.join(KNOWN_SOURCES)}"
+            )
+        self.lane_options().to_c()  # says what is wrong with rate and mode
+
+    def lane_options(self) -> LaneOptions:
+        """Return what every lane of this plan runs with."""
+        return LaneOptions(mode=self.mode, rate_hz=self.rate_hz, cpu=self.cpu)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a plan found.
+
+    Attributes:
+        devices: The GPUs to record, by NVML index.
+        driver: Driver version as text.
+        nvml: Library version as text.
+        simulated: True when the library is the project's stand-in.
+        notes: How the selection came about, where a reader should know.
+    """
+
+    devices: tuple[NvmlDevice, ...]
+    driver: str
+    nvml: str
+    simulated: bool
+    notes: tuple[str, ...] = field(default=())
+
+
+def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Inventory:
+    """Return the devices that `plan` means, without recording anything.
+
+    Args:
+        plan: What was asked for.
+        environment: Where CUDA_VISIBLE_DEVICES is looked up; `os.environ` unless told.
+
+    Raises:
+        NothingMeasurable: No source has a device; says what was tried.
+        DeviceNotFound: A GPU was named that is not there.
+    """
+    environment = os.environ if environment is None else environment
+    try:
+        with Nvml(plan.nvml_library) as nvml:
+            everything = tuple(nvml.describe(index) for index in range(nvml.count()))
+            driver, library, simulated = nvml.versions()
+    except (errors.DeviceNotFound, errors.DeviceError, errors.AccessDenied, errors.NotSupported) as error:
+        raise errors.NothingMeasurable(
+            f"nothing here can be measured.\n  nvml: {error}\n"
+            'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
+        ) from error
+    if not everything:
+        raise errors.NothingMeasurable("the NVML library works and shows no GPU; is one passed to this container?")
+    notes: list[str] = []
+    named = plan.gpus is not None
+    devices = _named(everything, plan.gpus or ()) if named else _visible(everything, environment, notes)
+    return Inventory(devices, driver, library, simulated, tuple(notes))
+
+
+def _named(devices: Sequence[NvmlDevice], names: Sequence[str]) -> tuple[NvmlDevice, ...]:
+    chosen = {device.index: device for name in names for device in [_find(devices, name)]}
+    return tuple(chosen[index] for index in sorted(chosen))
+
+
+def _find(devices: Sequence[NvmlDevice], name: str) -> NvmlDevice:
+    wanted = name.strip().removeprefix("gpu")
+    matches = [
+        device
+        for device in devices
+        if (wanted.isdigit() and device.index == int(wanted))
+        or (name.startswith("GPU-") and device.uuid.startswith(name))
+    ]
+    if len(matches) != 1:
+        known = ", ".join(f"{device.index} ({device.uuid})" for device in devices)
+        raise errors.DeviceNotFound(f"GPU {name!r} is {'ambiguous' if matches else 'not here'}; there are: {known}")
+    return matches[0]
+
+
+def _visible(devices: Sequence[NvmlDevice], environment: Mapping[str, str], notes: list[str]) -> tuple[NvmlDevice, ...]:
+    """Apply CUDA_VISIBLE_DEVICES as a selection; the numbers of the recording stay NVML's."""
+    value = environment.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return tuple(devices)
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+    numbered = any(entry.lstrip("-").isdigit() for entry in entries)
+    alike = len({device.name for device in devices}) == 1
+    if numbered and not alike and environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        notes.append(
+            f"CUDA_VISIBLE_DEVICES={value} counts GPUs fastest first and these differ, so all are recorded; "
+            "set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs"
+        )
+        return tuple(devices)
+    chosen: dict[int, NvmlDevice] = {}
+    for entry in entries:
+        try:
+            if entry.startswith("MIG-"):
+                notes.append(f"{entry} is a slice of a GPU and power is the whole board's, so all GPUs are recorded")
+                return tuple(devices)
+            device = _find(devices, entry)
+        except errors.DeviceNotFound:
+            notes.append(f"CUDA_VISIBLE_DEVICES={value}: CUDA stops at {entry!r}, which is not here")
+            break
+        chosen[device.index] = device
+    if not chosen:
+        notes.append(f"CUDA_VISIBLE_DEVICES={value!r} hides every GPU from the program, so all are recorded")
+        return tuple(devices)
+    if len(chosen) < len(devices):
+        notes.append(f"CUDA_VISIBLE_DEVICES={value} selects {len(chosen)} of {len(devices)} GPUs")
+    return tuple(chosen[index] for index in sorted(chosen))

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two recorders with one shape: lanes in this process, or in the `powersample-sampler` executable.
+
+Both write a spool directory. In process the lanes start without another program; the executable goes on when the
+process that it records for is stopped or killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any, Protocol
+
+from powersample import errors
+from powersample._native.api import Nvml, Sampler, Spool
+from powersample.capture.plan import Inventory, Plan
+
+START_TIMEOUT_S = 30.0  # a cold driver without persistence mode takes seconds per GPU
+STOP_TIMEOUT_S = 10.0
+
+
+class Recorder(Protocol):
+    """Records a plan's devices into a spool directory."""
+
+    def start(self) -> None:
+        """Return once every lane runs."""
+
+    def sync(self) -> None:
+        """Return once every record taken before the call can be read from the spool."""
+
+    def stop(self) -> None:
+        """Stop the lanes and close the spool; harmless when repeated."""
+
+    def failure(self) -> str | None:
+        """Return what went wrong while recording, or None."""
+
+
+class InProcess:
+    """Lanes as threads of this process."""
+
+    def __init__(self, plan: Plan, inventory: Inventory, spool: Path) -> None:
+        self._plan, self._inventory, self._directory = plan, inventory, spool
+        self._sampler: Sampler | None = None
+        self._spool: Spool | None = None
+        self._pid = os.getpid()
+        self._failure: str | None = None
+
+    def start(self) -> None:
+        """Add one lane a GPU and start them all."""
+        sampler = Sampler()
+        try:
+            with Nvml(self._plan.nvml_library) as nvml:
+                for device in self._inventory.devices:
+                    sampler.add(nvml.source(device.index), self._plan.lane_options())
+            sampler.start()
+            self._sampler = sampler
+            self._spool = Spool(self._directory, sampler)
+            self._spool.start()
+        except BaseException:
+            self._sampler = None
+            sampler.close()
+            raise
+
+    def sync(self) -> None:
+        """Wait for the drain thread's handshake."""
+        if self._spool is not None and self._pid == os.getpid():
+            self._spool.sync()
+
+    def stop(self) -> None:
+        """Stop lanes, then the spool; a forked child has neither and does nothing."""
+        if self._sampler is None or self._spool is None or self._pid != os.getpid():
+            return
+        self._sampler.stop()
+        try:
+            self._spool.stop()
+        except errors.PowerSampleError as error:
+            self._failure = str(error)
+        hung = [s["name"] for s in map(self._sampler.stats, range(self._sampler.lanes)) if s["state"] == "hung"]
+        if hung:
+            self._failure = f"{', '.join(hung)}: a call into the driver never returned; its lane was left behind"
+        self._spool.close()
+        self._sampler.close()
+        self._sampler = self._spool = None
+
+    def failure(self) -> str | None:
+        """Return the spool's or a lane's trouble."""
+        if self._spool is not None and self._pid == os.getpid():
+            stats = self._spool.stats()
+            if stats["status"] != 0:
+                return f"the spool stopped writing: {os.strerror(stats['sys_errno'])}"
+        return self._failure
+
+
+def sampler_path() -> Path:
+    """Return the path of the `powersample-sampler` executable.
+
+    Raises:
+        NotSupported: The package was installed without it.
+    """
+    path = Path(__file__).resolve().parents[1] / "_bin" / "powersample-sampler"
+    if not path.exists():
+        raise errors.NotSupported(f"{path} is missing; install the package again with a C compiler at hand")
+    return path
+
+
+class Executable:
+    """Lanes in a `powersample-sampler` process of their own."""
+
+    def __init__(self, plan: Plan, inventory: Inventory, spool: Path) -> None:
+        self._arguments = [str(sampler_path()), "--spool", str(spool), "--with-parent", "--mode", plan.mode]
+        self._arguments += ["--sources", ",".join(plan.sources)]
+        self._arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]
+        if plan.rate_hz is not None:
+            self._arguments += ["--rate", repr(plan.rate_hz)]
+        if plan.cpu is not None:
+            self._arguments += ["--cpu", str(plan.cpu)]
+        if plan.nvml_library is not None:
+            self._arguments += ["--nvml-lib", plan.nvml_library]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: str | None = None
+
+    def start(self) -> None:
+        """Start it and wait for its ready line."""
+        self._process = subprocess.Popen(
+            self._arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,  # a Ctrl-C is for the measured program; this one ends when asked
+        )
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT_S)
+        line = self._process.stdout.readline() if ready else b""
+        if not line.startswith(b'{"ready":true'):
+            self._process.kill()
+            _, trouble = self._process.communicate()
+            text = trouble.decode("utf-8", "replace").strip()
+            raise errors.DeviceError(text or f"powersample-sampler was not ready within {START_TIMEOUT_S:.0f} s")
+
+    def sync(self) -> None:
+        """Nothing: the executable's spool is read once it has ended."""
+
+    def stop(self) -> None:
+        """Ask it to end and wait for its last words."""
+        process = self._process
+        if process is None:
+            return
+        self._process = None
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            out, trouble = process.communicate(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, trouble = process.communicate()
+            self._failure = f"powersample-sampler did not end within {STOP_TIMEOUT_S:.0f} s and was killed"
+            return
+        if process.returncode != 0:
+            text = trouble.decode("utf-8", "replace").strip()
+            self._failure = text or f"powersample-sampler ended with {_outcome(process.returncode)}"
+            return
+        last = json.loads(out.splitlines()[-1]) if out.strip() else {}
+        self._failure = _spool_trouble(last)
+
+    def failure(self) -> str | None:
+        """Return why it ended early, or what it said at its end."""
+        if self._process is not None and self._process.poll() is not None:
+            return f"powersample-sampler ended early with {_outcome(self._process.returncode)}"
+        return self._failure
+
+
+def _outcome(returncode: int) -> str:
+    return f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
+
+
+def _spool_trouble(last: dict[str, Any]) -> str | None:
+    spool = last.get("spool", {})
+    if spool.get("status", 0) == 0:
+        return None
+    return f"the spool stopped writing: {os.strerror(int(spool.get('sys_errno', 0)))}"

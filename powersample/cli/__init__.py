@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `powersample`: one module a verb, each with `add` (its arguments) and `run` (which calls the library).
+
+Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 nothing measurable;
+`record` answers with the program's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from powersample import __version__, errors
+from powersample.cli import record, recover, report
+
+VERBS = (record, report, recover)
+FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
+
+EPILOG = """\
+Record a program of yours:
+  powersample record -o run.parquet -- python train.py
+  powersample report run.parquet
+Without a GPU, add --simulate h100 to record.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="powersample",
+        description="Joules of a program on a GPU node, from a native sampler that the program cannot stall.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"powersample {__version__}")
+    verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        verb.add(verbs)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command: list[str] = []
+    if "--" in arguments:  # all behind it is the program's, whatever it looks like
+        cut = arguments.index("--")
+        arguments, command = arguments[:cut], arguments[cut + 1 :]
+    options = parser().parse_args(arguments)
+    options.command = [*getattr(options, "command", []), *command]
+    try:
+        return int(options.run(options))
+    except errors.NothingMeasurable as error:
+        return _say(error, NOTHING_MEASURABLE)
+    except errors.InvalidArgument as error:
+        return _say(error, USAGE)
+    except errors.PowerSampleError as error:
+        return _say(error, getattr(error, "exit_code", FAILED))
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"powersample: {error}", file=sys.stderr)
+    return code

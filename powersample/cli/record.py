@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`powersample record`: wrap a program."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = """\
+examples:
+  powersample record -o run.parquet -- python train.py --epochs 3
+  powersample record --simulate h100 -o try.parquet -- python -c 'sum(range(10**8))'
+  powersample record --duration 60 -o idle.parquet
+
+The exit code is the program's. To mark windows from inside it, in Python:
+  import powersample as ps
+  with ps.window("epoch 1"): ...
+in any language: append lines to the file that $POWERSAMPLE_MARKS names:
+  v1 begin ID MONOTONIC_NS BOOT_ID PID TID "NAME"      (and v1 end ID ...)
+"""
+
+
+def add(verbs: Any) -> None:
+    """Add the verb's arguments."""
+    verb = verbs.add_parser(
+        "record",
+        help="run a program and record its power",
+        description="Run a program beside the native sampler and write a trace; or, without one, record the machine.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="powersample record [options] [-o OUT.parquet] -- COMMAND ...",
+    )
+    verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="trace to write; default NAME-TIME.parquet")
+    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    verb.add_argument("--duration", type=float, metavar="S", help="without a command: record so many seconds")
+    sampling = verb.add_argument_group("sampling (as powersample-sampler)")
+    sampling.add_argument("--sources", default="nvml", metavar="LIST", help="comma-separated; default nvml")
+    sampling.add_argument("--gpus", metavar="LIST", help="indices or UUIDs; default CUDA_VISIBLE_DEVICES, else all")
+    sampling.add_argument("--rate", default="auto", metavar="HZ", help="passes a second, or auto (default)")
+    sampling.add_argument("--mode", default="paced", choices=("paced", "tight"), help="default paced")
+    sampling.add_argument("--cpu", type=int, metavar="N", help="pin the sampler to this CPU")
+    sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
+    simulated = verb.add_argument_group("simulated node")
+    simulated.add_argument("--simulate", metavar="NODE", help="h100, a100, v100, rtx3090 ...; h100x4 for four GPUs")
+    simulated.add_argument("--board", type=int, metavar="SEED", help="draw the board's errors; default a perfect one")
+    simulated.add_argument(
+        "--load",
+        metavar="KIND",
+        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE.parquet",
+    )
+    verb.add_argument("--store-command", action="store_true", help="store the arguments, not only their hash")
+    verb.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")
+    verb.add_argument("command", nargs="*", help=argparse.SUPPRESS)
+    verb.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Record and answer with the program's exit code."""
+    from powersample import errors
+    from powersample.capture import Plan
+    from powersample.session.command import record_command, record_for
+
+    if not options.command and options.duration is None:
+        raise errors.InvalidArgument("nothing to record: add `-- COMMAND`, or --duration S")
+    if options.command and options.duration is not None:
+        raise errors.InvalidArgument("--duration is for recording without a command")
+    if options.simulate is None and (options.load or options.board is not None):
+        raise errors.InvalidArgument("--load and --board belong to --simulate NODE")
+    plan = Plan(
+        sources=tuple(name for name in options.sources.split(",") if name),
+        nvml_library=options.nvml_lib,
+        gpus=None if options.gpus is None else tuple(options.gpus.split(",")),
+        rate_hz=_rate(options.rate),
+        mode=options.mode,
+        cpu=options.cpu,
+    )
+    output = options.output or _default_output(options.command)
+    node = None
+    try:
+        if options.simulate is not None:
+            from dataclasses import replace
+
+            from powersample.session.simulate import make_node
+
+            node = make_node(options.simulate, options.board)
+            plan = replace(plan, nvml_library=str(node.library))
+        common = {"node": node, "replace": options.force}
+        if options.command:
+            result = record_command(
+                plan,
+                output,
+                options.command,
+                load=options.load or "cpu",
+                store_command=options.store_command,
+                on_trouble=lambda text: _note(f"{text}; the program goes on"),
+                **common,
+            )
+        else:
+            result = record_for(plan, output, options.duration, load=options.load or "idle", **common)
+    finally:
+        if node is not None:
+            node.close()
+    for text in result.trouble:
+        _note(text)
+    if not options.quiet:
+        _summary(result.trace, output)
+    if result.exit_code is None:
+        return 1 if result.trouble else 0
+    return result.exit_code
+
+
+def _rate(text: str) -> float | None:
+    from powersample import errors
+
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise errors.InvalidArgument(f"--rate {text}: a number of Hz, or auto") from None
+
+
+def _default_output(command: list[str]) -> Path:
+    name = Path(command[0]).name if command else "machine"
+    return Path(f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.parquet")
+
+
+def _summary(trace: Any, output: Path) -> None:
+    from powersample.report import build
+
+    print(build(trace).brief(), file=sys.stderr)
+    _note(f"wrote {output}; next: powersample report {output}")
+
+
+def _note(text: str) -> None:
+    print(f"powersample: {text}", file=sys.stderr)

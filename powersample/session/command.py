@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`powersample record -- CMD`: a program run beside the sampler executable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from powersample.capture import Plan
+from powersample.marks import ENVIRONMENT, MarkWriter
+from powersample.session.child import Child
+from powersample.session.recording import MARGIN_S, Recording
+
+if TYPE_CHECKING:
+    from powersample.sim import Node
+    from powersample.store import StoredTrace
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What became of it: the program's exit code (None without a program), the trace, and trouble while recording."""
+
+    exit_code: int | None
+    trace: StoredTrace
+    trouble: tuple[str, ...]
+
+
+def record_command(
+    plan: Plan,
+    output: Path,
+    command: Sequence[str],
+    *,
+    node: Node | None = None,
+    load: str = "cpu",
+    replace: bool = False,
+    store_command: bool = False,
+    on_trouble: Callable[[str], None] = lambda _: None,
+) -> CommandResult:
+    """Run `command` to its end while the sampler executable records; the window is called "run".
+
+    Signals sent to this process reach the program. The program finds POWERSAMPLE_MARKS in its environment.
+
+    Args:
+        plan: What to record.
+        output: Parquet file to write.
+        command: Program and arguments.
+        node: Simulated node, or None.
+        load: The node's load, see `simulate.apply_load`.
+        replace: Replace an existing output.
+        store_command: Store the arguments in the trace.
+        on_trouble: Told once, while the program runs, when recording fails; the program goes on.
+
+    Raises:
+        CommandNotFound: The command cannot be started; nothing was recorded.
+        NothingMeasurable, OutputExists, AccessDenied: As `Recording`.
+    """
+    recording = Recording(
+        plan,
+        output,
+        node=node,
+        in_process=False,
+        replace=replace,
+        command=command,
+        store_command=store_command,
+    )
+    environment = {**os.environ, ENVIRONMENT: str(recording.marks.absolute())}
+    told: list[str] = []
+
+    def watch() -> None:
+        trouble = recording.recorder.failure()
+        if trouble and not told:
+            told.append(trouble)
+            on_trouble(trouble)
+
+    with recording, Child(command, environment) as child:
+        if node is not None:
+            from powersample.session.simulate import apply_load
+
+            apply_load(node, load, child.pid)
+        recording.start()
+        time.sleep(MARGIN_S)
+        writer = MarkWriter(recording.marks)
+        mark = writer.begin("run")
+        child.release()
+        code = child.wait(watch)
+        writer.end(mark)
+        time.sleep(MARGIN_S)
+        trace = recording.finish(exit_code=code)
+    return CommandResult(code, trace, tuple(trace.meta.get("trouble", ())))
+
+
+def record_for(
+    plan: Plan,
+    output: Path,
+    duration_s: float | None,
+    *,
+    node: Node | None = None,
+    load: str = "idle",
+    replace: bool = False,
+) -> CommandResult:
+    """Record the machine for `duration_s`, or until SIGINT or SIGTERM; the window is called "run".
+
+    Must be called in the main thread. Args and Raises as `record_command`.
+    """
+    recording = Recording(plan, output, node=node, in_process=False, replace=replace)
+    stop = threading.Event()
+    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if node is not None:
+            from powersample.session.simulate import apply_load
+
+            apply_load(node, load, 0)
+        recording.start()
+        time.sleep(MARGIN_S)
+        writer = MarkWriter(recording.marks)
+        mark = writer.begin("run")
+        deadline = None if duration_s is None else time.monotonic() + duration_s
+        while not stop.wait(0.5 if deadline is None else max(0.0, min(0.5, deadline - time.monotonic()))):
+            if recording.recorder.failure() or (deadline is not None and time.monotonic() >= deadline):
+                break
+        writer.end(mark)
+        stop.wait(0)
+        time.sleep(MARGIN_S)
+        trace = recording.finish()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return CommandResult(None, trace, tuple(trace.meta.get("trouble", ())))

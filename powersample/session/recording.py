@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One recording from spool to Parquet, shared by `measure` and `record`.
+
+Order matters for what a kill leaves: the spool with its session file exists before the first lane runs, closed parts
+are converted while it goes on, and the spool is removed only once the output is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from powersample import errors
+from powersample._native import api
+from powersample.capture import Executable, InProcess, Inventory, Plan, Recorder, discover
+
+if TYPE_CHECKING:
+    from powersample.model import Series
+    from powersample.sim import Node
+    from powersample.store import StoredTrace
+
+# Recording goes on around every window: what covers an edge is published up to a period and a window later.
+MARGIN_S = 0.3
+CONVERT_EVERY_S = 2.0
+
+
+def spool_of(output: Path) -> Path:
+    """Return the spool directory that belongs to `output`."""
+    return output.with_name(output.name + ".spool")
+
+
+def check_output(output: Path, *, replace: bool) -> None:
+    """Raise when `output` could not be written at the end, before anything is recorded.
+
+    Raises:
+        OutputExists: The file, or a spool of an earlier recording, is there.
+        AccessDenied: Its folder is missing or not writable.
+    """
+    if output.exists() and not replace:
+        raise errors.OutputExists(f"{output} exists; choose another name, or add --force to replace it")
+    folder = output.parent
+    if not folder.is_dir():
+        raise errors.AccessDenied(f"{folder} is not a folder; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise errors.AccessDenied(f"{folder} is not writable for this user; record into another folder")
+    if spool_of(output).exists():
+        raise errors.OutputExists(
+            f"{spool_of(output)} is left from a recording that was killed; "
+            f"get it back with `powersample recover {spool_of(output)}`, or remove it"
+        )
+
+
+class Recording:
+    """A spool, its recorder and its conversion.
+
+    Args:
+        plan: What to record. With `node`, its library is used.
+        output: The Parquet file to write at the end.
+        node: The simulated node, or None on real devices.
+        in_process: True for lanes in this process, False for the executable.
+        replace: Replace an existing output.
+        command: Program and arguments; stored as the program's name and a hash unless `store_command`.
+        store_command: Store the arguments too.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        output: Path,
+        *,
+        node: Node | None = None,
+        in_process: bool = True,
+        replace: bool = False,
+        command: Sequence[str] = (),
+        store_command: bool = False,
+    ) -> None:
+        check_output(output, replace=replace)
+        self.plan, self.output, self.node = plan, output, node
+        self.inventory = discover(plan)
+        self.spool = spool_of(output)
+        self.marks = self.spool / "marks"
+        self._replace = replace
+        self._meta = _meta(plan, self.inventory, node, command, store_command)
+        recorder = InProcess if in_process else Executable
+        self.recorder: Recorder = recorder(plan, self.inventory, self.spool)
+        self._background: threading.Thread | None = None
+        self._ending = threading.Event()
+        self._converter: Any = None
+        self._trouble: list[str] = []
+
+    def start(self) -> None:
+        """Create the spool and start the lanes; nothing is left behind when that fails."""
+        from powersample.store import Converter
+
+        self.spool.mkdir()
+        try:
+            self._write_meta()
+            self.marks.touch()
+            self.recorder.start()
+        except BaseException:
+            _remove(self.spool)
+            raise
+        self._converter = Converter(self.spool, self.output, replace=self._replace)
+        self._background = threading.Thread(target=self._convert, name="powersample-convert", daemon=True)
+        self._background.start()
+
+    def _convert(self) -> None:
+        while not self._ending.wait(CONVERT_EVERY_S):
+            try:
+                self._converter.step()
+            except (errors.PowerSampleError, OSError) as error:  # kept raw; the end tries again and reports
+                self._trouble.append(f"converting while recording: {error}")
+                return
+
+    def finish(self, **more: object) -> StoredTrace:
+        """Stop the lanes, write the output and open it.
+
+        Args:
+            more: Added to the stored metadata, such as the program's exit code.
+        """
+        from powersample import store
+
+        self.recorder.stop()
+        end_ns = api.now_ns()
+        self._ending.set()
+        if self._background is not None:
+            self._background.join()
+        trouble = [text for text in (self.recorder.failure(), *self._trouble) if text]
+        self._meta.update(more, ended_ns=end_ns, trouble=trouble)
+        extra: Iterable[Series] = ()
+        if self.node is not None:
+            from powersample.session.simulate import truth_series
+
+            self._meta["simulated_node"].update(self.node.truth_state())
+            extra = truth_series(self.node, self._meta["started_ns"], end_ns)
+        self._write_meta()
+        self._converter.finish(extra)
+        return store.load(self.output)
+
+    def abandon(self) -> None:
+        """Stop without an output; the spool stays for `powersample recover`."""
+        self._ending.set()
+        self.recorder.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is not None:
+            self.abandon()
+
+    def _write_meta(self) -> None:
+        temporary = self.spool / "session.json.new"
+        temporary.write_text(json.dumps(self._meta, indent=1), encoding="utf-8")
+        temporary.replace(self.spool / "session.json")
+
+
+def _remove(spool: Path) -> None:
+    import shutil
+
+    shutil.rmtree(spool, ignore_errors=True)
+
+
+def _meta(
+    plan: Plan, inventory: Inventory, node: Node | None, command: Sequence[str], store_command: bool
+) -> dict[str, Any]:
+    import numpy as np
+
+    meta: dict[str, Any] = {
+        "simulated": inventory.simulated,
+        "simulated_node": None if node is None else node.describe(),
+        "host": socket.gethostname(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "versions": {
+            "powersample": api.version(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        "started_ns": api.now_ns(),
+        "started_unix_ns": time.time_ns(),
+        "uid": os.getuid(),
+        "driver": inventory.driver,
+        "nvml": inventory.nvml,
+        "devices": [asdict(device) for device in inventory.devices],
+        "notes": list(inventory.notes),
+        "plan": asdict(plan),
+    }
+    if command:
+        joined = b"\0".join(os.fsencode(word) for word in command)
+        meta["command"] = {
+            "program": os.path.basename(command[0]),
+            "argv_sha256": hashlib.sha256(joined).hexdigest(),
+            "argv": list(command) if store_command else None,
+        }
+    return meta

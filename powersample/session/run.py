@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`measure()`: a recording around a block of Python, with windows marked now and integrated later."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+
+from powersample import errors
+from powersample._native import api
+from powersample.capture import KNOWN_SOURCES, Plan
+from powersample.marks import MarkWriter
+from powersample.session.recording import MARGIN_S, Recording
+
+if TYPE_CHECKING:
+    from powersample.model import Energy, Window
+    from powersample.report import Report
+    from powersample.sim import Node
+    from powersample.store import StoredTrace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def measure(
+    *,
+    simulate: str | Node | None = None,
+    load: str = "cpu",
+    output: str | os.PathLike[str] | None = None,
+    rate_hz: float | None = None,
+    mode: str = "paced",
+    sources: Sequence[str] = KNOWN_SOURCES,
+    gpus: Sequence[str | int] | None = None,
+    nvml_library: str | os.PathLike[str] | None = None,
+    cpu: int | None = None,
+    replace: bool = False,
+) -> Run:
+    """Return a recording to be used as a context manager around the work to be measured.
+
+    Args:
+        simulate: A profile ("h100", "h100x4", ...) or a `powersample.sim.Node`: measure the simulated node instead of
+            this machine. Its results say so wherever they appear.
+        load: Of a node given by profile: "cpu" (this process's own CPU use), "idle", "script:FILE" or "trace:FILE". A
+            `Node` object keeps whatever load it was given.
+        output: Parquet file to write at the end; None keeps the trace in a temporary file for the life of the `Run`.
+        rate_hz: Passes a second of every lane; None lets the cost of the device calls decide, at most 1 kHz.
+        mode: "paced", or "tight" for back-to-back reads.
+        sources: Ways to read devices.
+        gpus: NVML indices or UUIDs; None takes what CUDA_VISIBLE_DEVICES shows, else all.
+        nvml_library: Path of libnvidia-ml; None takes the driver's.
+        cpu: Pin the lanes to this CPU.
+        replace: Replace an existing `output`.
+
+    Returns:
+        A `Run`; nothing is opened before it is entered.
+
+    Raises:
+        InvalidArgument: An option is outside its range.
+    """
+    plan = Plan(
+        sources=tuple(sources),
+        nvml_library=None if nvml_library is None else os.fspath(nvml_library),
+        gpus=None if gpus is None else tuple(str(gpu) for gpu in gpus),
+        rate_hz=rate_hz,
+        mode=mode,
+        cpu=cpu,
+    )
+    return Run(plan, simulate=simulate, load=load, output=output, replace=replace)
+
+
+class Run:
+    """A recording in progress or done. Get one from `measure()`.
+
+    Windows may nest, overlap and come from several threads. In a forked child every mark is a no-op with one warning:
+    the recording belongs to the process that started it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        simulate: str | Node | None,
+        load: str,
+        output: str | os.PathLike[str] | None,
+        replace: bool,
+    ) -> None:
+        self._plan, self._simulate, self._load, self._replace = plan, simulate, load, replace
+        self._output = None if output is None else Path(output)
+        self._node: Node | None = None
+        self._recording: Recording | None = None
+        self._writer: MarkWriter | None = None
+        self._trace: StoredTrace | None = None
+        self._run_mark = 0
+        self._pid = os.getpid()
+        self._warned = False
+        self._state = threading.Lock()
+
+    # ---- life --------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Open devices and start recording.
+
+        Raises:
+            NothingMeasurable: No device; the message says what was tried and how to go on without.
+            StateError: Started before.
+            OutputExists, AccessDenied: The output cannot be written.
+        """
+        with self._state:
+            if self._recording is not None or self._trace is not None:
+                raise errors.StateError("this Run was started before; call measure() for another")
+            output = self._output or self._temporary_output()
+            plan, node = self._plan, self._make_node()
+            if node is not None:
+                from dataclasses import replace
+
+                plan = replace(plan, nvml_library=os.fspath(node.library))
+            try:
+                recording = Recording(plan, output, node=node, replace=self._replace)
+                recording.start()
+            except BaseException:
+                self._close_node()
+                raise
+            self._pid, self._recording = os.getpid(), recording
+            self._writer = MarkWriter(recording.marks)
+        time.sleep(MARGIN_S)
+        self._run_mark = self._writer.begin("run")
+        return self
+
+    def stop(self) -> None:
+        """End the recording and write the trace; harmless when repeated or in a forked child."""
+        with self._state:
+            recording = self._recording
+            if recording is None or self._writer is None or self._foreign():
+                return
+            self._writer.end(self._run_mark)
+            try:
+                time.sleep(MARGIN_S)
+                self._trace = recording.finish()
+            except BaseException:
+                recording.abandon()
+                raise
+            finally:
+                self._recording = self._writer = None
+                self._close_node()
+        for trouble in self._trace.meta.get("trouble", ()):
+            warnings.warn(f"powersample: {trouble}", RuntimeWarning, stacklevel=2)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def _temporary_output(self) -> Path:
+        folder = tempfile.TemporaryDirectory(prefix="powersample-")
+        weakref.finalize(self, folder.cleanup)
+        return Path(folder.name) / "run.parquet"
+
+    def _make_node(self) -> Node | None:
+        if self._simulate is None:
+            return None
+        if not isinstance(self._simulate, str):
+            return self._simulate
+        from powersample.session.simulate import apply_load, make_node
+
+        self._node = make_node(self._simulate)
+        apply_load(self._node, self._load, 0)
+        return self._node
+
+    def _close_node(self) -> None:
+        if self._node is not None:
+            self._node.close()
+            self._node = None
+
+    def _foreign(self) -> bool:
+        """Whether this is a forked child, which must leave the recording alone."""
+        if self._pid == os.getpid():
+            return False
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "powersample: this is a forked child; its windows are not recorded, its parent's are",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return True
+
+    # ---- marks -------------------------------------------------------------------------------------------------
+
+    def window(self, name: str) -> WindowMark:
+        """Return a context manager and decorator that marks a window called `name`."""
+        return WindowMark(self, name)
+
+    def begin_window(self, name: str) -> int:
+        """Begin a window; return its id for `end_window`. In a forked child: 0.
+
+        Raises:
+            StateError: The run is not recording.
+        """
+        if self._foreign():
+            return 0
+        return self._marks().begin(name)
+
+    def end_window(self, mark: int) -> None:
+        """End the window that `begin_window` returned.
+
+        Raises:
+            StateError: It was ended before, or never begun, or the run is not recording.
+        """
+        if not self._foreign():
+            self._marks().end(mark)
+
+    def event(self, name: str) -> None:
+        """Mark an instant."""
+        if not self._foreign():
+            self._marks().event(name)
+
+    def _marks(self) -> MarkWriter:
+        if self._writer is None:
+            raise errors.StateError("this Run is not recording; use it inside `with measure() as run:`")
+        return self._writer
+
+    # ---- results -----------------------------------------------------------------------------------------------
+
+    @property
+    def trace(self) -> StoredTrace:
+        """The trace: of the whole run once it has ended, until then of what was recorded so far."""
+        if self._trace is not None:
+            return self._trace
+        if self._recording is None:
+            raise errors.StateError("this Run has not recorded anything yet")
+        from powersample import store
+
+        self._recording.recorder.sync()
+        return store.read_spool(self._recording.spool)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows so far, in the order of their beginning; the first is "run"."""
+        return self.trace.windows
+
+    def energy(self, window: str | Window = "run", device: str | None = None, *, domain: str = "gpu") -> Energy:
+        """Return the energy of one device and domain over a window, by its primary channel.
+
+        While the run goes on this waits until the sensor's update after the window has been recorded (at most 0.3 s).
+
+        Args:
+            window: A window's name, if only one bears it, or the window.
+            device: "gpu0" or a UUID; None when there is only one.
+            domain: "gpu", "module", ...
+
+        Raises:
+            InvalidArgument: No such window or device, or several.
+            StateError: The window is still open.
+        """
+        from powersample.analysis import energy, find_window
+        from powersample.model.energy import OPEN
+
+        trace = self.trace
+        found = find_window(trace, window)
+        if self._recording is not None:
+            if OPEN in found.flags:
+                raise errors.StateError(f"window {found.name!r} is still open", "End it first.")
+            missing_s = MARGIN_S - (api.now_ns() - found.end_ns) / 1e9
+            if missing_s > 0:
+                time.sleep(missing_s)
+                trace = self.trace
+        return energy(trace, found, device, domain=domain)
+
+    def report(self) -> Report:
+        """Return the report over all windows; `print` it, or take `.data` for the JSON form."""
+        from powersample.report import build
+
+        return build(self.trace)
+
+
+class WindowMark:
+    """One window of a `Run`: `with run.window("epoch 3"):`, or `@run.window("step")`."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run, self._name = run, name
+        self._open = threading.local()  # the same object may be entered by several threads, and within itself
+
+    def __enter__(self) -> Self:
+        ids: list[int] = self._open.__dict__.setdefault("ids", [])
+        ids.append(self._run.begin_window(self._name))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._run.end_window(self._open.ids.pop())
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return `function` with a window around every call."""
+        import functools
+
+        @functools.wraps(function)
+        def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return function(*args, **kwargs)
+
+        return inside

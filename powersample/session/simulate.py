@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated node behind `measure(simulate=...)` and `record --simulate`: which node, which load, and its truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from powersample import errors
+
+if TYPE_CHECKING:
+    from powersample.model import Series
+    from powersample.sim import Node
+
+TRUTH_SCALE = 1e-9  # the stored truth counts nanojoules: exact to 1 nJ, good for 9 GJ
+
+
+def make_node(spec: str, board_seed: int | None = None) -> Node:
+    """Return the node that `spec` names: a profile, or PROFILExN for N GPUs ("h100x4").
+
+    Raises:
+        InvalidArgument: Unknown profile, or a number of GPUs outside 1 to 16.
+    """
+    from powersample.sim import Node, profile_names
+
+    profile, _, count = spec.rpartition("x")
+    if spec in profile_names() or not count.isdigit():
+        profile, count = spec, "1"
+    return Node(profile, gpus=int(count), board_seed=board_seed)
+
+
+def apply_load(node: Node, load: str, pid: int) -> None:
+    """Give every GPU of `node` its load.
+
+    Args:
+        node: The node.
+        load: "cpu" (the CPU use of `pid` and its descendants; 0 is this process), "idle", "script:FILE" (CSV
+            `seconds,watts`) or "trace:FILE" (a recording's first GPU power channel).
+        pid: The process that "cpu" follows.
+
+    Raises:
+        InvalidArgument: Unknown kind of load.
+        BadFormat: The file does not hold a load.
+    """
+    kind, _, path = load.partition(":")
+    if kind == "cpu":
+        node.follow(pid)
+    elif kind == "script" and path:
+        from powersample.sim.scenario import read_script
+
+        steps = read_script(Path(path))
+        for gpu in range(len(node.gpu_uuids)):
+            node.load_script(gpu, steps)
+    elif kind == "trace" and path:
+        t_ns, watts = _recorded_power(path)
+        for gpu in range(len(node.gpu_uuids)):
+            node.load_trace(gpu, t_ns, watts)
+    elif load != "idle":
+        raise errors.InvalidArgument(f"load {load!r} is unknown; use cpu, idle, script:FILE.csv or trace:FILE.parquet")
+
+
+def _recorded_power(path: str) -> tuple[Any, Any]:
+    import numpy as np
+
+    from powersample import store
+
+    trace = store.load(path)
+    for suffix in (".power.instant", ".power.usage", ".power.average"):
+        for name in trace.channels:
+            if name.endswith(suffix):
+                series = trace.series(name)
+                good = series.status == 0
+                value = series.value[good]
+                if value.size:
+                    keep = np.r_[True, np.diff(value) != 0]  # a load changes where the reading does
+                    t_ns = series.t_ns[good][keep]
+                    return t_ns - t_ns[0], value[keep]
+    raise errors.BadFormat(f"{os.fspath(path)} holds no GPU power to use as a load")
+
+
+def truth_series(node: Node, start_ns: int, end_ns: int) -> Iterator[Series]:
+    """Yield each GPU's exact energy as a counter channel, with a record at every change of power.
+
+    A line between neighbours is then exact: power is constant between them. Bounded memory at any length.
+    """
+    import numpy as np
+
+    from powersample.model import Channel, Kind, Series
+
+    for gpu, uuid in enumerate(node.gpu_uuids):
+        channel = Channel(
+            name=f"truth.gpu{gpu}.energy",
+            device=uuid,
+            domain="gpu",
+            kind=Kind.ENERGY,
+            unit="J",
+            scale=TRUTH_SCALE,
+            stamp="instant",
+            sensor="simulated truth",
+        )
+        offset_nj, sequence = 0, 0
+        for t_ns, energy_nj in node.truth_counter(gpu, start_ns, end_ns):
+            count = len(t_ns)
+            yield Series(
+                channel=channel,
+                t0_ns=t_ns,
+                t1_ns=t_ns,
+                raw=energy_nj + offset_nj,
+                status=np.zeros(count, np.uint16),
+                seq=np.arange(sequence, sequence + count, dtype=np.uint32),
+            )
+            sequence += count

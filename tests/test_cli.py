@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a person types it, each in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import powersample as powersample_package
+from powersample import store
+from powersample.sim import Node
+
+POWERSAMPLE = [sys.executable, "-m", "powersample.cli"]
+
+
+def powersample(*arguments, cwd, **options):
+    return subprocess.run(
+        [*POWERSAMPLE, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """One recording that the reading tests share."""
+    folder = tmp_path_factory.mktemp("recorded")
+    program = (
+        "import time, powersample as ps\n"
+        "with ps.window('epoch 0'):\n"
+        "    end = time.monotonic() + 0.6\n"
+        "    while time.monotonic() < end: pass\n"
+        "with ps.window('epoch 1'): time.sleep(0.6)\n"
+        "print('the program speaks')\n"
+        "raise SystemExit(7)\n"
+    )
+    done = powersample(
+        "record", "--simulate", "h100", "-o", "run.parquet", "--", sys.executable, "-c", program, cwd=folder
+    )
+    return folder, done
+
+
+def test_record_passes_exit_code_and_output_on(recorded):
+    _, done = recorded
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == "the program speaks\n"
+    assert "powersample report run.parquet" in done.stderr
+
+
+def test_record_leaves_one_file(recorded):
+    folder, _ = recorded
+    assert sorted(p.name for p in folder.iterdir()) == ["run.parquet"]
+
+
+def test_record_takes_the_programs_windows(recorded):
+    folder, _ = recorded
+    trace = store.load(folder / "run.parquet")
+    assert [w.name for w in trace.windows] == ["run", "epoch 0", "epoch 1"]
+    assert trace.meta["exit_code"] == 7
+
+
+def test_record_stores_no_arguments_unless_asked(recorded):
+    folder, _ = recorded
+    command = store.load(folder / "run.parquet").meta["command"]
+    assert command["argv"] is None
+    assert command["program"] == os.path.basename(sys.executable)
+    assert len(command["argv_sha256"]) == 64
+
+
+def test_report_json_has_the_promised_fields(recorded):
+    folder, _ = recorded
+    done = powersample("report", "run.parquet", "--json", cwd=folder)
+    data = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert data["schema_version"] == 1
+    assert data["simulated"]
+    windows = {w["name"]: w for w in data["windows"]}
+    assert set(windows) == {"run", "epoch 0", "epoch 1"}
+    totals = windows["epoch 0"]["totals"]
+    assert set(totals) == {"gpu_j", "cpu_j", "dram_j", "node_j", "low_j", "high_j", "verdict"}
+    assert totals["verdict"] == "unrated"
+    assert totals["cpu_j"] is None
+    primary = [e for e in windows["epoch 0"]["energies"] if e["primary"]]
+    assert len(primary) == 1
+    assert set(primary[0]) >= {
+        "channel",
+        "device",
+        "domain",
+        "joules",
+        "low_j",
+        "high_j",
+        "method",
+        "verdict",
+        "reasons",
+        "budget",
+        "truth_j",
+    }
+    assert primary[0]["joules"] == pytest.approx(primary[0]["truth_j"], rel=0.35)
+    assert windows["epoch 0"]["totals"]["gpu_j"] > 1.5 * windows["epoch 1"]["totals"]["gpu_j"]
+    assert {"name", "asked_hz", "polls", "updates", "errors", "skipped", "dropped"} <= set(data["channels"][0])
+    assert {"lanes", "clock", "checks", "meta"} <= set(data)
+
+
+def test_report_text_begins_with_what_it_is_not(recorded):
+    folder, _ = recorded
+    done = powersample("report", "run.parquet", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SIMULATED NODE h100, not a measurement\n")
+    assert "epoch 1" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 110
+
+
+def test_record_refuses_to_overwrite(recorded):
+    folder, _ = recorded
+    done = powersample("record", "--simulate", "h100", "-o", "run.parquet", "--", "true", cwd=folder)
+    assert done.returncode == 1
+    assert "exists" in done.stderr
+    assert "--force" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (
+            ("record", "--simulate", "h100", "-o", "x.parquet", "--", "no-such-program"),
+            127,
+            "command not found",
+        ),
+        (("record", "--simulate", "h100", "-o", "x.parquet", "--", "/etc"), 126, "directory"),
+        (("record", "--simulate", "h100", "-o", "no/x.parquet", "--", "true"), 1, "create it first"),
+        (("record", "--simulate", "z80", "-o", "x.parquet", "--", "true"), 2, "h100"),
+        (("record", "--simulate", "h100x99", "-o", "x.parquet", "--", "true"), 2, "16"),
+        (("record", "--simulate", "h100", "--rate", "0", "-o", "x.parquet", "--", "true"), 2, "rate"),
+        (("record", "--simulate", "h100", "--rate", "fast", "-o", "x.parquet", "--", "true"), 2, "auto"),
+        (("record", "--simulate", "h100", "--rate", "1e9", "-o", "x.parquet", "--", "true"), (1, 2), "rate"),
+        (("record", "--simulate", "h100", "--gpus", "5", "-o", "x.parquet", "--", "true"), 1, "not here"),
+        (
+            ("record", "--simulate", "h100", "--sources", "geiger", "-o", "x.parquet", "--", "true"),
+            2,
+            "geiger",
+        ),
+        (("record", "--simulate", "h100", "--load", "magic", "-o", "x.parquet", "--", "true"), 2, "script:"),
+        (("record", "--load", "cpu", "-o", "x.parquet", "--", "true"), 2, "--simulate"),
+        (("record", "--nvml-lib", "/no/lib.so", "-o", "x.parquet", "--", "true"), 3, "--simulate h100"),
+        (("record", "-o", "x.parquet"), 2, "COMMAND"),
+        (("report", "missing.parquet"), 1, "missing.parquet"),
+        (("report", "/etc/hostname"), 1, "/etc/hostname"),
+        (("recover", "missing.spool"), 1, "missing.spool"),
+        (("frobnicate",), 2, "frobnicate"),
+        ((), 2, "VERB"),
+    ],
+)
+def test_bad_input_gives_a_clear_error_and_leaves_nothing(arguments, code, words, tmp_path):
+    done = powersample(*arguments, cwd=tmp_path)
+    assert done.returncode in (code if isinstance(code, tuple) else (code,)), done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_program_killed_by_a_signal_keeps_the_trace(tmp_path):
+    done = powersample(
+        "record",
+        "--simulate",
+        "h100",
+        "-o",
+        "x.parquet",
+        "--",
+        "sh",
+        "-c",
+        "ulimit -c 0; kill -9 $$",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 137, done.stderr
+    assert store.load(tmp_path / "x.parquet").meta["exit_code"] == 137
+
+
+def test_record_interrupted_by_sigint_completes_the_trace(tmp_path):
+    ready = tmp_path / "ready"
+    process = subprocess.Popen(
+        [
+            # Under nohup, or in the background of a script, SIGINT is ignored from birth, and rightly stays so.
+            "env",
+            "--default-signal=INT",
+            *POWERSAMPLE,
+            "record",
+            "--simulate",
+            "h100",
+            "-o",
+            "x.parquet",
+            "--",
+            "sh",
+            "-c",
+            f"touch {ready}; exec sleep 60",
+        ],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(ready, process)
+    process.send_signal(signal.SIGINT)
+    _, trouble = process.communicate(timeout=60)
+    assert process.returncode == 130, trouble
+    trace = store.load(tmp_path / "x.parquet")
+    assert trace.windows[0].flags == ()
+    assert len(trace.series("gpu0.power.instant"))
+
+
+def test_recover_gets_a_killed_recording_back(tmp_path):
+    ready = tmp_path / "ready"
+    process = subprocess.Popen(
+        [
+            *POWERSAMPLE,
+            "record",
+            "--simulate",
+            "h100",
+            "-o",
+            "x.parquet",
+            "--",
+            "sh",
+            "-c",
+            f"touch {ready}; exec sleep 60",
+        ],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(ready, process)
+    time.sleep(0.4)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = powersample("recover", "x.parquet.spool", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trace = store.load(tmp_path / "x.parquet")
+    assert trace.simulated
+    assert len(trace.series("gpu0.power.instant")) > 50
+    assert "open" in trace.windows[0].flags
+    assert powersample("report", "x.parquet", cwd=tmp_path).returncode == 0
+
+
+def wait_for(path: Path, process, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "ended before it was ready"
+        assert time.monotonic() < end, "never ready"
+        time.sleep(0.02)
+
+
+def test_record_without_a_command_takes_the_machine_for_a_while(tmp_path):
+    done = powersample("record", "--simulate", "a100x2", "--duration", "0.5", "-o", "x.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trace = store.load(tmp_path / "x.parquet")
+    assert {c.device for c in trace.channels.values() if c.name.startswith("gpu")} == set(
+        device["uuid"] for device in trace.meta["devices"]
+    )
+    assert trace.windows[0].duration_s == pytest.approx(0.5, abs=0.4)
+
+
+def test_record_load_script_drives_the_simulated_gpu(tmp_path):
+    (tmp_path / "load.csv").write_text("seconds,watts\n0,400\n")
+    done = powersample(
+        "record",
+        "--simulate",
+        "a100",
+        "--load",
+        "script:load.csv",
+        "-o",
+        "x.parquet",
+        "--",
+        "sleep",
+        "0.5",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads(powersample("report", "x.parquet", "--json", cwd=tmp_path).stdout)
+    assert data["windows"][0]["totals"]["gpu_j"] == pytest.approx(400 * data["windows"][0]["duration_s"], rel=0.05)
+
+
+def test_record_uses_a_library_by_path(tmp_path):
+    """What a person with an unusual driver location does."""
+    with Node("v100") as node:
+        done = powersample("record", "--nvml-lib", node.library, "--duration", "0.3", "-o", "x.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert store.load(tmp_path / "x.parquet").simulated
+
+
+def unprivileged_python() -> list[str]:
+    """An interpreter of this version, with this package, that user 65534 may run; skips with the reason."""
+    if os.getuid() != 0:
+        return [sys.executable]
+    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/nonexistent"]
+    package = str(Path(powersample_package.__file__).parents[1])
+    folders = [package, *(p for p in sys.path if p.endswith("site-packages"))]
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/{version}"):
+        command = [*drop, f"PYTHONPATH={os.pathsep.join(folders)}", python]
+        probe = [*command, "-c", "import numpy, pyarrow, powersample._native.api"]
+        if subprocess.run(probe, capture_output=True, cwd="/").returncode == 0:
+            return command
+    pytest.skip(f"no interpreter and packages here that an unprivileged user may read ({folders})")
+
+
+def test_record_and_report_work_for_an_unprivileged_user():
+    python = unprivileged_python()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        for arguments in (
+            ["record", "--simulate", "h100x8", "-o", "x.parquet", "--", "sleep", "0.5"],
+            ["report", "x.parquet"],
+            ["record", "--simulate", "v100", "-o", "y.parquet", "--duration", "0.3"],
+        ):
+            done = subprocess.run(
+                [*python, "-m", "powersample.cli", *arguments],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+        trace = store.load(folder / "x.parquet")
+        assert trace.meta["uid"] == (65534 if os.getuid() == 0 else os.getuid())
+        assert all(len(trace.series(f"gpu{i}.power.instant")) for i in range(8))
+
+
+def test_record_on_a_machine_without_a_driver_says_what_to_do():
+    """The very first thing that many people will see."""
+    if Path("/sys/module/nvidia").exists() or Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has an NVIDIA driver")
+    with tempfile.TemporaryDirectory() as name:
+        done = powersample("record", "-o", "x.parquet", "--", "true", cwd=name)
+    assert done.returncode == 3
+    assert "--simulate h100" in done.stderr
+    assert "driver" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["record", "report", "recover"])
+def test_help_of_every_verb_has_an_example(verb, tmp_path):
+    done = powersample(verb, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"powersample {verb}" in done.stdout.split("example")[1]
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    program = (
+        "import sys\nfrom powersample.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'pandas', 'pyarrow', 'matplotlib', 'torch'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`measure()` on simulated nodes: windows, threads, forks, faults, and energies against the exact truth."""
+
+import os
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+import powersample as ps
+from powersample import errors
+from powersample.sim import Node
+
+
+@pytest.fixture
+def node():
+    """An H100 under a load that begins before and goes on after every recording here."""
+    with Node("h100") as node:
+        node.load_wave(0, 300.0, 500.0, period_s=1.0, duty=0.5)
+        yield node
+
+
+def window(run, name):
+    return next(w for w in run.windows if w.name == name)
+
+
+def test_measure_energy_of_the_run_agrees_with_the_truth(node):
+    with ps.measure(simulate=node) as run:
+        time.sleep(2.2)  # 20 updates of the 100 ms counter make it primary
+    energy = run.energy()
+    whole = window(run, "run")
+    # The counter is read every 100 ms and moves every 100 ms: an edge may be 200 ms off, at a swing of 200 W.
+    assert energy.joules == pytest.approx(node.truth_j(0, whole.start_ns, whole.end_ns), abs=0.2 * 200)
+    assert energy.verdict == "unrated"
+    assert (energy.low_j, energy.high_j) == (None, None)
+
+
+def test_measure_trace_carries_its_truth_and_says_it_is_simulated(node):
+    with ps.measure(simulate=node) as run:
+        time.sleep(0.3)
+    trace, whole = run.trace, window(run, "run")
+    assert trace.simulated
+    truth = trace.series("truth.gpu0.energy", whole.start_ns, whole.end_ns)
+    inside = np.interp(
+        [whole.start_ns, whole.end_ns],
+        trace.series("truth.gpu0.energy").t_ns.astype(float),
+        trace.series("truth.gpu0.energy").value,
+    )
+    assert len(truth)
+    assert inside[1] - inside[0] == pytest.approx(node.truth_j(0, whole.start_ns, whole.end_ns), abs=1e-4)
+    assert str(run.report()).splitlines()[0] == "SIMULATED NODE h100, not a measurement"
+
+
+def test_window_may_nest_overlap_and_repeat(node):
+    with ps.measure(simulate=node) as run:
+        with run.window("outer"), run.window("inner"):
+            pass
+        first, second = run.begin_window("a"), run.begin_window("b")
+        run.end_window(first)
+        run.end_window(second)
+        for _ in range(2):
+            with run.window("again"):
+                pass
+    a, b, outer, inner = (window(run, name) for name in ("a", "b", "outer", "inner"))
+    assert outer.start_ns <= inner.start_ns <= inner.end_ns <= outer.end_ns
+    assert a.start_ns <= b.start_ns <= a.end_ns <= b.end_ns
+    assert sum(w.name == "again" for w in run.windows) == 2
+    with pytest.raises(errors.InvalidArgument, match="again"):
+        run.energy("again")
+    assert run.energy([w for w in run.windows if w.name == "again"][1]) is not None
+
+
+def test_window_of_a_decorated_function_marks_every_call_even_within_itself(node):
+    with ps.measure(simulate=node) as run:
+
+        @run.window("depth")
+        def recurse(n):
+            """Say what it is."""
+            return recurse(n - 1) if n else "done"
+
+        assert recurse(2) == "done"
+    assert sum(w.name == "depth" for w in run.windows) == 3
+    assert recurse.__doc__ == "Say what it is."
+
+
+def test_window_from_several_threads_is_complete(node):
+    with ps.measure(simulate=node) as run:
+        mark = run.window("shared")
+
+        def work():
+            for _ in range(25):
+                with mark:
+                    pass
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sum(w.name == "shared" for w in run.windows) == 100
+
+
+def test_window_left_by_an_exception_is_closed_and_the_trace_complete(node):
+    with pytest.raises(ZeroDivisionError), ps.measure(simulate=node) as run, run.window("fails"):
+        raise ZeroDivisionError
+    assert window(run, "fails").flags == ()
+
+
+def test_window_never_ended_is_closed_at_the_end_and_flagged(node):
+    with ps.measure(simulate=node) as run:
+        run.begin_window("open")
+    assert "open" in window(run, "open").flags
+
+
+def test_window_ended_twice_is_refused(node):
+    with ps.measure(simulate=node) as run:
+        mark = run.begin_window("once")
+        run.end_window(mark)
+        with pytest.raises(errors.StateError, match="ended before"):
+            run.end_window(mark)
+
+
+def test_window_outside_a_recording_is_refused(node):
+    run = ps.measure(simulate=node)
+    with pytest.raises(errors.StateError, match="not recording"):
+        run.begin_window("too early")
+    with run:
+        pass
+    with pytest.raises(errors.StateError, match="not recording"), run.window("too late"):
+        pass
+
+
+def test_energy_of_a_finished_window_is_told_while_the_run_goes_on(node):
+    """Per-epoch logging needs it before the run has ended."""
+    with ps.measure(simulate=node) as run:
+        with run.window("epoch"):
+            time.sleep(0.5)
+        during = run.energy("epoch").joules
+    after = run.energy("epoch").joules
+    assert during == pytest.approx(after, rel=0.01)  # the sensor's period is known better afterwards
+
+
+def test_energy_of_an_open_window_or_an_unknown_one_is_refused(node):
+    with ps.measure(simulate=node) as run:
+        run.begin_window("open")
+        with pytest.raises(errors.StateError, match="open"):
+            run.energy("open")
+        with pytest.raises(errors.InvalidArgument, match="nowhere"):
+            run.energy("nowhere")
+
+
+def test_energy_of_an_unknown_device_lists_those_there_are(node):
+    with ps.measure(simulate=node) as run:
+        pass
+    with pytest.raises(errors.PowerSampleError, match="gpu0"):
+        run.energy("run", "gpu7")
+
+
+def test_two_runs_in_one_process_record_apart(node):
+    with Node("v100") as other, ps.measure(simulate=node) as one, ps.measure(simulate=other) as two:
+        time.sleep(0.3)
+    assert one.trace.meta["simulated_node"]["profile"] == "h100"
+    assert two.trace.meta["simulated_node"]["profile"] == "v100"
+    assert one.energy().joules > 0
+    assert two.energy().joules > 0
+
+
+def test_run_started_twice_is_refused(node):
+    with ps.measure(simulate=node) as run, pytest.raises(errors.StateError, match="started before"):
+        run.start()
+
+
+def test_fork_inside_a_window_leaves_the_parents_recording_alone(node):
+    with ps.measure(simulate=node) as run, run.window("parent"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: fork beside threads
+            child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    with run.window("child"), run.window("child again"):
+                        pass
+                    run.stop()
+                    code = 0 if len([w for w in caught if "forked child" in str(w.message)]) == 1 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not [w for w in run.windows if w.name.startswith("child")]
+    assert window(run, "parent").flags == ()
+    assert run.energy().joules > 0
+
+
+def test_run_output_is_written_and_not_replaced(node, tmp_path):
+    out = tmp_path / "run.parquet"
+    with ps.measure(simulate=node, output=out):
+        pass
+    assert ps.load(out).simulated
+    with pytest.raises(errors.OutputExists, match="exists"), ps.measure(simulate=node, output=out):
+        pass
+    with ps.measure(simulate=node, output=out, replace=True):
+        pass
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_run_output_in_a_missing_folder_is_refused_before_recording(node, tmp_path):
+    with pytest.raises(errors.AccessDenied, match="create it first"):
+        ps.measure(simulate=node, output=tmp_path / "no" / "run.parquet").start()
+
+
+def test_run_saved_trace_opens_again(node, tmp_path):
+    with ps.measure(simulate=node) as run:
+        time.sleep(0.3)
+    run.trace.save(tmp_path / "copy.parquet")
+    again = ps.load(tmp_path / "copy.parquet")
+    assert again.windows == run.windows
+    assert np.array_equal(again.series("gpu0.power.instant").raw, run.trace.series("gpu0.power.instant").raw)
+
+
+def test_measure_without_a_device_offers_the_simulated_node(tmp_path):
+    with pytest.raises(errors.NothingMeasurable, match="simulate"):
+        ps.measure(nvml_library=tmp_path / "libnvidia-ml.so.1").start()
+
+
+def test_lost_gpu_is_recorded_as_statuses_and_comes_back(node):
+    with ps.measure(simulate=node, rate_hz=500) as run:
+        time.sleep(0.2)
+        node.inject("any", 15)
+        time.sleep(0.3)
+        node.clear_faults()
+        time.sleep(1.0)
+    series = run.trace.series("gpu0.power.instant")
+    lost = np.flatnonzero(series.status == 15)
+    assert len(lost)
+    assert (series.status[lost[-1] + 1 :] == 0).any()
+    channel = next(c for c in run.report().data["channels"] if c["name"] == "gpu0.power.instant")
+    assert channel["errors"]["15"] == len(lost)
+
+
+def test_load_from_own_cpu_use_follows_it():
+    with ps.measure(simulate="h100") as run:
+        with run.window("busy"):
+            end = time.monotonic() + 0.8
+            while time.monotonic() < end:
+                pass
+        with run.window("idle"):
+            time.sleep(0.8)
+    busy, idle = run.energy("busy").joules, run.energy("idle").joules
+    assert busy > 1.5 * idle
