@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 
 from powersample import __version__, errors
-from powersample.cli import record, recover, report
+from powersample.cli import demo, record, recover, report
 
-VERBS = (record, report, recover)
+VERBS = (demo, record, report, recover)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\
-Record a program of yours:
+Begin with `powersample demo`: it needs no hardware. Then record a program of yours:
   powersample record -o run.parquet -- python train.py
   powersample report run.parquet
 Without a GPU, add --simulate h100 to record.

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`powersample demo`: see it work, without hardware."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = """\
+examples:
+  powersample demo
+  powersample demo --board 7 --json
+"""
+
+
+def add(verbs: Any) -> None:
+    """Add the verb's arguments."""
+    verb = verbs.add_parser(
+        "demo",
+        help="a training run on a simulated GPU, measured three ways against the truth",
+        description="Train a small numpy network for about 15 s on a simulated GPU and measure it with the native "
+        "sampler, a pynvml thread and NVIDIA's nvidia-smi at once. Needs no hardware.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("-o", "--output", type=Path, default=Path("demo.parquet"), help="trace; default demo.parquet")
+    verb.add_argument("--profile", default="h100", help="board to simulate; default h100")
+    verb.add_argument(
+        "--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default a perfect one"
+    )
+    verb.add_argument("--nvidia-smi", type=Path, metavar="PATH", help="NVIDIA's program; default PATH, then the cache")
+    verb.add_argument("--epochs", type=int, default=12, help="default 12")
+    verb.add_argument("--epoch-seconds", type=float, default=1.2, metavar="S", help="default 1.2")
+    verb.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    verb.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it, print it, draw it."""
+    from powersample import errors
+    from powersample.experiments.demo import run_demo, to_json, to_text, write_png
+
+    if options.epochs < 1 or not options.epoch_seconds >= 0.2:
+        raise errors.InvalidArgument("the demo needs at least 1 epoch of at least 0.2 s")
+    demo = run_demo(
+        options.output,
+        profile=options.profile,
+        board_seed=options.board,
+        epochs=options.epochs,
+        epoch_s=options.epoch_seconds,
+        nvidia_smi=options.nvidia_smi,
+        replace=True,
+        say=_note,
+    )
+    if options.json:
+        json.dump(to_json(demo), sys.stdout, indent=1, allow_nan=False)
+        print()
+    else:
+        print(to_text(demo))
+    picture = options.output.with_suffix(".png")
+    try:
+        write_png(demo, picture)
+        _note(f"wrote {options.output} and {picture}")
+    except errors.NotSupported as error:
+        _note(f"wrote {options.output}; {error}")
+    _note(f"next: powersample report {options.output}")
+    return 0
+
+
+def _note(text: str) -> None:
+    print(f"powersample: {text}", file=sys.stderr)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration as a screen of text and as a picture."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from powersample import errors
+from powersample.experiments.demo.run import Demo, Method, method_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MISSING = "-"
+COLOURS = {"native": "#0b6e99", "pynvml-thread": "#d97706", "nvidia-smi-lms": "#b0304f"}
+
+
+def headline(demo: Demo) -> str:
+    """Return the line that every form of the result must begin with."""
+    return f"SIMULATED NODE {demo.node['profile']}, not a measurement"
+
+
+def _board(demo: Demo) -> str:
+    sensor, seed = demo.node["boards"][0]["sensors"]["instant"], demo.node["board_seed"]
+    errors_of_it = f"gain {sensor['gain']:.3f}, offset {sensor['offset_mw'] / 1000:+.1f} W"
+    return f"perfect ({errors_of_it})" if seed is None else f"drawn with --board {seed} ({errors_of_it})"
+
+
+def to_json(demo: Demo) -> dict[str, Any]:
+    """Return the machine-readable form, schema_version 1."""
+    return {
+        "schema_version": 1,
+        "simulated": True,
+        "profile": demo.node["profile"],
+        "board": _board(demo),
+        "truth_j": demo.run_truth_j,
+        "epoch_truth_j": [float(value) for value in demo.truth_j],
+        "methods": [method_json(demo, method) for method in demo.methods],
+    }
+
+
+def to_text(demo: Demo) -> str:
+    """Return the result as a screen of at most 100 columns."""
+    duration_s = (demo.run.end_ns - demo.run.start_ns) / 1e9
+    lines = [
+        headline(demo),
+        f"training in numpy for {duration_s:.1f} s; its epochs wait for data for different shares of their time",
+        "load of the simulated GPU: this process's use of a CPU core",
+        f"board: {_board(demo)}",
+        "",
+        "Energy per epoch in J, and its error against the exact truth",
+        "",
+    ]
+    ran = [method for method in demo.methods if method.reason is None]
+    lines.append(_row("epoch", "truth", [method.name for method in ran]))
+    for index, truth_j in enumerate(demo.truth_j):
+        cells = [_cell(float(method.epoch_j[index]), float(truth_j)) for method in ran]
+        lines.append(_row(str(index), f"{truth_j:.1f}", cells))
+    cells = [_cell(np.nan if method.run_j is None else method.run_j, demo.run_truth_j) for method in ran]
+    lines += [_row("run", f"{demo.run_truth_j:.1f}", cells), "", *_quality(demo, ran), ""]
+    lines += [f"{method.name} reads {method.reads}." for method in ran]
+    lines += [f"{method.name}: not run, {method.reason}" for method in demo.methods if method.reason is not None]
+    return "\n".join(line for long in lines for line in (textwrap.wrap(long, 100) if len(long) > 100 else [long]))
+
+
+def _row(title: str, value: str, cells: list[str]) -> str:
+    return f"{title:>{26 - 10}}{value:>10}" + "".join(f"{cell:>24}" for cell in cells)
+
+
+def _cell(joules: float, truth_j: float) -> str:
+    if np.isnan(joules):
+        return MISSING
+    return f"{joules:.1f} ({100 * (joules / truth_j - 1):+6.2f} %)"
+
+
+def _quality(demo: Demo, ran: list[Method]) -> list[str]:
+    data = [method_json(demo, method) for method in ran]
+
+    def number(value: float | None, form: str, unit: str) -> str:
+        return MISSING if value is None else format(value, form) + unit
+
+    rows = [
+        ("median epoch error", [number(d["epoch_error_pct"]["median"], ".2f", " %") for d in data]),
+        ("worst epoch error", [number(d["epoch_error_pct"]["max"], ".2f", " %") for d in data]),
+        ("updates published", [str(demo.published)] * len(data)),
+        ("value changes seen", [str(d["updates_seen"]) for d in data]),
+        ("polls (a second)", [f"{d['polls']} ({d['achieved_hz']:.0f})" for d in data]),
+        ("longest gap", [number(d["gap_max_ms"], ".1f", " ms") for d in data]),
+        ("CPU time", [number(d["cpu_s"], ".2f", " s") for d in data]),
+    ]
+    return [f"{title:>26}" + "".join(f"{cell:>24}" for cell in cells) for title, cells in rows]
+
+
+def write_png(demo: Demo, path: Path) -> None:
+    """Draw power over time and the epochs' errors.
+
+    Raises:
+        NotSupported: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise errors.NotSupported("the picture needs matplotlib; pip install 'powersample[plot]'") from error
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (power, error_axis) = plt.subplots(
+        2, 1, figsize=(11, 7.5), height_ratios=(3, 2), layout="constrained", dpi=120
+    )
+    _draw_power(power, demo)
+    _draw_errors(error_axis, demo)
+    figure.suptitle(headline(demo), fontsize=13, fontweight="bold")
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _draw_power(axes: Axes, demo: Demo) -> None:
+    start_ns = demo.run.start_ns
+    truth = demo.trace.series("truth.gpu0.energy")
+    inside = (truth.t_ns > demo.run.start_ns) & (truth.t_ns < demo.run.end_ns)
+    edges_ns = np.concatenate(([demo.run.start_ns], truth.t_ns[inside], [demo.run.end_ns]))
+    edges_s = (edges_ns - start_ns) / 1e9
+    joules = np.interp(edges_s, (truth.t_ns - start_ns) / 1e9, truth.value)
+    watts = np.diff(joules) / np.maximum(np.diff(edges_s), 1e-9)
+    axes.stairs(watts, edges_s, color="0.75", fill=True, label="truth")
+    for method in demo.methods:
+        if method.reason is None and len(method.t_ns):
+            t_s = (method.t_ns - start_ns) / 1e9
+            axes.step(t_s, method.watts, where="post", lw=1.1, color=COLOURS[method.name], label=method.name)
+    for window in demo.epochs:
+        axes.axvline((window.start_ns - start_ns) / 1e9, color="0.4", lw=0.6, ls=":")
+    axes.set(xlabel="time in s", ylabel="GPU power in W", xlim=(0, (demo.run.end_ns - start_ns) / 1e9))
+    axes.set_ylim(0, 1.18 * float(watts.max()))  # room for the legend above the curves
+    axes.legend(loc="upper center", ncols=4, fontsize=9, frameon=False)
+    axes.set_title("What each method read, over the exact power (dotted: epochs)", fontsize=10, loc="left")
+
+
+def _draw_errors(axes: Axes, demo: Demo) -> None:
+    ran = [method for method in demo.methods if method.reason is None]
+    width = 0.8 / max(1, len(ran))
+    for place, method in enumerate(ran):
+        error_pct = 100 * (method.epoch_j / demo.truth_j - 1)
+        x = np.arange(len(error_pct)) + (place - (len(ran) - 1) / 2) * width
+        label = f"{method.name}: {method.reads}"
+        axes.bar(x, np.nan_to_num(error_pct), width * 0.92, color=COLOURS[method.name], label=label)
+        for missing in np.flatnonzero(np.isnan(error_pct)):
+            axes.text(x[missing], 0, "none", rotation=90, ha="center", va="bottom", fontsize=7)
+    axes.axhline(0, color="0.3", lw=0.8)
+    axes.set(xlabel="epoch", ylabel="energy error in %", xticks=np.arange(len(demo.epochs)))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.45 * (high - low))
+    axes.legend(loc="upper left", fontsize=8, frameon=False)
+    axes.set_title("Energy of each epoch against the truth", fontsize=10, loc="left")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration, short: what it promises to print, write and admit."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from powersample import store
+from powersample.experiments import demo
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "demo.parquet"
+    missing = out.parent / "no-nvidia-smi"
+    return demo.run_demo(out, epochs=3, epoch_s=0.5, board_seed=3, nvidia_smi=missing), out
+
+
+def test_demo_native_run_energy_is_near_the_truth_of_a_drawn_board(shown):
+    result, _ = shown
+    native = demo.to_json(result)["methods"][0]
+    assert native["name"] == "native"
+    assert abs(native["run_error_pct"]) < 25  # a drawn board may be off by several per cent; the sum must not be
+    assert native["polls"] > native["updates_seen"] > 5
+
+
+def test_demo_lists_a_method_that_could_not_run_with_its_reason(shown):
+    result, _ = shown
+    methods = {m["name"]: m for m in demo.to_json(result)["methods"]}
+    assert not methods["nvidia-smi-lms"]["available"]
+    assert "no-nvidia-smi" in methods["nvidia-smi-lms"]["reason"]
+    assert "nvidia-smi-lms: not run" in demo.to_text(result)
+
+
+def test_demo_truth_is_the_traces_own(shown):
+    """The table's truth and the file's truth channel are one."""
+    result, out = shown
+    series = store.load(out).series("truth.gpu0.energy")
+    for window, truth_j in zip(result.epochs, result.truth_j, strict=True):
+        at = np.interp([window.start_ns, window.end_ns], series.t_ns.astype(float), series.value)
+        assert at[1] - at[0] == pytest.approx(truth_j, rel=1e-6)
+
+
+def test_demo_text_says_first_that_it_is_no_measurement(shown):
+    result, _ = shown
+    lines = demo.to_text(result).splitlines()
+    assert lines[0] == "SIMULATED NODE h100, not a measurement"
+    assert max(map(len, lines)) <= 100
+
+
+def test_demo_json_is_strict_and_complete(shown):
+    result, _ = shown
+    data = json.loads(json.dumps(demo.to_json(result), allow_nan=False))
+    assert data["simulated"] is True
+    ran = [m for m in data["methods"] if m["available"]]
+    promised = {
+        "name", "available", "reason", "asked_hz", "achieved_hz", "polls", "updates_seen", "updates_published",
+        "gap_p50_ms", "gap_p99_ms", "gap_max_ms", "epochs", "epochs_at_most_10_polls", "epochs_at_most_10_updates",
+        "run_energy_j", "run_error_pct", "epoch_error_pct", "pearson", "spearman", "ks_p", "bias_w", "cpu_s",
+    }  # fmt: skip
+    assert ran
+    assert all(promised <= set(method) for method in ran)
+
+
+def test_demo_picture_is_a_png(shown, tmp_path):
+    result, _ = shown
+    demo.write_png(result, tmp_path / "demo.png")
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_command_prints_json_and_names_the_next_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "powersample.cli", "demo", "--epochs", "1", "--epoch-seconds", "0.3", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["schema_version"] == 1
+    assert "next: powersample report demo.parquet" in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"demo.parquet", "demo.png"}
