@@ -111,17 +111,17 @@ _CASES: dict[str, tuple[type[PowerSampleError], str, str]] = {
     "PS_E_NOT_FOUND": (
         DeviceNotFound,
         "not found",
-        "Check its name or path; `powersample doctor` lists what this machine has.",
+        "Check its name or path.",
     ),
     "PS_E_ACCESS": (
         AccessDenied,
         "access denied",
-        "Ask for read access to it, or run as a user who has it; `powersample doctor` says which.",
+        "Ask for read access to it, or run as a user who has it.",
     ),
     "PS_E_UNSUPPORTED": (
         NotSupported,
         "not supported by the device or its library",
-        "Choose another source or channel; `powersample doctor` lists those that work.",
+        "Choose another source or channel; `powersample-sampler --list` names those that work.",
     ),
     "PS_E_STATE": (
         StateError,

@@ -209,3 +209,15 @@ def test_quality_of_a_channel_that_stops_moving_is_stuck():
 def test_quality_of_nothing_is_none():
     found = quality(Trace.of([Series.empty(POWER)]), POWER.name)
     assert (found.polls, found.achieved_hz, found.stale_share, found.stuck) == (0, None, None, None)
+
+
+def test_check_of_an_asked_rate_that_occupies_the_lane_names_its_share():
+    """--rate is obeyed, and said to cost more than the automatic one would."""
+
+    def codes(**lane):
+        data = build(Trace.of([], lanes=[LaneStats("nvml:gpu0", rate_hz=1000.0, **lane)])).data
+        return {check["code"]: check["what"] for check in data["checks"]}
+
+    assert "40.0 %" in codes(rate_origin="asked", call_cost_ns=400_000.0)["PSQ-DUTY"]
+    assert "PSQ-DUTY" not in codes(rate_origin="asked", call_cost_ns=15_000.0)
+    assert "PSQ-DUTY" not in codes(rate_origin="highest useful", call_cost_ns=400_000.0)

@@ -10,6 +10,7 @@ from powersample.model import TRUTH_PREFIX, Channel, Trace, Window, clock_steps,
 from powersample.report.text import brief, text
 
 SCHEMA_VERSION = 1
+DUTY_PCT = 2.0  # what the automatic rate keeps to
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,14 @@ def _channel(channel: Channel, found: Quality) -> dict[str, Any]:
     }
 
 
+def _duty_pct(lane: Mapping[str, Any]) -> float | None:
+    """Share of its time that a lane of an asked rate spends in device calls, by their cost as timed at start."""
+    cost_ns, rate_hz = lane["call_cost_ns"], lane["rate_hz"]
+    if lane["rate_origin"] != "asked" or not cost_ns or not rate_hz:
+        return None
+    return float(cost_ns * rate_hz / 1e7)
+
+
 def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     def check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
         return {"code": code, "level": level, "what": what, "fix": fix}
@@ -134,6 +143,12 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 what,
                 "Lower the rate, or free the disk and a core for the recorder.",
             )
+        duty_pct = _duty_pct(lane)
+        if duty_pct is not None and duty_pct > DUTY_PCT:
+            what = f"the device calls of {lane['name']} take about {duty_pct:.1f} % of its time"
+            yield check(
+                "PSQ-DUTY", "warning", what, f"Up to {DUTY_PCT:g} % is harmless: leave --rate out, or lower it."
+            )
         if lane["state"] == "hung":
             what = f"a device call of {lane['name']} never returned"
             yield check("PSQ-HUNG", "error", what, "Look for a lost GPU in the kernel log (`dmesg`).")
@@ -143,7 +158,9 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield check("PSQ-STUCK", "warning", what, "Compare with the device's other channels.")
         if channel["polls"] and sum(channel["errors"].values()) == channel["polls"]:
             what = f"every read of {channel['name']} failed"
-            yield check("PSQ-ERRORS", "warning", what, "`powersample doctor` says what this device offers.")
+            yield check(
+                "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
+            )
     if data["clock"]["suspends"]:
         what = f"the machine slept {data['clock']['suspends']} times while recording"
         yield check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
