@@ -16,23 +16,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from powersample.analysis import energy
     from powersample.marks import window
-    from powersample.report import build as report
+    from powersample.report import build as make_report
     from powersample.session import Run, measure
     from powersample.store import load, save
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_HOMES = {  # no name here may be a room's: importing the room would put it in the name's place
     "Run": ("powersample.session", "Run"),
+    "energy": ("powersample.analysis", "energy"),
     "load": ("powersample.store", "load"),
+    "make_report": ("powersample.report", "build"),
     "measure": ("powersample.session", "measure"),
-    "report": ("powersample.report", "build"),
     "save": ("powersample.store", "save"),
     "window": ("powersample.marks", "window"),
 }
 
-__all__ = ["Run", "__version__", "load", "measure", "report", "save", "window"]
+__all__ = ["Run", "__version__", "energy", "load", "make_report", "measure", "save", "window"]
 
 
 def __getattr__(name: str) -> Any:
@@ -43,3 +45,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(module), attribute)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
