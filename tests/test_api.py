@@ -167,7 +167,8 @@ def test_public_names_survive_the_import_of_every_room():
     program = (
         "import pkgutil, importlib, powersample as ps\n"
         "for module in pkgutil.walk_packages(ps.__path__, 'powersample.'):\n"
-        "    if not module.name.endswith(('__main__', 'build_native', '_powersample')): importlib.import_module(module.name)\n"
+        "    if not module.name.endswith(('__main__', 'build_native', '_powersample')):\n"
+        "        importlib.import_module(module.name)\n"
         "assert set(dir(ps)) == set(ps.__all__)\n"
         "assert all(callable(getattr(ps, name)) for name in ps.__all__ if name != '__version__')"
     )

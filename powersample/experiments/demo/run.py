@@ -69,7 +69,7 @@ class Demo:
         run_truth_j: Exact energy of the run in J.
         methods: Every method, those that could not run with their reason.
         node: What the simulated node is, as in the trace's metadata.
-        published: Values the instant sensor published within the run.
+        published: Values that the sensor behind the native readings published within the run.
     """
 
     trace: StoredTrace
@@ -123,12 +123,13 @@ def run_demo(
                     baseline.start()
                 except errors.NotSupported as error:
                     refused[baseline.name] = str(error)
-            say(f"training {epochs} epochs of {epoch_s:g} s ...")
+            say(f"training, {epochs} x {epoch_s:g} s ...")
             train(epochs, epoch_s, run.window)
             collected = {b.name: b.stop() for b in baselines if b.name not in refused}
         trace = run.trace
         whole = next(w for w in trace.windows if w.name == "run")
-        published = len(node.sensor_publications(0, "instant", whole.start_ns, whole.end_ns))
+        quick = "instant" if "gpu0.power.instant" in trace.channels else "usage"
+        published = len(node.sensor_publications(0, quick, whole.start_ns, whole.end_ns))
         chosen = tuple(w for w in trace.windows if w.name.startswith("epoch "))
         truth = np.array([node.truth_j(0, w.start_ns, w.end_ns) for w in chosen])
         methods = [_native(trace, whole, chosen)]
@@ -158,7 +159,7 @@ def _native(trace: StoredTrace, whole: Window, epochs: tuple[Window, ...]) -> Me
     cpu_ns = -1 if lane.cpu_ns is None else lane.cpu_ns
     return Method(
         name="native",
-        reads="field 186 and the energy counter" if name.endswith("instant") else "PowerUsage",
+        reads=" and ".join(["field 186" if name.endswith("instant") else "PowerUsage", *_counter_of(trace)]),
         reason=None,
         asked_hz=lane.rate_hz or float("nan"),
         t_ns=series.t_ns[good],
@@ -168,6 +169,10 @@ def _native(trace: StoredTrace, whole: Window, epochs: tuple[Window, ...]) -> Me
         run_j=energy(trace, whole, "gpu0").joules,
         updates=_changes(series.value[good]),
     )
+
+
+def _counter_of(trace: StoredTrace) -> list[str]:
+    return ["the energy counter"] if "gpu0.energy" in trace.channels else []
 
 
 def _sampled(

@@ -25,8 +25,8 @@ def headline(demo: Demo) -> str:
 
 
 def _board(demo: Demo) -> str:
-    sensor, seed = demo.node["boards"][0]["sensors"]["instant"], demo.node["board_seed"]
-    errors_of_it = f"gain {sensor['gain']:.3f}, offset {sensor['offset_mw'] / 1000:+.1f} W"
+    board, seed = demo.node["boards"][0], demo.node["board_seed"]
+    errors_of_it = f"gain {board['gain']:.3f}, offset {board['offset_w']:+.1f} W"
     return f"perfect ({errors_of_it})" if seed is None else f"drawn with --board {seed} ({errors_of_it})"
 
 
@@ -104,7 +104,7 @@ def write_png(demo: Demo, path: Path) -> None:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        raise errors.NotSupported("the picture needs matplotlib; pip install 'powersample[plot]'") from error
+        raise errors.NotSupported("the picture needs matplotlib: pip install matplotlib") from error
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -152,6 +152,6 @@ def _draw_errors(axes: Axes, demo: Demo) -> None:
     axes.axhline(0, color="0.3", lw=0.8)
     axes.set(xlabel="epoch", ylabel="energy error in %", xticks=np.arange(len(demo.epochs)))
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.45 * (high - low))
+    axes.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     axes.set_title("Energy of each epoch against the truth", fontsize=10, loc="left")
