@@ -2,22 +2,14 @@
  *
  * The one clock of all records, and the anchors that tie it to the others.
  */
-#include <time.h>
-
+#include "core/clock.h"
 #include "powersample.h"
 
 enum { ANCHOR_TRIES = 5 };
 
-static int64_t read_clock(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now); /* cannot fail for a clock that exists, and Linux has these since 2.6.39 */
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 int64_t ps_clock_now_ns(void)
 {
-    return read_clock(CLOCK_MONOTONIC);
+    return ps_clock_read(CLOCK_MONOTONIC);
 }
 
 int ps_clock_anchor(ps_anchor *out)
@@ -28,11 +20,11 @@ int ps_clock_anchor(ps_anchor *out)
     ps_anchor best = {.width_ns = INT64_MAX};
     for (int i = 0; i < ANCHOR_TRIES; i++) {
         ps_anchor try;
-        int64_t before = read_clock(CLOCK_MONOTONIC);
-        try.monotonic_raw_ns = read_clock(CLOCK_MONOTONIC_RAW);
-        try.realtime_ns = read_clock(CLOCK_REALTIME);
-        try.boottime_ns = read_clock(CLOCK_BOOTTIME);
-        try.width_ns = read_clock(CLOCK_MONOTONIC) - before;
+        int64_t before = ps_clock_read(CLOCK_MONOTONIC);
+        try.monotonic_raw_ns = ps_clock_read(CLOCK_MONOTONIC_RAW);
+        try.realtime_ns = ps_clock_read(CLOCK_REALTIME);
+        try.boottime_ns = ps_clock_read(CLOCK_BOOTTIME);
+        try.width_ns = ps_clock_read(CLOCK_MONOTONIC) - before;
         try.monotonic_ns = before + try.width_ns / 2;
         if (try.width_ns < best.width_ns)
             best = try;

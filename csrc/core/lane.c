@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "core/clock.h"
 #include "core/lane.h"
 #include "core/pace.h"
 
@@ -22,6 +23,8 @@ enum {
 };
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+/* The modes' loops apart: in one function they would share registers, and spill. */
+#define OWN_FRAME __attribute__((noinline))
 
 /* Adds to a counter that only this thread writes: no read-modify-write is needed, so no bus lock either. */
 static inline void add(_Atomic uint64_t *counter, uint64_t n)
@@ -31,13 +34,17 @@ static inline void add(_Atomic uint64_t *counter, uint64_t n)
 
 static inline void count_duration(_Atomic uint64_t *histogram, int64_t duration_ns)
 {
-    int bin = duration_ns > 1 ? 63 - __builtin_clzll((unsigned long long)duration_ns) : 0;
-    add(&histogram[bin < PS_HIST_BINS ? bin : PS_HIST_BINS - 1], 1);
+    /* | 1: bin 0 also counts 0, and 0 has no leading one. The clock never goes back. */
+    unsigned bin = 63u - (unsigned)__builtin_clzll((unsigned long long)duration_ns | 1);
+    add(&histogram[bin], 1);
 }
 
 /* Kept out of the way of readings without trouble. */
-__attribute__((noinline, cold)) static void count_error(ps_lane_counters *counters, uint32_t code)
+__attribute__((noinline, cold)) static void count_error(ps_lane *lane, uint32_t code)
 {
+    ps_lane_counters *counters = &lane->counters;
+    lane->failed = true;
+    lane->house_due_ns = INT64_MIN; /* after this pass */
     uint32_t known = atomic_load_explicit(&counters->n_errors, memory_order_relaxed); /* own */
     for (uint32_t i = 0; i < known; i++) {
         if (atomic_load_explicit(&counters->error_code[i], memory_order_relaxed) == code) {
@@ -69,47 +76,51 @@ static inline void wait_for_room(ps_lane *lane)
         ps_pace_sleep(VIRTUAL_WAIT_NS);
 }
 
-/* Makes the calls that are due, the first starting at t0_ns. Returns the end of the last; *failed counts
- * readings with a status. Inlined into each mode's loop, where `simulated` is a constant. */
-static ALWAYS_INLINE int64_t make_pass(ps_lane *lane, uint64_t pass, int64_t t0_ns, bool simulated, uint32_t *failed)
+/* Puts the n readings of one call into the ring. */
+static ALWAYS_INLINE void push_readings(ps_lane *lane, uint32_t n, int64_t t0_ns, int64_t t1_ns, bool simulated)
+{
+    ps_ring *const ring = lane->ring;
+    uint64_t records = atomic_load_explicit(&lane->counters.records, memory_order_relaxed); /* own */
+    const ps_reading *const end = lane->readings + n;
+    for (const ps_reading *reading = lane->readings; reading != end; reading++, records++) {
+        if (simulated)
+            wait_for_room(lane);
+        if (__builtin_expect(reading->status != 0, 0))
+            count_error(lane, reading->status);
+        if (__builtin_expect(ps_ring_full(ring), 0)) {
+            ps_ring_count_drop(ring);
+            continue;
+        }
+        ps_sample *slot = ps_ring_slot(ring);
+        slot->t0_ns = t0_ns;
+        slot->t1_ns = t1_ns;
+        slot->raw = reading->raw;
+        slot->seq = (uint32_t)records;
+        slot->channel = (uint16_t)(lane->first_channel + reading->channel);
+        slot->status = reading->status;
+        ps_ring_publish(ring);
+    }
+    atomic_store_explicit(&lane->counters.records, records, memory_order_relaxed);
+}
+
+/* Makes the calls that are due, the first starting at lane->now_ns, which moves on to the end of the last. Inlined
+ * into each mode's loop, where `simulated` is a constant. */
+static ALWAYS_INLINE void make_pass(ps_lane *lane, uint64_t pass, bool simulated)
 {
     ps_source *const source = lane->source;
-    ps_ring *const ring = lane->ring;
-    const uint32_t n_groups = source->n_groups, first_seq = lane->seq;
-    uint32_t seq = first_seq;
     ps_group *group = source->groups;
-    for (uint32_t i = 0; i < n_groups; i++, group++) {
+    uint32_t i = 0;
+    do {
         if (--group->countdown)
             continue;
         group->countdown = group->divisor;
-
-        ps_reading readings[PS_GROUP_MAX];
-        const uint32_t n = source->ops->read(source, i, pass, readings);
-        const int64_t t1_ns = simulated ? t0_ns + VIRTUAL_CALL_NS : ps_clock_now_ns();
+        const uint32_t n = source->ops->read(source, i, pass, lane->readings);
+        const int64_t t1_ns = simulated ? lane->now_ns + VIRTUAL_CALL_NS : ps_clock_read(CLOCK_MONOTONIC);
+        const int64_t t0_ns = lane->now_ns;
+        lane->now_ns = t1_ns;
         count_duration(lane->counters.call_hist, t1_ns - t0_ns);
-        const ps_reading *reading = readings;
-        for (uint32_t left = n; left; left--, reading++) {
-            const ps_sample sample = {
-                .t0_ns = t0_ns,
-                .t1_ns = t1_ns,
-                .raw = reading->raw,
-                .seq = seq++,
-                .channel = (uint16_t)(lane->first_channel + reading->channel),
-                .status = reading->status,
-            };
-            if (__builtin_expect(reading->status != 0, 0)) {
-                count_error(&lane->counters, reading->status);
-                ++*failed;
-            }
-            if (simulated)
-                wait_for_room(lane);
-            (void)ps_ring_push_inline(ring, &sample); /* the ring counts its drops */
-        }
-        t0_ns = t1_ns;
-    }
-    lane->seq = seq;
-    add(&lane->counters.records, seq - first_seq);
-    return t0_ns;
+        push_readings(lane, n, t0_ns, t1_ns, simulated);
+    } while (group++, ++i < source->n_groups);
 }
 
 static void stamp_cpu_time(ps_lane *lane)
@@ -120,32 +131,39 @@ static void stamp_cpu_time(ps_lane *lane)
                               memory_order_relaxed);
 }
 
-/* slots == passes + skipped, by construction. */
-static inline void count_slots(ps_lane_counters *counters, int64_t skipped, int64_t served)
+/* What need not be done in every pass. Kept out of the way, as count_error. */
+__attribute__((noinline, cold)) static void keep_house(ps_lane *lane)
 {
-    add(&counters->slots, (uint64_t)(skipped + served));
-    add(&counters->skipped, (uint64_t)skipped);
-    add(&counters->passes, (uint64_t)served);
+    const int64_t now_ns = lane->now_ns;
+    if (lane->failed) {
+        lane->failed = false;
+        if (lane->source->ops->recover && lane->source->ops->recover(lane->source, now_ns) == 1)
+            add(&lane->counters.reopens, 1);
+    }
+    if (now_ns >= lane->cpu_due_ns) {
+        stamp_cpu_time(lane);
+        lane->cpu_due_ns = now_ns + CPU_STAMP_NS;
+    }
+    lane->house_due_ns = lane->cpu_due_ns;
 }
 
-/* A pass and its figures. Returns its end. */
+/* A pass that starts at t0_ns, and its figures. Returns its end. */
 static ALWAYS_INLINE int64_t serve(ps_lane *lane, uint64_t pass, int64_t t0_ns, bool simulated)
 {
-    uint32_t failed = 0;
-    int64_t end_ns = make_pass(lane, pass, t0_ns, simulated, &failed);
+    lane->now_ns = t0_ns;
+    /* Before the calls: a pass that hangs in one was begun. */
+    atomic_store_explicit(&lane->counters.passes, pass + 1, memory_order_relaxed);
+    make_pass(lane, pass, simulated);
+    const int64_t end_ns = lane->now_ns;
     atomic_store_explicit(&lane->counters.last_ns, end_ns, memory_order_relaxed);
-    if (failed && lane->source->ops->recover && lane->source->ops->recover(lane->source, end_ns) == 1)
-        add(&lane->counters.reopens, 1);
-    if (end_ns >= lane->cpu_due_ns) {
-        stamp_cpu_time(lane);
-        lane->cpu_due_ns = end_ns + CPU_STAMP_NS;
-    }
+    if (__builtin_expect(end_ns >= lane->house_due_ns, 0))
+        keep_house(lane);
     return end_ns;
 }
 
-static inline bool more_passes(const ps_lane *lane, uint64_t pass)
+static inline uint64_t pass_limit(const ps_lane *lane)
 {
-    return lane->options.max_passes == 0 || pass < lane->options.max_passes;
+    return lane->options.max_passes ? lane->options.max_passes : UINT64_MAX;
 }
 
 static void mark_started(ps_lane *lane, int64_t start_ns)
@@ -156,8 +174,9 @@ static void mark_started(ps_lane *lane, int64_t start_ns)
     atomic_store_explicit(&lane->started, true, memory_order_release);
 }
 
-static void run_paced(ps_lane *lane)
+OWN_FRAME static void run_paced(ps_lane *lane)
 {
+    const uint64_t limit = pass_limit(lane);
     ps_lane_counters *counters = &lane->counters;
     const int64_t period_ns = lane->period_ns;
     const int64_t lead_ns = ps_pace_prepare(period_ns);
@@ -166,41 +185,42 @@ static void run_paced(ps_lane *lane)
     mark_started(lane, start_ns);
 
     int64_t next = 0; /* the slot to wait for */
-    for (uint64_t pass = 0; more_passes(lane, pass); pass++) {
+    for (uint64_t pass = 0; pass < limit; pass++) {
         int64_t now_ns = ps_pace_wait(start_ns + next * period_ns, lead_ns, &lane->stop_ns);
         int64_t stop_ns = atomic_load_explicit(&lane->stop_ns, memory_order_relaxed); /* as in stop_asked */
         if (stop_ns) {
             /* Slots that were due before the stop and had no chance: one long call may hide many. */
             if (stop_ns >= start_ns + next * period_ns)
-                count_slots(counters, (stop_ns - start_ns) / period_ns - next + 1, 0);
+                add(&counters->skipped, (uint64_t)((stop_ns - start_ns) / period_ns - next + 1));
             return;
         }
         /* A late lane serves the newest slot that is due and confesses those that it passed over. */
         int64_t slot = (now_ns - start_ns) / period_ns;
-        count_slots(counters, slot - next, 1);
+        if (slot != next)
+            add(&counters->skipped, (uint64_t)(slot - next));
         count_duration(counters->wake_hist, now_ns - (start_ns + slot * period_ns));
         serve(lane, pass, now_ns, false);
         next = slot + 1;
     }
 }
 
-static void run_tight(ps_lane *lane)
+OWN_FRAME static void run_tight(ps_lane *lane)
 {
+    const uint64_t limit = pass_limit(lane);
     int64_t now_ns = ps_clock_now_ns();
     mark_started(lane, now_ns);
-    for (uint64_t pass = 0; more_passes(lane, pass) && !stop_asked(lane); pass++) {
-        count_slots(&lane->counters, 0, 1);
+    for (uint64_t pass = 0; pass < limit && !stop_asked(lane); pass++) {
         now_ns = serve(lane, pass, now_ns, false); /* back to back: the end of a pass is the start of the next */
     }
 }
 
-static void run_virtual(ps_lane *lane)
+OWN_FRAME static void run_virtual(ps_lane *lane)
 {
+    const uint64_t limit = pass_limit(lane);
     int64_t now_ns = lane->options.virtual_start_ns;
     const int64_t end_of_time_ns = INT64_MAX - lane->period_ns - PS_GROUP_MAX * (int64_t)VIRTUAL_CALL_NS;
     mark_started(lane, now_ns);
-    for (uint64_t pass = 0; more_passes(lane, pass) && !stop_asked(lane) && now_ns < end_of_time_ns; pass++) {
-        count_slots(&lane->counters, 0, 1);
+    for (uint64_t pass = 0; pass < limit && !stop_asked(lane) && now_ns < end_of_time_ns; pass++) {
         serve(lane, pass, now_ns, true);
         now_ns += lane->period_ns;
     }

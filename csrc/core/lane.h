@@ -14,19 +14,21 @@
 #include "core/ring.h"
 #include "core/source.h"
 
+enum { PS_LANE_BINS = 64 }; /* a bin for each bit: nothing to clamp while sampling; readers fold the last ones */
+
 /* Written by the lane's thread only, read by anyone while it runs. All relaxed unless said otherwise: each
  * figure is read for itself, and those who need several to agree (the identities in powersample.h) read them
  * after the thread has ended, which the acquire of `ended` orders. */
 typedef struct ps_lane_counters {
-    _Atomic uint64_t slots, passes, skipped, records, reopens;
+    _Atomic uint64_t passes, skipped, records, reopens; /* slots are their sum: passes and skipped */
     _Atomic int64_t start_ns, last_ns, lead_ns, cpu_ns;
     _Atomic int32_t cpu, cpu_errno;
     _Atomic uint32_t n_errors; /* release: publishes error_code[] below it */
     _Atomic uint32_t error_code[PS_ERROR_CODES];
     _Atomic uint64_t error_count[PS_ERROR_CODES];
     _Atomic uint64_t error_other;
-    _Atomic uint64_t call_hist[PS_HIST_BINS];
-    _Atomic uint64_t wake_hist[PS_HIST_BINS];
+    _Atomic uint64_t call_hist[PS_LANE_BINS];
+    _Atomic uint64_t wake_hist[PS_LANE_BINS];
 } ps_lane_counters;
 
 typedef struct ps_lane {
@@ -49,8 +51,10 @@ typedef struct ps_lane {
     _Atomic bool hung;  /* left behind by its controller */
 
     /* The thread's own. */
-    alignas(PS_CACHE_LINE) int64_t cpu_due_ns;
-    uint32_t seq;
+    alignas(PS_CACHE_LINE) int64_t now_ns; /* start of the next call */
+    int64_t cpu_due_ns, house_due_ns;
+    bool failed; /* a reading of this pass had a status */
+    ps_reading readings[PS_GROUP_MAX]; /* of the call under way */
     ps_lane_counters counters;
 } ps_lane;
 

@@ -38,9 +38,9 @@ void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
     out->rate_origin = lane->rate_origin;
     out->call_cost_ns = lane->call_cost_ns;
 
-    out->slots = relaxed(&counters->slots);
     out->passes = relaxed(&counters->passes);
     out->skipped = relaxed(&counters->skipped);
+    out->slots = out->passes + out->skipped;
     out->reopens = relaxed(&counters->reopens);
     /* In this order: the other way round a busy reader could make the difference negative. */
     out->drained = ps_ring_consumed(lane->ring);
@@ -62,8 +62,9 @@ void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
         out->error_count[i] = relaxed(&counters->error_count[i]);
     }
     out->error_other = relaxed(&counters->error_other);
-    for (int bin = 0; bin < PS_HIST_BINS; bin++) {
-        out->call_hist[bin] = relaxed(&counters->call_hist[bin]);
-        out->wake_hist[bin] = relaxed(&counters->wake_hist[bin]);
+    for (int bin = 0; bin < PS_LANE_BINS; bin++) {
+        int folded = bin < PS_HIST_BINS ? bin : PS_HIST_BINS - 1;
+        out->call_hist[folded] += relaxed(&counters->call_hist[bin]);
+        out->wake_hist[folded] += relaxed(&counters->wake_hist[bin]);
     }
 }

@@ -34,7 +34,7 @@ int ps_ring_new(uint32_t capacity, uint64_t first, ps_ring **out)
     atomic_init(&ring->written, first);
     atomic_init(&ring->consumed, first);
     atomic_init(&ring->dropped, 0);
-    ring->consumed_seen = first;
+    ring->full_at = first + capacity;
     ring->written_seen = first;
     ring->slots = slots;
     ring->capacity = capacity;
@@ -53,7 +53,13 @@ void ps_ring_free(ps_ring *ring)
 
 int ps_ring_push(ps_ring *ring, const ps_sample *sample)
 {
-    return ps_ring_push_inline(ring, sample);
+    if (ps_ring_full(ring)) {
+        ps_ring_count_drop(ring);
+        return PS_E_FULL;
+    }
+    *ps_ring_slot(ring) = *sample;
+    ps_ring_publish(ring);
+    return PS_OK;
 }
 
 uint32_t ps_ring_drain(ps_ring *ring, ps_sample *out, uint32_t capacity)
@@ -61,7 +67,7 @@ uint32_t ps_ring_drain(ps_ring *ring, ps_sample *out, uint32_t capacity)
     /* relaxed: the consumer's own counter. */
     uint64_t consumed = atomic_load_explicit(&ring->consumed, memory_order_relaxed);
     if (ring->written_seen - consumed < capacity) {
-        /* acquire; pairs with the release in ps_ring_push_inline, which publishes the slots below `written`;
+        /* acquire; pairs with the release in ps_ring_publish, which publishes the slots below `written`;
          * without it the copies below could read them before they are filled. */
         ring->written_seen = atomic_load_explicit(&ring->written, memory_order_acquire);
     }

@@ -20,7 +20,7 @@ enum { PS_CACHE_LINE = 64 };
 
 struct ps_ring {
     alignas(PS_CACHE_LINE) _Atomic uint64_t written; /* the producer's line */
-    uint64_t consumed_seen;
+    uint64_t full_at; /* `written` when the ring is full, by the last look at `consumed` */
     _Atomic uint64_t dropped;
     alignas(PS_CACHE_LINE) _Atomic uint64_t consumed; /* the consumer's line */
     uint64_t written_seen;
@@ -34,30 +34,36 @@ static inline bool ps_ring_full(ps_ring *ring)
 {
     /* relaxed: the producer's own counter, nobody else writes it. */
     uint64_t written = atomic_load_explicit(&ring->written, memory_order_relaxed);
-    if (written - ring->consumed_seen < ring->capacity)
+    if (written != ring->full_at)
         return false;
     /* acquire; pairs with the release in ps_ring_drain, which publishes that these slots were copied out;
      * without it the next record could be stored into a slot that the consumer still reads. */
-    ring->consumed_seen = atomic_load_explicit(&ring->consumed, memory_order_acquire);
-    return written - ring->consumed_seen >= ring->capacity;
+    ring->full_at = atomic_load_explicit(&ring->consumed, memory_order_acquire) + ring->capacity;
+    return written == ring->full_at;
 }
 
-static inline int ps_ring_push_inline(ps_ring *ring, const ps_sample *sample)
+/* Producer: a record that found no free slot. */
+static inline void ps_ring_count_drop(ps_ring *ring)
 {
-    if (ps_ring_full(ring)) {
-        /* relaxed, and no read-modify-write: the producer alone writes it, readers want the figure and
-         * nothing by it. */
-        uint64_t dropped = atomic_load_explicit(&ring->dropped, memory_order_relaxed);
-        atomic_store_explicit(&ring->dropped, dropped + 1, memory_order_relaxed);
-        return PS_E_FULL;
-    }
+    /* relaxed, and no read-modify-write: the producer alone writes it, readers want the figure and nothing
+     * by it. */
+    uint64_t dropped = atomic_load_explicit(&ring->dropped, memory_order_relaxed);
+    atomic_store_explicit(&ring->dropped, dropped + 1, memory_order_relaxed);
+}
+
+/* Producer: the slot to fill, in a ring that is not full. ps_ring_publish hands it over. */
+static inline ps_sample *ps_ring_slot(const ps_ring *ring)
+{
     /* relaxed: own counter. */
-    uint64_t written = atomic_load_explicit(&ring->written, memory_order_relaxed);
-    ring->slots[written & ring->mask] = *sample;
+    return &ring->slots[atomic_load_explicit(&ring->written, memory_order_relaxed) & ring->mask];
+}
+
+static inline void ps_ring_publish(ps_ring *ring)
+{
+    uint64_t written = atomic_load_explicit(&ring->written, memory_order_relaxed); /* own */
     /* release; pairs with the acquire of `written` in ps_ring_drain; publishes the slot just filled; without
      * it the consumer could see the counter before the record. */
     atomic_store_explicit(&ring->written, written + 1, memory_order_release);
-    return PS_OK;
 }
 
 #endif

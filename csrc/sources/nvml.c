@@ -18,11 +18,7 @@ static const int64_t BACKOFF_MIN_NS = INT64_C(250000000), BACKOFF_MAX_NS = INT64
 static uint32_t nvml_read(ps_source *source, uint32_t group, uint64_t pass, ps_reading *out)
 {
     nvml_source *self = (nvml_source *)source;
-    if (pass != self->pass) {
-        self->pass = pass;
-        self->answered = false;
-        self->trouble = NV_OK;
-    }
+    self->pass = pass; /* what earlier passes noted is past by that alone */
     const nvml_call *call = &self->calls[group];
     return call->read(self, call, out);
 }
@@ -43,9 +39,9 @@ static bool reopen(nvml_source *self)
     if (code == NV_OK) {
         ps_reading proof[PS_GROUP_MAX];
         self->device = device;
-        self->answered = false;
+        self->answered_pass = NVML_NO_PASS;
         (void)self->calls[0].read(self, &self->calls[0], proof);
-        if (self->answered) {
+        if (self->answered_pass == self->pass) {
             self->era = nvml_init_count(self->nvml, forgotten, self->era);
             return true;
         }
@@ -58,7 +54,7 @@ static bool reopen(nvml_source *self)
 static int nvml_recover(ps_source *source, int64_t now_ns)
 {
     nvml_source *self = (nvml_source *)source;
-    bool nothing = !self->answered;
+    bool nothing = self->answered_pass != self->pass;
     self->unknown_passes = nothing && self->trouble == NV_UNKNOWN ? self->unknown_passes + 1 : 0;
     bool gone = nvml_means_gone(self->trouble) || self->unknown_passes >= UNKNOWN_PASSES;
     if (!nothing || !gone || now_ns < self->next_try_ns)
@@ -185,6 +181,7 @@ int ps_nvml_source_new(ps_nvml *nvml, uint32_t index, ps_source **out, ps_error 
     self->nvml = nvml;
     self->api = &nvml->api;
     self->index = index;
+    self->answered_pass = NVML_NO_PASS;
     /* relaxed: as in nvml_init_count. */
     self->era = (uint32_t)(atomic_load_explicit(&nvml->inits, memory_order_relaxed) >> 32);
     self->base =

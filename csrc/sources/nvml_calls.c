@@ -16,18 +16,30 @@ bool nvml_means_gone(nv_return code)
            code == NV_RESET_REQUIRED || code == NV_LIB_RM_VERSION_MISMATCH;
 }
 
-static void give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw)
+/* Kept out of the way of readings without trouble. */
+__attribute__((noinline, cold)) static void note_trouble(nvml_source *self, ps_reading *out, nv_return code)
 {
-    out->raw = raw;
-    out->channel = (uint16_t)channel;
-    out->status = code >= 0 && code < UINT16_MAX ? (uint16_t)code : UINT16_MAX;
-    if (code == NV_OK)
-        self->answered = true;
-    else if (nvml_means_gone(code) || (code == NV_UNKNOWN && !self->trouble))
+    out->status = code > 0 && code < UINT16_MAX ? (uint16_t)code : UINT16_MAX;
+    if (self->trouble_pass != self->pass) {
+        self->trouble_pass = self->pass;
+        self->trouble = NV_OK;
+    }
+    if (nvml_means_gone(code) || (code == NV_UNKNOWN && !self->trouble))
         self->trouble = code;
 }
 
-static uint32_t give_one(nvml_source *self, const nvml_call *call, ps_reading *out, nv_return code,
+static inline void give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw)
+{
+    out->raw = raw;
+    out->channel = (uint16_t)channel;
+    out->status = 0;
+    if (__builtin_expect(code != NV_OK, 0))
+        note_trouble(self, out, code);
+    else
+        self->answered_pass = self->pass;
+}
+
+static inline uint32_t give_one(nvml_source *self, const nvml_call *call, ps_reading *out, nv_return code,
                          int64_t raw)
 {
     give(self, out, call->channel, code, raw);

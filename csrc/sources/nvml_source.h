@@ -9,6 +9,8 @@
 
 enum { NVML_FIELDS_MAX = 4, NVML_CALLS_MAX = 12, NVML_CHANNELS_MAX = 16 };
 
+#define NVML_NO_PASS UINT64_MAX
+
 typedef struct nvml_source nvml_source;
 typedef struct nvml_call nvml_call;
 
@@ -38,8 +40,9 @@ struct nvml_source {
 
     /* What the current pass told about the device, and the way back. */
     uint64_t pass;
-    bool answered;           /* something was read */
-    nv_return trouble;       /* a code that may mean that the device or driver is gone, or 0 */
+    uint64_t answered_pass;  /* in which something was last read, or NVML_NO_PASS */
+    uint64_t trouble_pass;   /* of `trouble`, which is 0 or a code that may mean that the device or driver is gone */
+    nv_return trouble;
     uint32_t unknown_passes; /* in a row, with nothing else answered */
     int64_t last_try_ns, next_try_ns, backoff_ns;
 };
