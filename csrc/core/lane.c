@@ -63,6 +63,11 @@ __attribute__((noinline, cold)) static void count_error(ps_lane *lane, uint32_t 
     atomic_store_explicit(&counters->n_errors, known + 1, memory_order_release);
 }
 
+static inline uint64_t passes_begun(const ps_lane *lane)
+{
+    return atomic_load_explicit(&lane->counters.passes, memory_order_relaxed); /* own */
+}
+
 static inline bool stop_asked(const ps_lane *lane)
 {
     /* relaxed: the instant itself is all that is passed. */
@@ -72,7 +77,7 @@ static inline bool stop_asked(const ps_lane *lane)
 /* Virtual mode: time stands still while the reader catches up, so waiting costs no sample. */
 static inline void wait_for_room(ps_lane *lane)
 {
-    while (ps_ring_full(lane->ring) && !stop_asked(lane))
+    while (ps_ring_full(lane->ring, ps_ring_written(lane->ring)) && !stop_asked(lane))
         ps_pace_sleep(VIRTUAL_WAIT_NS);
 }
 
@@ -81,46 +86,47 @@ static ALWAYS_INLINE void push_readings(ps_lane *lane, uint32_t n, int64_t t0_ns
 {
     ps_ring *const ring = lane->ring;
     uint64_t records = atomic_load_explicit(&lane->counters.records, memory_order_relaxed); /* own */
+    uint64_t written = atomic_load_explicit(&ring->written, memory_order_relaxed); /* own */
     const ps_reading *const end = lane->readings + n;
     for (const ps_reading *reading = lane->readings; reading != end; reading++, records++) {
         if (simulated)
             wait_for_room(lane);
         if (__builtin_expect(reading->status != 0, 0))
             count_error(lane, reading->status);
-        if (__builtin_expect(ps_ring_full(ring), 0)) {
+        if (__builtin_expect(ps_ring_full(ring, written), 0)) {
             ps_ring_count_drop(ring);
             continue;
         }
-        ps_sample *slot = ps_ring_slot(ring);
+        ps_sample *slot = ps_ring_slot(ring, written);
         slot->t0_ns = t0_ns;
-        slot->t1_ns = t1_ns;
         slot->raw = reading->raw;
+        slot->t1_ns = t1_ns;
         slot->seq = (uint32_t)records;
         slot->channel = (uint16_t)(lane->first_channel + reading->channel);
         slot->status = reading->status;
-        ps_ring_publish(ring);
+        ps_ring_publish(ring, written++);
     }
     atomic_store_explicit(&lane->counters.records, records, memory_order_relaxed);
 }
 
 /* Makes the calls that are due, the first starting at lane->now_ns, which moves on to the end of the last. Inlined
  * into each mode's loop, where `simulated` is a constant. */
-static ALWAYS_INLINE void make_pass(ps_lane *lane, uint64_t pass, bool simulated)
+static ALWAYS_INLINE void make_pass(ps_lane *lane, bool simulated)
 {
-    ps_source *const source = lane->source;
-    ps_group *group = source->groups;
+    ps_group *group = lane->source->groups;
     uint32_t i = 0;
     do {
         if (--group->countdown)
             continue;
         group->countdown = group->divisor;
-        const uint32_t n = source->ops->read(source, i, pass, lane->readings);
+        ps_source *const source = lane->source;
+        const uint32_t n = source->ops->read(source, i, passes_begun(lane) - 1, lane->readings);
         const int64_t t1_ns = simulated ? lane->now_ns + VIRTUAL_CALL_NS : ps_clock_read(CLOCK_MONOTONIC);
         const int64_t t0_ns = lane->now_ns;
         lane->now_ns = t1_ns;
         count_duration(lane->counters.call_hist, t1_ns - t0_ns);
         push_readings(lane, n, t0_ns, t1_ns, simulated);
-    } while (group++, ++i < source->n_groups);
+    } while (group++, ++i < lane->source->n_groups);
 }
 
 static void stamp_cpu_time(ps_lane *lane)
@@ -147,18 +153,15 @@ __attribute__((noinline, cold)) static void keep_house(ps_lane *lane)
     lane->house_due_ns = lane->cpu_due_ns;
 }
 
-/* A pass that starts at t0_ns, and its figures. Returns its end. */
-static ALWAYS_INLINE int64_t serve(ps_lane *lane, uint64_t pass, int64_t t0_ns, bool simulated)
+/* A pass that starts at lane->now_ns, which becomes its end, and its figures. */
+static ALWAYS_INLINE void serve(ps_lane *lane, bool simulated)
 {
-    lane->now_ns = t0_ns;
-    /* Before the calls: a pass that hangs in one was begun. */
-    atomic_store_explicit(&lane->counters.passes, pass + 1, memory_order_relaxed);
-    make_pass(lane, pass, simulated);
+    add(&lane->counters.passes, 1); /* before the calls: a pass that hangs in one was begun */
+    make_pass(lane, simulated);
     const int64_t end_ns = lane->now_ns;
     atomic_store_explicit(&lane->counters.last_ns, end_ns, memory_order_relaxed);
     if (__builtin_expect(end_ns >= lane->house_due_ns, 0))
         keep_house(lane);
-    return end_ns;
 }
 
 static inline uint64_t pass_limit(const ps_lane *lane)
@@ -185,7 +188,7 @@ OWN_FRAME static void run_paced(ps_lane *lane)
     mark_started(lane, start_ns);
 
     int64_t next = 0; /* the slot to wait for */
-    for (uint64_t pass = 0; pass < limit; pass++) {
+    while (passes_begun(lane) < limit) {
         int64_t now_ns = ps_pace_wait(start_ns + next * period_ns, lead_ns, &lane->stop_ns);
         int64_t stop_ns = atomic_load_explicit(&lane->stop_ns, memory_order_relaxed); /* as in stop_asked */
         if (stop_ns) {
@@ -199,7 +202,8 @@ OWN_FRAME static void run_paced(ps_lane *lane)
         if (slot != next)
             add(&counters->skipped, (uint64_t)(slot - next));
         count_duration(counters->wake_hist, now_ns - (start_ns + slot * period_ns));
-        serve(lane, pass, now_ns, false);
+        lane->now_ns = now_ns;
+        serve(lane, false);
         next = slot + 1;
     }
 }
@@ -207,11 +211,10 @@ OWN_FRAME static void run_paced(ps_lane *lane)
 OWN_FRAME static void run_tight(ps_lane *lane)
 {
     const uint64_t limit = pass_limit(lane);
-    int64_t now_ns = ps_clock_now_ns();
-    mark_started(lane, now_ns);
-    for (uint64_t pass = 0; pass < limit && !stop_asked(lane); pass++) {
-        now_ns = serve(lane, pass, now_ns, false); /* back to back: the end of a pass is the start of the next */
-    }
+    lane->now_ns = ps_clock_now_ns();
+    mark_started(lane, lane->now_ns);
+    while (passes_begun(lane) < limit && !stop_asked(lane))
+        serve(lane, false); /* back to back: the end of a pass is the start of the next */
 }
 
 OWN_FRAME static void run_virtual(ps_lane *lane)
@@ -220,8 +223,9 @@ OWN_FRAME static void run_virtual(ps_lane *lane)
     int64_t now_ns = lane->options.virtual_start_ns;
     const int64_t end_of_time_ns = INT64_MAX - lane->period_ns - PS_GROUP_MAX * (int64_t)VIRTUAL_CALL_NS;
     mark_started(lane, now_ns);
-    for (uint64_t pass = 0; pass < limit && !stop_asked(lane) && now_ns < end_of_time_ns; pass++) {
-        serve(lane, pass, now_ns, true);
+    while (passes_begun(lane) < limit && !stop_asked(lane) && now_ns < end_of_time_ns) {
+        lane->now_ns = now_ns;
+        serve(lane, true);
         now_ns += lane->period_ns;
     }
 }

@@ -53,12 +53,13 @@ void ps_ring_free(ps_ring *ring)
 
 int ps_ring_push(ps_ring *ring, const ps_sample *sample)
 {
-    if (ps_ring_full(ring)) {
+    const uint64_t written = ps_ring_written(ring);
+    if (ps_ring_full(ring, written)) {
         ps_ring_count_drop(ring);
         return PS_E_FULL;
     }
-    *ps_ring_slot(ring) = *sample;
-    ps_ring_publish(ring);
+    *ps_ring_slot(ring, written) = *sample;
+    ps_ring_publish(ring, written);
     return PS_OK;
 }
 

@@ -29,11 +29,12 @@ struct ps_ring {
     uint64_t mask;
 };
 
+/* The producer's calls take `written`, its own counter, which they would otherwise each load anew: ps_ring_written
+ * before the first, and one more after each ps_ring_publish. */
+
 /* Producer: is there no free slot? */
-static inline bool ps_ring_full(ps_ring *ring)
+static inline bool ps_ring_full(ps_ring *ring, uint64_t written)
 {
-    /* relaxed: the producer's own counter, nobody else writes it. */
-    uint64_t written = atomic_load_explicit(&ring->written, memory_order_relaxed);
     if (written != ring->full_at)
         return false;
     /* acquire; pairs with the release in ps_ring_drain, which publishes that these slots were copied out;
@@ -52,15 +53,13 @@ static inline void ps_ring_count_drop(ps_ring *ring)
 }
 
 /* Producer: the slot to fill, in a ring that is not full. ps_ring_publish hands it over. */
-static inline ps_sample *ps_ring_slot(const ps_ring *ring)
+static inline ps_sample *ps_ring_slot(const ps_ring *ring, uint64_t written)
 {
-    /* relaxed: own counter. */
-    return &ring->slots[atomic_load_explicit(&ring->written, memory_order_relaxed) & ring->mask];
+    return &ring->slots[written & ring->mask];
 }
 
-static inline void ps_ring_publish(ps_ring *ring)
+static inline void ps_ring_publish(ps_ring *ring, uint64_t written)
 {
-    uint64_t written = atomic_load_explicit(&ring->written, memory_order_relaxed); /* own */
     /* release; pairs with the acquire of `written` in ps_ring_drain; publishes the slot just filled; without
      * it the consumer could see the counter before the record. */
     atomic_store_explicit(&ring->written, written + 1, memory_order_release);

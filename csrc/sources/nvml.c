@@ -20,6 +20,7 @@ static uint32_t nvml_read(ps_source *source, uint32_t group, uint64_t pass, ps_r
     nvml_source *self = (nvml_source *)source;
     self->pass = pass; /* what earlier passes noted is past by that alone */
     const nvml_call *call = &self->calls[group];
+    out->channel = call->channel;
     return call->read(self, call, out);
 }
 

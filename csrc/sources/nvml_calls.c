@@ -28,10 +28,9 @@ __attribute__((noinline, cold)) static void note_trouble(nvml_source *self, ps_r
         self->trouble = code;
 }
 
-static inline void give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw)
+static inline void give_value(nvml_source *self, ps_reading *out, nv_return code, int64_t raw)
 {
     out->raw = raw;
-    out->channel = (uint16_t)channel;
     out->status = 0;
     if (__builtin_expect(code != NV_OK, 0))
         note_trouble(self, out, code);
@@ -39,10 +38,16 @@ static inline void give(nvml_source *self, ps_reading *out, uint32_t channel, nv
         self->answered_pass = self->pass;
 }
 
-static inline uint32_t give_one(nvml_source *self, const nvml_call *call, ps_reading *out, nv_return code,
-                         int64_t raw)
+static void give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw)
 {
-    give(self, out, call->channel, code, raw);
+    out->channel = (uint16_t)channel;
+    give_value(self, out, code, raw);
+}
+
+/* For calls of one reading, whose channel nvml_read has set. */
+static inline uint32_t give_one(nvml_source *self, ps_reading *out, nv_return code, int64_t raw)
+{
+    give_value(self, out, code, raw);
     return 1;
 }
 
@@ -94,16 +99,18 @@ uint32_t nvml_read_fields(nvml_source *self, const nvml_call *call, ps_reading *
 
 static uint32_t read_power_usage(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     uint32_t mw = 0;
     nv_return code = self->api->power_usage(self->device, &mw);
-    return give_one(self, call, out, code, mw);
+    return give_one(self, out, code, mw);
 }
 
 static uint32_t read_total_energy(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     uint64_t mj = 0;
     nv_return code = self->api->total_energy(self->device, &mj);
-    return give_one(self, call, out, code, (int64_t)mj);
+    return give_one(self, out, code, (int64_t)mj);
 }
 
 static uint32_t read_utilization(nvml_source *self, const nvml_call *call, ps_reading *out)
@@ -117,44 +124,50 @@ static uint32_t read_utilization(nvml_source *self, const nvml_call *call, ps_re
 
 static uint32_t read_clock_sm(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     uint32_t mhz = 0;
     nv_return code = self->api->clock(self->device, NV_CLOCK_SM, &mhz);
-    return give_one(self, call, out, code, mhz);
+    return give_one(self, out, code, mhz);
 }
 
 static uint32_t read_clock_memory(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     uint32_t mhz = 0;
     nv_return code = self->api->clock(self->device, NV_CLOCK_MEM, &mhz);
-    return give_one(self, call, out, code, mhz);
+    return give_one(self, out, code, mhz);
 }
 
 static uint32_t read_temperature(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     uint32_t degc = 0;
     nv_return code = self->api->temperature(self->device, NV_TEMPERATURE_GPU, &degc);
-    return give_one(self, call, out, code, degc);
+    return give_one(self, out, code, degc);
 }
 
 static uint32_t read_pstate(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     int32_t state = 0;
     nv_return code = self->api->pstate(self->device, &state);
-    return give_one(self, call, out, code, state);
+    return give_one(self, out, code, state);
 }
 
 static uint32_t read_throttle(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     uint64_t reasons = 0;
     nv_return code = self->api->throttle(self->device, &reasons);
-    return give_one(self, call, out, code, (int64_t)reasons);
+    return give_one(self, out, code, (int64_t)reasons);
 }
 
 static uint32_t read_processes(nvml_source *self, const nvml_call *call, ps_reading *out)
 {
+    (void)call;
     uint32_t count = 0;
     nv_return code = nvml_process_count(self->api, self->device, &count);
-    return give_one(self, call, out, code, count);
+    return give_one(self, out, code, count);
 }
 
 /* ---- the table ---- */
