@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The boundary to C: layouts, ownership, statuses as exceptions, and the sampler's identities through it."""
 
+import gc
 import subprocess
 import sys
 
@@ -149,6 +150,36 @@ def test_closed_objects_say_so():
 def test_spool_in_a_missing_folder_is_refused(tmp_path):
     with virtual(api.Script(steps=(STEP,)), passes=1) as sampler, pytest.raises(errors.PowerSampleError):
         api.Spool(tmp_path / "missing", sampler)
+
+
+def spooling(directory):
+    sampler = api.Sampler()
+    sampler.add(api.scripted_source("fake", api.Script(steps=(STEP,))), api.LaneOptions(rate_hz=1000.0))
+    sampler.start()
+    spool = api.Spool(directory, sampler, drain_ms=1)
+    spool.start()
+    return sampler, spool
+
+
+def test_sampler_closed_before_its_spool_leaves_a_whole_part(tmp_path):
+    sampler, spool = spooling(tmp_path)
+    sampler.close()
+    spool.sync()
+    spool.stop()
+    records = spool.stats()["records"]
+    spool.close()
+    part = (tmp_path / "part-000000.part").read_bytes()
+    header = part.index(b"\n") + 1
+    assert records > 0
+    assert len(part) == header + records * SAMPLE_DTYPE.itemsize
+
+
+def test_sampler_and_spool_dropped_in_a_cycle_close_the_part(tmp_path):
+    sampler, spool = spooling(tmp_path)
+    sampler.cycle, spool.cycle = spool, sampler
+    del sampler, spool
+    gc.collect()
+    assert (tmp_path / "part-000000.part").exists()
 
 
 def test_nvml_without_a_library_says_what_was_tried(tmp_path):

@@ -33,6 +33,7 @@ int ps_sampler_new(ps_sampler **out)
     ps_sampler *sampler = calloc(1, sizeof *sampler);
     if (!sampler)
         return PS_E_NOMEM;
+    atomic_init(&sampler->users, 1);
     *out = sampler;
     return PS_OK;
 }
@@ -227,13 +228,19 @@ int ps_sampler_stop(ps_sampler *sampler, double timeout_s)
     return stop_lanes(sampler, sampler->n_lanes, timeout_s);
 }
 
-void ps_sampler_free(ps_sampler *sampler)
+void ps_sampler_hold(ps_sampler *sampler)
 {
-    if (!sampler)
+    /* relaxed: the caller has a reference already, so nothing can vanish meanwhile. */
+    atomic_fetch_add_explicit(&sampler->users, 1, memory_order_relaxed);
+}
+
+void ps_sampler_release(ps_sampler *sampler)
+{
+    /* acq_rel; pairs with itself in the other users: the last one must see all that they did with the rings
+     * before it frees them. */
+    if (atomic_fetch_sub_explicit(&sampler->users, 1, memory_order_acq_rel) > 1)
         return;
     bool foreign = ps_sampler_is_foreign(sampler);
-    if (sampler->running && !foreign)
-        (void)ps_sampler_stop(sampler, 2.0);
     for (uint32_t i = 0; i < sampler->n_lanes; i++) {
         ps_lane *lane = sampler->lanes[i];
         bool in_use = sampler->start_called && atomic_load_explicit(&lane->hung, memory_order_relaxed) &&
@@ -246,6 +253,15 @@ void ps_sampler_free(ps_sampler *sampler)
     }
     free(sampler->lanes);
     free(sampler);
+}
+
+void ps_sampler_free(ps_sampler *sampler)
+{
+    if (!sampler)
+        return;
+    if (sampler->running && !ps_sampler_is_foreign(sampler))
+        (void)ps_sampler_stop(sampler, 2.0);
+    ps_sampler_release(sampler);
 }
 
 uint32_t ps_sampler_lanes(const ps_sampler *sampler)

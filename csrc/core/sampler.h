@@ -18,7 +18,11 @@ struct ps_sampler {
     bool running;        /* started and not yet stopped */
     pid_t pid;           /* of the process whose threads the lanes are */
     _Atomic bool spooled; /* a spool reads the rings */
+    _Atomic uint32_t users; /* its owner and its spools: the last one takes the memory along */
 };
+
+void ps_sampler_hold(ps_sampler *sampler);
+void ps_sampler_release(ps_sampler *sampler);
 
 /* A forked child inherits the object and none of its threads. */
 bool ps_sampler_is_foreign(const ps_sampler *sampler);

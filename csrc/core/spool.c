@@ -73,6 +73,7 @@ int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_opti
         return ps_fail(error, PS_E_NOMEM, 0, "calloc", "%s", directory);
     spool->part.directory_fd = spool->part.fd = spool->events_fd = spool->wake_fd = -1;
     spool->sampler = sampler;
+    ps_sampler_hold(sampler);
     spool->options = options ? *options : defaults;
     ps_spool_options *set = &spool->options;
     set->part_bytes = set->part_bytes ? set->part_bytes : defaults.part_bytes;
@@ -234,6 +235,7 @@ void ps_spool_free(ps_spool *spool)
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         if (fds[i] >= 0)
             close(fds[i]);
+    ps_sampler_release(spool->sampler);
     ps_text_free(&spool->text);
     free(spool->batch);
     free(spool->directory);

@@ -238,7 +238,7 @@ int ps_sampler_add(ps_sampler *sampler, ps_source *source, const ps_lane_options
 int ps_sampler_start(ps_sampler *sampler, ps_error *error);
 /* Asks every lane to stop and waits at most timeout_s in all; a lane still in a device call is marked PS_LANE_HUNG. */
 int ps_sampler_stop(ps_sampler *sampler, double timeout_s);
-/* Frees what no hung lane still needs. Stops first if running. */
+/* Stops first if running. Frees what neither a hung lane nor a spool still needs; the last spool frees the rest. */
 void ps_sampler_free(ps_sampler *sampler);
 uint32_t ps_sampler_lanes(const ps_sampler *sampler);
 int ps_sampler_running(const ps_sampler *sampler); /* number of lanes whose thread is alive */
@@ -272,7 +272,7 @@ typedef struct ps_spool_stats {
     int32_t sys_errno;
 } ps_spool_stats;
 
-/* The directory must exist and hold no part. The sampler must outlive the spool. */
+/* The directory must exist and hold no part. The spool keeps what it needs of the sampler: either may be freed first. */
 int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
                  ps_error *error);
 int ps_spool_start(ps_spool *spool, ps_error *error); /* after ps_sampler_start */

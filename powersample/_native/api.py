@@ -341,7 +341,6 @@ class Spool(_Owner):
         options_c = ffi.new("ps_spool_options *", options)
         _check(lib.ps_spool_new(_path(directory), sampler.pointer, options_c, out, error), error)
         super().__init__(out[0], lib.ps_spool_free)
-        self._sampler = sampler  # must outlive the spool
 
     def start(self) -> None:
         """Start the drain thread; the sampler must have been started."""

@@ -387,6 +387,27 @@ static void test_fork_child_refused_parent_unharmed(void)
     remove_directory();
 }
 
+/* The drain thread reads the rings until the spool stops, whoever lets go first. */
+static void test_sampler_freed_before_spool_records_kept(void)
+{
+    make_directory();
+    ps_lane_options paced = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 1000, .max_passes = 50};
+    ps_sampler *sampler = script_sampler(script_ramp("fake"), &paced);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    ps_spool_options options = {.drain_ms = 1};
+    ps_spool *spool = start_spool(sampler, &options);
+    script_wait_done(sampler);
+    ps_sampler_free(sampler);
+    harness_sleep_ms(10); /* the thread goes on looking */
+    CHECK_EQ(PS_OK, ps_spool_sync(spool, 30));
+    CHECK_EQ(PS_OK, ps_spool_stop(spool, NULL));
+    static ps_sample samples[51];
+    int parts;
+    check_ramp(samples, read_parts(samples, 51, &parts), 50);
+    ps_spool_free(spool);
+    remove_directory();
+}
+
 int main(void)
 {
     test_rotation_by_size_loses_nothing();
@@ -397,5 +418,6 @@ int main(void)
     test_failed_start_leaves_directory_empty();
     test_killed_process_leaves_readable_open_part();
     test_fork_child_refused_parent_unharmed();
+    test_sampler_freed_before_spool_records_kept();
     return HARNESS_RESULT();
 }
