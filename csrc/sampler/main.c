@@ -46,14 +46,18 @@ static void throw_away(ps_sampler *sampler)
                 count = 0;
 }
 
+/* What was ignored when we were started stays so: nohup, or a shell's background. A blocked signal would come
+ * even then. */
 static void block_signals(sigset_t *waited)
 {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     sigemptyset(waited);
-    sigaddset(waited, SIGINT);
-    sigaddset(waited, SIGTERM);
-    sigaddset(waited, SIGHUP);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction before;
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaddset(waited, numbers[i]);
+    }
     sigprocmask(SIG_BLOCK, waited, NULL);
-    signal(SIGPIPE, SIG_IGN); /* a reader that went away does not end a recording */
 }
 
 /* Waits for the end; returns why it came. The parent is watched by its id and not by a death signal: that one
@@ -142,13 +146,15 @@ static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_sp
 
 static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool *spool)
 {
-    sigset_t waited;
-    block_signals(&waited);
     ps_error error = {0};
+    signal(SIGPIPE, SIG_IGN); /* a reader that went away does not end a recording */
     if (ps_sampler_start(sampler, &error) != PS_OK) {
         sampler_report("start", &error, NULL);
         return EXIT_FAILED;
     }
+    /* Not before: until here nothing is recorded, and a signal ends us even while a device call hangs. */
+    sigset_t waited;
+    block_signals(&waited);
     if (spool && ps_spool_start(spool, &error) != PS_OK) {
         sampler_report("--spool", &error, "Give a directory that can be written.");
         return EXIT_FAILED;
@@ -157,6 +163,7 @@ static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool 
 
     int code = EXIT_DONE, signal_number = 0;
     const char *reason = wait_for_end(options, sampler, &waited, ps_clock_now_ns(), &signal_number);
+    sigprocmask(SIG_UNBLOCK, &waited, NULL); /* who cannot wait for the rest asks a second time */
     if (ps_sampler_stop(sampler, STOP_TIMEOUT_S) != PS_OK) {
         report_hung(sampler);
         code = EXIT_FAILED;
