@@ -12,6 +12,7 @@
 
 enum {
     CALIBRATION_SLEEPS = 16,
+    LEAD_PART = 400,               /* at most 1/400 of a period: spinning costs a core's time */
     LEAD_MAX_NS = 100 * 1000,      /* a machine that wakes later than this is busy, and spinning does not help it */
     SLICE_NS = 50 * 1000 * 1000    /* longest sleep: how late a slow lane may notice a stop */
 };
@@ -38,12 +39,6 @@ static int ascending(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-int64_t ps_pace_median(int64_t *durations_ns, size_t count)
-{
-    qsort(durations_ns, count, sizeof *durations_ns, ascending);
-    return durations_ns[count / 2];
-}
-
 int64_t ps_pace_prepare(int64_t period_ns)
 {
     prctl(PR_SET_TIMERSLACK, 1UL); /* per thread; 0 would mean the default */
@@ -53,10 +48,11 @@ int64_t ps_pace_prepare(int64_t period_ns)
         sleep_until(deadline_ns);
         errors[i] = ps_clock_now_ns() - deadline_ns;
     }
-    int64_t lead_ns = ps_pace_median(errors, CALIBRATION_SLEEPS);
+    qsort(errors, CALIBRATION_SLEEPS, sizeof errors[0], ascending);
+    int64_t lead_ns = errors[CALIBRATION_SLEEPS / 2];
     if (lead_ns > LEAD_MAX_NS)
         lead_ns = LEAD_MAX_NS;
-    return lead_ns < period_ns / 100 ? lead_ns : period_ns / 100;
+    return lead_ns < period_ns / LEAD_PART ? lead_ns : period_ns / LEAD_PART;
 }
 
 int64_t ps_pace_wait(int64_t deadline_ns, int64_t lead_ns, const _Atomic int64_t *stop_ns)
