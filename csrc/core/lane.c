@@ -19,7 +19,10 @@
 enum {
     VIRTUAL_CALL_NS = 1000,           /* a simulated call takes this long, whatever it really took */
     VIRTUAL_WAIT_NS = 100 * 1000,     /* look again at a full ring */
-    CPU_STAMP_NS = 1000 * 1000 * 1000 /* spacing of the thread's CPU time, a system call */
+    CPU_STAMP_NS = 1000 * 1000 * 1000, /* spacing of the thread's CPU time, a system call */
+    TIMED_CALLS = 9,                  /* of each group at start, beside the first */
+    TIMING_NS = 20 * 1000 * 1000,     /* at most so long a group, one call at least */
+    PLAN_POLL_NS = 200 * 1000
 };
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -177,13 +180,54 @@ static void mark_started(ps_lane *lane, int64_t start_ns)
     atomic_store_explicit(&lane->started, true, memory_order_release);
 }
 
+/* The mean: the budget is about time, of which a rare slow call takes most. The first call does not count if
+ * there are others: it often pays for waking the device. */
+static double time_call(const ps_lane *lane, uint32_t group)
+{
+    ps_reading readings[PS_GROUP_MAX];
+    const int64_t begin_ns = ps_clock_read(CLOCK_MONOTONIC);
+    int64_t first_ns = begin_ns, now_ns = begin_ns;
+    for (uint32_t n = 0; n <= TIMED_CALLS && !stop_asked(lane); n++) {
+        (void)lane->source->ops->read(lane->source, group, 0, readings);
+        now_ns = ps_clock_read(CLOCK_MONOTONIC);
+        if (n == 0)
+            first_ns = now_ns;
+        else if (now_ns - begin_ns >= TIMING_NS || n == TIMED_CALLS)
+            return (double)(now_ns - first_ns) / n;
+        if (now_ns - begin_ns >= TIMING_NS)
+            break;
+    }
+    return (double)(now_ns - begin_ns);
+}
+
+/* Times the calls here and not in the controller's thread: a device that hangs then hangs its own lane only.
+ * Returns whether there is a plan to follow. */
+static bool prepare(ps_lane *lane)
+{
+    if (lane->options.mode != PS_MODE_VIRTUAL) /* there calls cost nothing */
+        for (uint32_t group = 0; group < lane->source->n_groups; group++)
+            lane->costs_ns[group] = time_call(lane, group);
+    /* release; pairs with the acquire in ps_lane_timed; publishes costs_ns; without it the plan could be made
+     * of costs half written. */
+    atomic_store_explicit(&lane->timed, true, memory_order_release);
+    /* acquire; pairs with the release in ps_lane_set_planned; publishes grid, period and divisors; without it
+     * the lane could run on those of before. */
+    while (!atomic_load_explicit(&lane->planned, memory_order_acquire)) {
+        if (stop_asked(lane))
+            return false;
+        ps_pace_sleep(PLAN_POLL_NS);
+    }
+    return !stop_asked(lane);
+}
+
 OWN_FRAME static void run_paced(ps_lane *lane)
 {
     const uint64_t limit = pass_limit(lane);
     ps_lane_counters *counters = &lane->counters;
     const int64_t period_ns = lane->period_ns;
     const int64_t lead_ns = ps_pace_prepare(period_ns);
-    const int64_t start_ns = ps_clock_now_ns() + lead_ns + PS_PACE_SLEEP_MIN_NS;
+    const int64_t earliest_ns = ps_clock_now_ns() + lead_ns + PS_PACE_SLEEP_MIN_NS;
+    const int64_t start_ns = lane->grid_ns > earliest_ns ? lane->grid_ns : earliest_ns;
     atomic_store_explicit(&counters->lead_ns, lead_ns, memory_order_relaxed);
     mark_started(lane, start_ns);
 
@@ -253,7 +297,9 @@ static void *run(void *argument)
     ps_lane *lane = argument;
     prctl(PR_SET_NAME, "ps-lane");
     pin(lane);
-    if (lane->options.mode == PS_MODE_PACED)
+    if (!prepare(lane))
+        ; /* stopped before it began */
+    else if (lane->options.mode == PS_MODE_PACED)
         run_paced(lane);
     else if (lane->options.mode == PS_MODE_TIGHT)
         run_tight(lane);
@@ -272,8 +318,10 @@ int ps_lane_new(ps_source *source, const ps_lane_options *options, uint16_t firs
     if (!lane)
         return PS_E_NOMEM;
     memset(lane, 0, sizeof *lane);
-    int status = ps_ring_new(options->ring_records, 0, &lane->ring);
+    lane->costs_ns = calloc(source->n_groups, sizeof *lane->costs_ns);
+    int status = lane->costs_ns ? ps_ring_new(options->ring_records, 0, &lane->ring) : PS_E_NOMEM;
     if (status != PS_OK) {
+        free(lane->costs_ns);
         free(lane);
         return status;
     }
@@ -291,6 +339,7 @@ void ps_lane_abandon(ps_lane *lane)
     if (!lane)
         return;
     ps_ring_free(lane->ring);
+    free(lane->costs_ns);
     free(lane);
 }
 
@@ -314,6 +363,18 @@ int ps_lane_start(ps_lane *lane, int *system_errno)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     lane->created = *system_errno == 0;
     return lane->created ? PS_OK : PS_E_SYSTEM;
+}
+
+bool ps_lane_timed(const ps_lane *lane)
+{
+    /* acquire; pairs with the release in prepare. */
+    return atomic_load_explicit(&lane->timed, memory_order_acquire);
+}
+
+void ps_lane_set_planned(ps_lane *lane)
+{
+    /* release; pairs with the acquire in prepare; see there. */
+    atomic_store_explicit(&lane->planned, true, memory_order_release);
 }
 
 bool ps_lane_started(const ps_lane *lane)

@@ -37,15 +37,24 @@ typedef struct ps_lane {
     ps_ring *ring;
     ps_lane_options options;
     uint16_t first_channel; /* id of the source's channel 0 */
+    pthread_t thread;
+    bool created; /* the thread exists and is neither joined nor detached */
+
+    /* The plan: written by the controller before `planned`, constant from then on; so are the divisors of the
+     * source's groups. */
+    int64_t grid_ns; /* slot 0, unless the thread comes to it too late */
     int64_t period_ns;
     double rate_hz;
     double call_cost_ns;
     int32_t rate_origin;
-    pthread_t thread;
-    bool created; /* the thread exists and is neither joined nor detached */
+
+    /* Written by the thread before `timed`. */
+    double *costs_ns; /* what each group's call takes */
 
     /* Between the thread and who controls it. */
     alignas(PS_CACHE_LINE) _Atomic int64_t stop_ns; /* 0, or when stopping was asked */
+    _Atomic bool timed;   /* costs_ns are set */
+    _Atomic bool planned; /* the plan is set */
     _Atomic bool started; /* start_ns is set */
     _Atomic bool ended; /* the thread's last access to this struct */
     _Atomic bool hung;  /* left behind by its controller */
@@ -65,9 +74,11 @@ void ps_lane_free(ps_lane *lane);
  * that does not exist there. */
 void ps_lane_abandon(ps_lane *lane);
 
-/* The divisors of the source's groups, period_ns and the figures beside it must be set. PS_E_SYSTEM leaves
- * errno in *system_errno. */
+/* Starts the thread, which times the source's calls and then waits for its plan. PS_E_SYSTEM leaves errno in
+ * *system_errno. */
 int ps_lane_start(ps_lane *lane, int *system_errno);
+bool ps_lane_timed(const ps_lane *lane);  /* costs_ns may be read */
+void ps_lane_set_planned(ps_lane *lane);  /* the plan is complete: go */
 bool ps_lane_started(const ps_lane *lane); /* it has its grid and goes */
 void ps_lane_ask_stop(ps_lane *lane, int64_t now_ns);
 bool ps_lane_ended(const ps_lane *lane);

@@ -8,13 +8,13 @@
 #define PS_PACE_H
 
 #include <stdatomic.h>
-#include <stddef.h>
 #include <stdint.h>
 
 enum { PS_PACE_SLEEP_MIN_NS = 100 * 1000 };
 
 /* Prepares the calling thread. Returns the lead: how long before a deadline to wake up and spin, the median
- * error of a few sleeps, but never more than 1 % of the period, which is then the most that spinning costs. */
+ * error of a few sleeps, but never more than 0.25 % of the period: spinning costs a core's time, and a call that starts late is stamped
+ * as it was. */
 int64_t ps_pace_prepare(int64_t period_ns);
 
 /* Returns the first clock reading at or after the deadline; earlier only when *stop_ns is no longer 0, which
@@ -22,7 +22,5 @@ int64_t ps_pace_prepare(int64_t period_ns);
 int64_t ps_pace_wait(int64_t deadline_ns, int64_t lead_ns, const _Atomic int64_t *stop_ns);
 
 void ps_pace_sleep(int64_t duration_ns);
-
-int64_t ps_pace_median(int64_t *durations_ns, size_t count); /* sorts them; count is not 0 */
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Owns the lanes: gathers sources, times their calls, starts and stops their threads. Control calls (add,
- * start, stop, free) belong to one thread at a time; statistics may be read from any.
+ * Owns the lanes: gathers sources, plans their rates, starts and stops their threads. Control calls (add,
+ * start, stop, free) belong to one thread at a time; statistics may be read from any once start has returned.
  */
 #include <errno.h>
 #include <math.h>
@@ -15,10 +15,12 @@
 
 enum {
     RING_RECORDS = 1 << 17,
-    TIMED_CALLS = 9,
-    TIMING_NS = 20 * 1000 * 1000,         /* at most so long a group, one call at least */
+    TIMING_WAIT_NS = 2000 * 1000 * 1000, /* for the lanes to time their calls; who takes longer joins later */
     START_WAIT_NS = 1000 * 1000 * 1000,
-    POLL_NS = 500 * 1000
+    POLL_NS = 500 * 1000,
+    COST_GUESS_NS = 1000 * 1000,
+    GRID_AHEAD_NS = 10 * 1000 * 1000, /* the lanes calibrate their wake-up meanwhile */
+    SPREAD_MAX_NS = 100 * 1000 * 1000
 };
 
 bool ps_sampler_is_foreign(const ps_sampler *sampler)
@@ -108,21 +110,49 @@ int ps_sampler_add(ps_sampler *sampler, ps_source *source, const ps_lane_options
     return PS_OK;
 }
 
-/* The median of a few calls: the first one often pays for waking the device. */
-static double time_call(ps_source *source, uint32_t group)
+/* What a lane's calls are taken to cost while its first one has not come back: as much as the slowest of its
+ * driver, for they wait on the same locks. */
+static double guessed_cost_ns(const ps_sampler *sampler, const ps_lane *silent)
 {
-    int64_t durations[TIMED_CALLS];
-    const int64_t begin_ns = ps_clock_now_ns();
-    int64_t before_ns = begin_ns;
-    uint32_t n = 0;
-    while (n < TIMED_CALLS && (n == 0 || before_ns - begin_ns < TIMING_NS)) {
-        ps_reading readings[PS_GROUP_MAX];
-        (void)source->ops->read(source, group, 0, readings);
-        int64_t after_ns = ps_clock_now_ns();
-        durations[n++] = after_ns - before_ns;
-        before_ns = after_ns;
+    double worst_ns = COST_GUESS_NS;
+    for (uint32_t i = 0; i < sampler->n_lanes; i++) {
+        const ps_lane *lane = sampler->lanes[i];
+        if (!ps_lane_timed(lane) || strcmp(lane->source->driver, silent->source->driver) != 0)
+            continue;
+        for (uint32_t group = 0; group < lane->source->n_groups; group++)
+            worst_ns = fmax(worst_ns, lane->costs_ns[group]);
     }
-    return (double)ps_pace_median(durations, n);
+    return worst_ns;
+}
+
+static void set_costs(const ps_sampler *sampler, ps_lane *lane)
+{
+    ps_source *source = lane->source;
+    bool timed = ps_lane_timed(lane);
+    double guess_ns = timed ? 0 : guessed_cost_ns(sampler, lane);
+    for (uint32_t group = 0; group < source->n_groups; group++)
+        source->groups[group].cost_ns = timed ? lane->costs_ns[group] : guess_ns;
+}
+
+/* Gives every lane its grid and lets it go. The grids are offset against one another: eight lanes at the same
+ * instant would queue for one driver's lock, and each would record the others' calls as its own latency. */
+static void set_plan(ps_sampler *sampler, const ps_rate_lane *plan)
+{
+    const int64_t base_ns = ps_clock_now_ns() + GRID_AHEAD_NS;
+    for (uint32_t i = 0; i < sampler->n_lanes; i++) {
+        ps_lane *lane = sampler->lanes[i];
+        int64_t spread_ns = plan[i].period_ns < SPREAD_MAX_NS ? plan[i].period_ns : SPREAD_MAX_NS;
+        lane->grid_ns = base_ns + spread_ns * i / sampler->n_lanes;
+        lane->period_ns = plan[i].period_ns;
+        lane->rate_hz = plan[i].rate_hz;
+        lane->call_cost_ns = plan[i].call_cost_ns;
+        lane->rate_origin = plan[i].origin;
+        for (uint32_t j = 0; j < lane->source->n_channels; j++) {
+            ps_channel *channel = &lane->source->channels[j];
+            channel->divisor = lane->source->groups[channel->group].divisor;
+        }
+        ps_lane_set_planned(lane);
+    }
 }
 
 static int plan_rates(ps_sampler *sampler)
@@ -132,27 +162,15 @@ static int plan_rates(ps_sampler *sampler)
         return PS_E_NOMEM;
     for (uint32_t i = 0; i < sampler->n_lanes; i++) {
         ps_lane *lane = sampler->lanes[i];
-        ps_source *source = lane->source;
-        for (uint32_t group = 0; group < source->n_groups; group++)
-            source->groups[group].cost_ns = lane->options.mode == PS_MODE_VIRTUAL ? 0 : time_call(source, group);
-        plan[i] = (ps_rate_lane){.driver = source->driver,
-                                 .groups = source->groups,
-                                 .n_groups = source->n_groups,
+        set_costs(sampler, lane);
+        plan[i] = (ps_rate_lane){.driver = lane->source->driver,
+                                 .groups = lane->source->groups,
+                                 .n_groups = lane->source->n_groups,
                                  .mode = lane->options.mode,
                                  .asked_hz = lane->options.rate_hz};
     }
     ps_rate_plan(plan, sampler->n_lanes);
-    for (uint32_t i = 0; i < sampler->n_lanes; i++) {
-        ps_lane *lane = sampler->lanes[i];
-        lane->period_ns = plan[i].period_ns;
-        lane->rate_hz = plan[i].rate_hz;
-        lane->call_cost_ns = plan[i].call_cost_ns;
-        lane->rate_origin = plan[i].origin;
-        for (uint32_t j = 0; j < lane->source->n_channels; j++) {
-            ps_channel *channel = &lane->source->channels[j];
-            channel->divisor = lane->source->groups[channel->group].divisor;
-        }
-    }
+    set_plan(sampler, plan);
     free(plan);
     return PS_OK;
 }
@@ -163,6 +181,12 @@ static void wait_for(ps_sampler *sampler, uint32_t n_lanes, bool (*reached)(cons
     for (uint32_t i = 0; i < n_lanes; i++)
         while (!reached(sampler->lanes[i]) && ps_clock_now_ns() < deadline_ns)
             ps_pace_sleep(POLL_NS);
+}
+
+/* A lane whose first call has not come back is not waited for. */
+static bool goes_or_is_silent(const ps_lane *lane)
+{
+    return ps_lane_started(lane) || !ps_lane_timed(lane);
 }
 
 /* Polls rather than joining with a timeout: that call is neither portable nor on the right clock everywhere,
@@ -196,23 +220,26 @@ int ps_sampler_start(ps_sampler *sampler, ps_error *error)
         return ps_fail(error, PS_E_STATE, 0, call, "a sampler starts once; make a new one");
     if (sampler->n_lanes == 0)
         return ps_fail(error, PS_E_STATE, 0, call, "no source has been added");
-    int status = plan_rates(sampler);
-    if (status != PS_OK)
-        return ps_fail(error, status, 0, call, "%u lanes", sampler->n_lanes);
 
     sampler->start_called = true;
     sampler->pid = getpid();
     for (uint32_t i = 0; i < sampler->n_lanes; i++) {
         int system_errno;
-        status = ps_lane_start(sampler->lanes[i], &system_errno);
+        int status = ps_lane_start(sampler->lanes[i], &system_errno);
         if (status != PS_OK) {
             (void)stop_lanes(sampler, i, 5.0);
             return ps_fail(error, status, system_errno, "pthread_create", "lane %s: %s",
                            sampler->lanes[i]->source->name, strerror(system_errno));
         }
     }
+    wait_for(sampler, sampler->n_lanes, ps_lane_timed, ps_clock_now_ns() + TIMING_WAIT_NS);
+    int status = plan_rates(sampler);
+    if (status != PS_OK) {
+        (void)stop_lanes(sampler, sampler->n_lanes, 5.0);
+        return ps_fail(error, status, 0, call, "%u lanes", sampler->n_lanes);
+    }
     sampler->running = true;
-    wait_for(sampler, sampler->n_lanes, ps_lane_started, ps_clock_now_ns() + START_WAIT_NS);
+    wait_for(sampler, sampler->n_lanes, goes_or_is_silent, ps_clock_now_ns() + START_WAIT_NS);
     return PS_OK;
 }
 

@@ -234,7 +234,8 @@ int ps_sampler_new(ps_sampler **out);
 /* Adds a lane reading `source`. Takes ownership of the source on success. */
 int ps_sampler_add(ps_sampler *sampler, ps_source *source, const ps_lane_options *options, uint32_t *lane,
                    ps_error *error);
-/* Times the calls, sets rates and divisors, starts one thread a lane. At most once. */
+/* Starts one thread a lane, which times its calls; sets rates and divisors; lets them go. At most once. Waits two
+ * seconds for a call that does not return; that lane is planned by a guess and begins when its call comes back. */
 int ps_sampler_start(ps_sampler *sampler, ps_error *error);
 /* Asks every lane to stop and waits at most timeout_s in all; a lane still in a device call is marked PS_LANE_HUNG. */
 int ps_sampler_stop(ps_sampler *sampler, double timeout_s);

@@ -7,6 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <stdatomic.h>
+
+#include "core/sampler.h"
 #include "script.h"
 
 static const ps_lane_options slow = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 0.1};
@@ -163,6 +166,92 @@ static void test_hung_lane_left_behind_others_unharmed(void)
     ps_sampler_free(sampler);
 }
 
+/* A device whose calls return while its gate is open. */
+typedef struct gated {
+    ps_source base;
+    ps_channel channel;
+    ps_group group;
+    _Atomic bool open;
+} gated;
+
+static uint32_t gated_read(ps_source *source, uint32_t group, uint64_t pass, ps_reading *out)
+{
+    gated *self = (gated *)source;
+    while (!atomic_load_explicit(&self->open, memory_order_relaxed)) /* a flag, nothing is passed by it */
+        harness_sleep_ms(1);
+    *out = (ps_reading){.raw = (int64_t)(pass + group)};
+    return 1;
+}
+
+static void gated_free(ps_source *source)
+{
+    (void)source; /* lies in the test */
+}
+
+static void gated_build(gated *self, const char *name)
+{
+    static const struct ps_source_ops ops = {.read = gated_read, .free = gated_free};
+    *self = (gated){.base = {.ops = &ops, .driver = "gated", .n_channels = 1, .n_groups = 1},
+                    .group = {.max_hz = 1000}};
+    snprintf(self->base.name, sizeof self->base.name, "%s", name);
+    snprintf(self->channel.name, sizeof self->channel.name, "%s.power", name);
+    self->base.channels = &self->channel;
+    self->base.groups = &self->group;
+}
+
+/* One waits two seconds for a first call, then goes on without it. */
+static void test_call_hanging_at_start_joins_later_or_is_left_behind(void)
+{
+    static gated late, never; /* static: a thread left behind goes on looking at its gate */
+    gated_build(&late, "late");
+    gated_build(&never, "never");
+    ps_sampler *sampler = script_sampler(&late.base, &automatic);
+    script_add(sampler, &never.base, &automatic);
+    script_add(sampler, script_ramp("fine"), &automatic);
+    int64_t before_ns = ps_clock_now_ns();
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    CHECK(ps_clock_now_ns() - before_ns < INT64_C(60000000000));
+    ps_lane_stats stats = script_stats(sampler, 0);
+    CHECK_EQ(PS_LANE_NEW, stats.state);
+    CHECK_EQ(0, stats.passes);
+    CHECK_EQ(PS_RATE_LANE_BUDGET, stats.rate_origin); /* by a guess */
+    CHECK(stats.call_cost_ns > 0 && stats.period_ns > 0);
+    CHECK_EQ(PS_RATE_CAP, script_stats(sampler, 2).rate_origin);
+    while (script_stats(sampler, 2).passes < 20)
+        harness_sleep_ms(1);
+    CHECK_EQ(0, script_stats(sampler, 0).passes);
+
+    atomic_store_explicit(&late.open, true, memory_order_relaxed);
+    while (script_stats(sampler, 0).passes < 3)
+        harness_sleep_ms(1);
+    CHECK_EQ(PS_E_TIMEOUT, ps_sampler_stop(sampler, 0.2));
+    for (uint32_t lane = 0; lane < 3; lane++) {
+        stats = script_stats(sampler, lane);
+        script_check_identities(&stats);
+        CHECK_EQ(lane == 1 ? PS_LANE_HUNG : PS_LANE_DONE, stats.state);
+    }
+    CHECK_EQ(0, script_stats(sampler, 1).slots); /* it never had a grid */
+    ps_sampler_free(sampler);
+}
+
+/* Lanes of the same rate do not fall on the same instants. */
+static void test_grids_of_lanes_offset_against_one_another(void)
+{
+    enum { LANES = 4 };
+    const ps_lane_options options = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 10, .max_passes = 1};
+    ps_sampler *sampler = script_sampler(script_ramp("lane0"), &options);
+    script_add(sampler, script_ramp("lane1"), &options);
+    script_add(sampler, script_ramp("lane2"), &options);
+    script_add(sampler, script_ramp("lane3"), &options);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    const int64_t first_ns = sampler->lanes[0]->grid_ns;
+    for (uint32_t i = 0; i < LANES; i++) {
+        CHECK_EQ(first_ns + i * INT64_C(25000000), sampler->lanes[i]->grid_ns);
+        CHECK(script_stats(sampler, i).start_ns >= sampler->lanes[i]->grid_ns); /* later: on a busy machine */
+    }
+    ps_sampler_free(sampler);
+}
+
 /* A signal sent to the process while the main thread blocks it would run in a lane's thread if that did not
  * block it too, and kill us. */
 static void test_signals_never_reach_lanes(void)
@@ -220,8 +309,10 @@ int main(void)
     test_automatic_rate_and_cost_reported();
     test_sleeping_lane_stops_within_deadline();
     test_stop_during_long_call_counts_missed_slots();
+    test_grids_of_lanes_offset_against_one_another();
     test_signals_never_reach_lanes();
     test_fork_child_refused_parent_unharmed();
-    test_hung_lane_left_behind_others_unharmed(); /* last: its thread outlives it */
+    test_hung_lane_left_behind_others_unharmed(); /* last: threads outlive these */
+    test_call_hanging_at_start_joins_later_or_is_left_behind();
     return HARNESS_RESULT();
 }
