@@ -23,6 +23,19 @@ static int32_t state_of(const ps_lane *lane, bool ended)
     return ps_lane_started(lane) ? PS_LANE_RUNNING : PS_LANE_NEW;
 }
 
+/* A lane that hangs cannot count what it misses meanwhile: the slots up to the stop are counted for it, as it
+ * will itself if its call ever comes back. */
+static void confess(const ps_lane *lane, ps_lane_stats *out)
+{
+    int64_t start_ns = atomic_load_explicit(&lane->counters.start_ns, memory_order_relaxed);
+    int64_t stop_ns = atomic_load_explicit(&lane->stop_ns, memory_order_relaxed);
+    if (lane->options.mode != PS_MODE_PACED || !ps_lane_started(lane) || stop_ns < start_ns)
+        return;
+    uint64_t due = (uint64_t)((stop_ns - start_ns) / lane->period_ns + 1);
+    if (due > out->passes + out->skipped)
+        out->skipped = due - out->passes;
+}
+
 void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
 {
     const ps_lane_counters *counters = &lane->counters;
@@ -40,6 +53,8 @@ void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
 
     out->passes = relaxed(&counters->passes);
     out->skipped = relaxed(&counters->skipped);
+    if (out->state == PS_LANE_HUNG)
+        confess(lane, out);
     out->slots = out->passes + out->skipped;
     out->reopens = relaxed(&counters->reopens);
     /* In this order: the other way round a busy reader could make the difference negative. */

@@ -103,6 +103,34 @@ static void test_paced_stalls_skip_and_keep_grid(void)
     ps_sampler_free(sampler);
 }
 
+/* slots is passes + skipped by construction: the grid says by itself how many there were. */
+static void test_slots_agree_with_the_grid_under_random_stalls(void)
+{
+    enum { PASSES = 60 };
+    ps_script_step steps[PASSES];
+    uint32_t random = 12345;
+    for (uint32_t i = 0; i < PASSES; i++) {
+        random = random * 1664525u + 1013904223u;
+        /* A quarter of the passes, by up to 8 ms; not the first, which is timed at start. */
+        steps[i] = (ps_script_step){.pass = i, .raw = i, .stall_ns = i > 0 && random >> 30 == 0 ? random >> 7 : 0};
+    }
+    ps_lane_options options = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 1000, .max_passes = PASSES};
+    ps_sampler *sampler = script_sampler(script_source("fake", 1, steps, PASSES), &options);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    script_wait_done(sampler);
+    ps_lane_stats stats = script_stats(sampler, 0);
+    ps_sample out[PASSES];
+    REQUIRE(drain(sampler, 0, out, PASSES) == PASSES);
+    CHECK(stats.skipped > 0);
+    CHECK_EQ((out[PASSES - 1].t0_ns - stats.start_ns) / stats.period_ns + 1, stats.slots);
+    uint64_t passed_over = (uint64_t)((out[0].t0_ns - stats.start_ns) / stats.period_ns);
+    for (int i = 1; i < PASSES; i++)
+        passed_over += (uint64_t)((out[i].t0_ns - stats.start_ns) / stats.period_ns -
+                                  (out[i - 1].t0_ns - stats.start_ns) / stats.period_ns - 1);
+    CHECK_EQ(passed_over, stats.skipped);
+    ps_sampler_free(sampler);
+}
+
 static void test_full_ring_drops_newest_seq_tells(void)
 {
     enum { PASSES = 1000, RING = 64 };
@@ -236,6 +264,7 @@ int main(void)
     test_virtual_grid_and_values_exact();
     test_virtual_unread_stops_at_once();
     test_paced_stalls_skip_and_keep_grid();
+    test_slots_agree_with_the_grid_under_random_stalls();
     test_full_ring_drops_newest_seq_tells();
     test_errors_counted_by_code_and_beyond_table();
     test_groups_divisors_and_recovery();

@@ -152,10 +152,18 @@ static void test_hung_lane_left_behind_others_unharmed(void)
     REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
     while (script_stats(sampler, 0).passes < 4 || script_stats(sampler, 1).passes < 50)
         harness_sleep_ms(1);
+    harness_sleep_ms(25); /* a grid of 1 ms */
     CHECK_EQ(PS_E_TIMEOUT, ps_sampler_stop(sampler, 0.2));
     ps_lane_stats hung = script_stats(sampler, 0), fine = script_stats(sampler, 1);
     CHECK_EQ(PS_LANE_HUNG, hung.state);
     CHECK_EQ(3, hung.records);
+    CHECK_EQ(4, hung.passes);
+    CHECK_EQ(hung.records, hung.drained + hung.dropped + hung.in_ring);
+    /* What it missed up to the stop, by its own grid. */
+    int64_t stop_ns = atomic_load_explicit(&sampler->lanes[0]->stop_ns, memory_order_relaxed);
+    CHECK_EQ((stop_ns - hung.start_ns) / hung.period_ns + 1, hung.slots);
+    CHECK_EQ(hung.slots, hung.passes + hung.skipped);
+    CHECK(hung.skipped >= 20);
     CHECK_EQ(PS_LANE_DONE, fine.state);
     script_check_identities(&fine);
     CHECK_EQ(1, ps_sampler_running(sampler));
