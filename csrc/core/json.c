@@ -151,7 +151,7 @@ void ps_json_lane(ps_text *text, const ps_lane_stats *lane)
     ps_text_add(text, "}");
 }
 
-void ps_json_lane_stats(ps_text *text, const ps_lane_stats *lane)
+void ps_json_lane_stats(ps_text *text, const ps_lane_stats *lane, bool histograms)
 {
     ps_text_add(text, "{");
     lane_members(text, lane);
@@ -167,7 +167,9 @@ void ps_json_lane_stats(ps_text *text, const ps_lane_stats *lane)
         codes[i] = lane->error_code[i];
     array_member(text, "error_code", codes, lane->n_errors);
     array_member(text, "error_count", lane->error_count, lane->n_errors);
-    array_member(text, "call_hist", lane->call_hist, PS_HIST_BINS);
-    array_member(text, "wake_hist", lane->wake_hist, PS_HIST_BINS);
+    if (histograms) {
+        array_member(text, "call_hist", lane->call_hist, PS_HIST_BINS);
+        array_member(text, "wake_hist", lane->wake_hist, PS_HIST_BINS);
+    }
     ps_text_add(text, "}");
 }

@@ -27,6 +27,6 @@ void ps_json_double(ps_text *text, double value);      /* null when not finite *
 void ps_json_anchor(ps_text *text, const ps_anchor *anchor); /* members only, no braces */
 void ps_json_channel(ps_text *text, const ps_channel *channel);
 void ps_json_lane(ps_text *text, const ps_lane_stats *lane);      /* what is fixed at start */
-void ps_json_lane_stats(ps_text *text, const ps_lane_stats *lane); /* everything */
+void ps_json_lane_stats(ps_text *text, const ps_lane_stats *lane, bool histograms); /* everything, or without those */
 
 #endif

@@ -143,12 +143,11 @@ int ps_spool_start(ps_spool *spool, ps_error *error)
     int failure = ps_spool_append_anchor(spool);
     if (!failure)
         failure = ps_spool_open_part(spool);
-    if (!failure && fsync(spool->part.directory_fd) != 0 && errno != EINVAL)
-        failure = errno;
     if (!failure) {
         int64_t now_ns = ps_clock_now_ns();
         spool->sync_due_ns = now_ns + spool->options.sync_ms * INT64_C(1000000);
         spool->anchor_due_ns = now_ns + spool->options.anchor_ms * INT64_C(1000000);
+        spool->lanes_due_ns = now_ns + PS_SPOOL_LANES_NS;
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);

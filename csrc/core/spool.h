@@ -15,6 +15,8 @@
 
 enum { PS_SPOOL_BATCH_RECORDS = 1 << 14 };
 
+#define PS_SPOOL_LANES_NS INT64_C(600000000000) /* spacing of the lanes' statistics, unless a part closes before */
+
 struct ps_spool {
     ps_sampler *sampler;
     ps_spool_options options;
@@ -38,7 +40,7 @@ struct ps_spool {
     int events_fd;
     ps_text text;
     ps_sample *batch;
-    int64_t sync_due_ns, anchor_due_ns;
+    int64_t sync_due_ns, anchor_due_ns, lanes_due_ns;
 };
 
 static inline int32_t ps_spool_status(const ps_spool *spool)

@@ -41,6 +41,12 @@ static int truncate_to(int fd, uint64_t bytes)
     return 0;
 }
 
+/* Not every file system can sync a directory; those that refuse keep their own order. */
+static int sync_directory(const ps_part *part)
+{
+    return fsync(part->directory_fd) == 0 || errno == EINVAL ? 0 : errno;
+}
+
 int ps_part_open(ps_part *part, const char *header, size_t header_bytes)
 {
     char name[NAME_BYTES];
@@ -59,7 +65,7 @@ int ps_part_open(ps_part *part, const char *header, size_t header_bytes)
     part->header_bytes = part->bytes = header_bytes;
     part->begin_ns = ps_clock_now_ns();
     part->dirty = true;
-    return 0;
+    return sync_directory(part); /* a power cut must not take the name of what fdatasync keeps */
 }
 
 int ps_part_append(ps_part *part, const ps_sample *samples, uint32_t count, uint32_t *written)
@@ -97,10 +103,8 @@ int ps_part_close(ps_part *part)
     if (renameat(part->directory_fd, before, part->directory_fd, after) != 0 && !failure)
         failure = errno;
     part->number++;
-    /* Not every file system can sync a directory; those that refuse order the rename by themselves. */
-    if (fsync(part->directory_fd) != 0 && errno != EINVAL && !failure)
-        failure = errno;
-    return failure;
+    int sync_failure = sync_directory(part);
+    return failure ? failure : sync_failure;
 }
 
 int ps_line_append(int fd, const char *line, size_t length)

@@ -44,7 +44,8 @@ int ps_spool_append_anchor(ps_spool *spool)
     return append_event(spool);
 }
 
-static int append_lanes(ps_spool *spool)
+/* The histograms, most of the line, at the end only: a recording of days must not grow by what nobody reads. */
+static int append_lanes(ps_spool *spool, bool histograms)
 {
     ps_text_clear(&spool->text);
     ps_text_add(&spool->text, "{\"event\":\"lanes\",\"t_ns\":%" PRId64 ",\"lanes\":[", ps_clock_now_ns());
@@ -52,9 +53,10 @@ static int append_lanes(ps_spool *spool)
         ps_lane_stats stats;
         ps_lane_stats_get(spool->sampler->lanes[i], &stats);
         ps_text_add(&spool->text, i ? "," : "");
-        ps_json_lane_stats(&spool->text, &stats);
+        ps_json_lane_stats(&spool->text, &stats, histograms);
     }
     ps_text_add(&spool->text, "]}");
+    spool->lanes_due_ns = ps_clock_now_ns() + PS_SPOOL_LANES_NS;
     return append_event(spool);
 }
 
@@ -125,7 +127,8 @@ static int close_part(ps_spool *spool)
     int failure = ps_part_close(&spool->part);
     uint32_t parts = atomic_load_explicit(&spool->parts, memory_order_relaxed); /* own */
     atomic_store_explicit(&spool->parts, parts + 1, memory_order_relaxed);
-    return failure;
+    int lanes_failure = append_lanes(spool, false);
+    return failure ? failure : lanes_failure;
 }
 
 /* From here on records are drained and counted, not written. What is on the disk stays, closed like any part. */
@@ -205,9 +208,13 @@ static void keep_house(ps_spool *spool, int64_t now_ns)
     }
     if (now_ns >= spool->anchor_due_ns) {
         int failure = ps_spool_append_anchor(spool);
-        fail(spool, failure ? failure : append_lanes(spool));
+        if (!failure && fdatasync(spool->events_fd) != 0)
+            failure = errno;
+        fail(spool, failure);
         spool->anchor_due_ns = now_ns + spool->options.anchor_ms * INT64_C(1000000);
     }
+    if (now_ns >= spool->lanes_due_ns)
+        fail(spool, append_lanes(spool, false));
 }
 
 static void pause_until_due(ps_spool *spool)
@@ -241,7 +248,7 @@ void *ps_spool_run(void *argument)
     fail(spool, ps_spool_append_anchor(spool));
     fail(spool, close_part(spool));
     /* These two even on a full disk: a line may still find room. */
-    int failure = append_lanes(spool);
+    int failure = append_lanes(spool, true);
     int end_failure = append_end(spool);
     fail(spool, failure ? failure : end_failure);
     (void)fdatasync(spool->events_fd);

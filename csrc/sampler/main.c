@@ -109,7 +109,7 @@ static void print_end(const ps_sampler *sampler, const ps_spool *spool, const ch
         ps_lane_stats stats;
         (void)ps_sampler_stats(sampler, i, &stats);
         ps_text_add(&text, i ? "," : "");
-        ps_json_lane_stats(&text, &stats);
+        ps_json_lane_stats(&text, &stats, true);
     }
     ps_text_add(&text, "]}");
     if (!text.failed)

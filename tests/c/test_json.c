@@ -54,7 +54,7 @@ static void test_lane_stats_errors_listed(void)
     ps_lane_stats stats = {.name = "nvml:gpu0", .rate_hz = (double)NAN, .n_errors = 2, .error_code = {15, 999},
                            .error_count = {1, 7}, .call_hist = {[39] = 5}};
     ps_text text = {0};
-    ps_json_lane_stats(&text, &stats);
+    ps_json_lane_stats(&text, &stats, true);
     CHECK_TEXT("{\"name\":\"nvml:gpu0\",", text.data);
     CHECK_TEXT("\"rate_hz\":null,", text.data);
     CHECK_TEXT("\"error_code\":[15,999],\"error_count\":[1,7],\"call_hist\":[0,", text.data);

@@ -124,6 +124,14 @@ static void check_ramp(const ps_sample *samples, int count, int expected)
     CHECK_EQ(0, wrong);
 }
 
+static int occurrences(const char *text, const char *part)
+{
+    int count = 0;
+    for (; (text = strstr(text, part)) != NULL; text++)
+        count++;
+    return count;
+}
+
 static void test_rotation_by_size_loses_nothing(void)
 {
     enum { PASSES = 200000, PART_BYTES = 1 << 20 };
@@ -157,6 +165,8 @@ static void test_rotation_by_size_loses_nothing(void)
     CHECK_TEXT("\"passes\":200000,\"skipped\":0,\"records\":200000,\"dropped\":0,\"drained\":200000,", events);
     CHECK_TEXT("\"wake_hist\":[0,", events);
     CHECK_EQ('\n', events[size - 1]);
+    CHECK_EQ(1, occurrences(events, "\"call_hist\":")); /* however many anchors and parts there were */
+    CHECK_EQ(parts + 1, occurrences(events, "{\"event\":\"lanes\","));
     free(events);
     ps_spool_free(spool);
     ps_sampler_free(sampler);
