@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See rate.h. The share of time that a lane's calls take at a rate is sum(cost * min(rate, max_hz)): it never
- * falls with the rate, so bisection finds the highest rate within a share.
+ * See rate.h. Groups slower than the fastest (counters, AUX) get a fifth of a lane's share at most, `stretch` times
+ * their own rates, so that power keeps the rest. With that fixed, the share of time that a lane's calls take is
+ * sum(cost * min(rate, limit)): it never falls with the rate, so bisection finds the highest rate within a share.
  */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "core/rate.h"
@@ -26,23 +28,47 @@ static double highest_useful_hz(const ps_rate_lane *lane)
     return fmin(fastest_group_hz(lane), PS_RATE_AUTO_MAX_HZ);
 }
 
-static double share_at(const ps_rate_lane *lane, double rate_hz)
+static bool is_slow(const ps_rate_lane *lane, const ps_group *group)
+{
+    return group->max_hz < fastest_group_hz(lane);
+}
+
+static double share_at(const ps_rate_lane *lane, double rate_hz, double stretch)
 {
     double share = 0;
-    for (uint32_t i = 0; i < lane->n_groups; i++)
-        share += lane->groups[i].cost_ns * 1e-9 * fmin(rate_hz, lane->groups[i].max_hz);
+    for (uint32_t i = 0; i < lane->n_groups; i++) {
+        const ps_group *group = &lane->groups[i];
+        double limit_hz = is_slow(lane, group) ? group->max_hz * stretch : group->max_hz;
+        share += group->cost_ns * 1e-9 * fmin(rate_hz, limit_hz);
+    }
     return share;
 }
 
-static double rate_within(const ps_rate_lane *lane, double share)
+/* What the lane would take with nothing withheld from it. */
+static double share_wanted(const ps_rate_lane *lane)
+{
+    return share_at(lane, highest_useful_hz(lane), 1);
+}
+
+/* How much of their own rates the slow groups get: all, unless they would take more than their part of the share and
+ * the fast ones need it. */
+static double stretch_within(const ps_rate_lane *lane, double share)
+{
+    double fast = share_at(lane, highest_useful_hz(lane), 0);
+    double slow = share_wanted(lane) - fast;
+    double allowed = fmax(PS_RATE_SLOW_PART * share, share - fast);
+    return slow <= allowed ? 1 : allowed / slow;
+}
+
+static double rate_within(const ps_rate_lane *lane, double share, double stretch)
 {
     double high = highest_useful_hz(lane);
-    if (share_at(lane, high) <= share)
+    if (share_at(lane, high, stretch) <= share)
         return high;
     double low = PS_RATE_MIN_HZ;
     for (int i = 0; i < BISECTIONS; i++) {
         double middle = (low + high) / 2;
-        if (share_at(lane, middle) <= share)
+        if (share_at(lane, middle, stretch) <= share)
             low = middle;
         else
             high = middle;
@@ -59,37 +85,36 @@ static uint32_t divisor_for(double rate_hz, double max_hz)
 
 /* The lane's rate is the rate of its fastest groups, even where more was asked than tells anything new; the
  * others keep to their own. */
-static void set_divisors(ps_rate_lane *lane, double passes_hz)
+static void set_divisors(ps_rate_lane *lane, double passes_hz, double stretch)
 {
-    double fastest_hz = fastest_group_hz(lane);
     lane->call_cost_ns = 0;
     for (uint32_t i = 0; i < lane->n_groups; i++) {
         ps_group *group = &lane->groups[i];
-        group->divisor = group->max_hz >= fastest_hz ? 1 : divisor_for(passes_hz, group->max_hz);
+        group->divisor = is_slow(lane, group) ? divisor_for(passes_hz, group->max_hz * stretch) : 1;
         lane->call_cost_ns += group->cost_ns / group->divisor;
     }
 }
 
-static void set_grid(ps_rate_lane *lane, double rate_hz, int32_t origin)
+static void set_grid(ps_rate_lane *lane, double rate_hz, double stretch, int32_t origin)
 {
     /* An asked rate is met as closely as whole nanoseconds allow; a found one is a limit, never exceeded. */
-    lane->period_ns = (int64_t)(origin == PS_RATE_ASKED ? round(1e9 / rate_hz) : ceil(1e9 / rate_hz - 1e-3));
+    lane->period_ns = (int64_t)(origin == PS_RATE_ASKED ? round(1e9 / rate_hz) : ceil(1e9 / rate_hz));
     lane->rate_hz = 1e9 / (double)lane->period_ns;
     lane->origin = origin;
-    set_divisors(lane, lane->rate_hz);
+    set_divisors(lane, lane->rate_hz, stretch);
 }
 
 /* Back to back: there is no grid, and what the fastest groups cost tells how often a pass will come. */
 static void set_tight(ps_rate_lane *lane)
 {
-    double fastest_hz = fastest_group_hz(lane), pass_ns = 0;
+    double pass_ns = 0;
     for (uint32_t i = 0; i < lane->n_groups; i++)
-        if (lane->groups[i].max_hz >= fastest_hz)
+        if (!is_slow(lane, &lane->groups[i]))
             pass_ns += lane->groups[i].cost_ns;
     lane->period_ns = 0;
     lane->rate_hz = 0;
     lane->origin = PS_RATE_ASKED;
-    set_divisors(lane, 1e9 / fmax(pass_ns, TIGHT_PASS_MIN_NS));
+    set_divisors(lane, 1e9 / fmax(pass_ns, TIGHT_PASS_MIN_NS), 1);
 }
 
 static int is_automatic(const ps_rate_lane *lane)
@@ -108,7 +133,7 @@ static double driver_share(const ps_rate_lane *lanes, uint32_t n_lanes, const ch
     double sum = 0;
     for (uint32_t i = 0; i < n_lanes; i++)
         if (shares_driver(&lanes[i], driver))
-            sum += fmin(most, share_at(&lanes[i], highest_useful_hz(&lanes[i])));
+            sum += fmin(most, share_wanted(&lanes[i]));
     return sum;
 }
 
@@ -136,14 +161,15 @@ void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes)
         if (lane->mode == PS_MODE_TIGHT) {
             set_tight(lane);
         } else if (lane->asked_hz > 0) {
-            set_grid(lane, lane->asked_hz, PS_RATE_ASKED);
+            set_grid(lane, lane->asked_hz, 1, PS_RATE_ASKED);
         } else {
-            double useful = share_at(lane, highest_useful_hz(lane));
             double allowed = lane_share(lanes, n_lanes, lane->driver);
-            int32_t origin = useful <= allowed                ? PS_RATE_CAP
-                             : allowed < PS_RATE_LANE_SHARE ? PS_RATE_DRIVER_BUDGET
-                                                             : PS_RATE_LANE_BUDGET;
-            set_grid(lane, rate_within(lane, allowed), origin);
+            double stretch = stretch_within(lane, allowed);
+            double rate_hz = rate_within(lane, allowed, stretch);
+            int32_t origin = rate_hz >= highest_useful_hz(lane) ? PS_RATE_CAP
+                             : allowed < PS_RATE_LANE_SHARE   ? PS_RATE_DRIVER_BUDGET
+                                                              : PS_RATE_LANE_BUDGET;
+            set_grid(lane, rate_hz, stretch, origin);
         }
     }
 }

@@ -11,6 +11,7 @@
 #define PS_RATE_MAX_HZ 1e6       /* what may be asked for */
 #define PS_RATE_AUTO_MAX_HZ 1e3  /* what is chosen by itself: 1 kHz costs a few percent of a core, 10 kHz tens */
 #define PS_RATE_LANE_SHARE 0.02  /* of a lane's time in its calls */
+#define PS_RATE_SLOW_PART 0.2    /* of that for counters and AUX, where power has use for the rest */
 #define PS_RATE_DRIVER_SHARE 0.05 /* of time in the calls of one driver: they may share a lock with the workload's */
 
 typedef struct ps_rate_lane {
@@ -28,7 +29,7 @@ typedef struct ps_rate_lane {
 } ps_rate_lane;
 
 /* Sets the grid of every lane and the divisor of every group. Slow groups keep their own rates whatever the
- * lane's is. Rates that were asked for are taken as they are and do not count against their driver's share:
+ * lane's is, or less where their part of the budget is used up. Rates that were asked for are taken as they are and do not count against their driver's share:
  * whoever asks has decided, and the lanes left to themselves must still run. */
 void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes);
 

@@ -13,6 +13,8 @@
 
 enum { UNKNOWN_PASSES = 5 /* so many passes of nothing but NVML's "unknown error" count as a lost device */ };
 
+#define NVML_REPEAT_HZ 1.0 /* of a channel that repeats another */
+
 static const int64_t BACKOFF_MIN_NS = INT64_C(250000000), BACKOFF_MAX_NS = INT64_C(30000000000);
 
 static uint32_t nvml_read(ps_source *source, uint32_t group, uint64_t pass, ps_reading *out)
@@ -118,7 +120,7 @@ static void add_group(nvml_source *self, const nvml_call *call, double max_hz)
 }
 
 /* Offers the row's channels unless the device says that it has none; false then. */
-static bool offer(nvml_source *self, const nvml_call_row *row)
+static bool offer_at(nvml_source *self, const nvml_call_row *row, double max_hz)
 {
     nvml_call call = {.read = row->read, .channel = (uint16_t)self->base.n_channels};
     ps_reading probe[PS_GROUP_MAX];
@@ -129,8 +131,21 @@ static bool offer(nvml_source *self, const nvml_call_row *row)
         return false;
     for (uint32_t i = 0; i < row->n_channels; i++)
         add_channel(self, &row->channels[i], row->kind);
-    add_group(self, &call, row->max_hz);
+    add_group(self, &call, max_hz);
     return true;
+}
+
+static bool offer(nvml_source *self, const nvml_call_row *row)
+{
+    return offer_at(self, row, row->max_hz);
+}
+
+/* Power usage is field 185 or 186 over again, by board and driver: where those are read, a look each second tells
+ * which, and more would halve their rate under the budget. */
+static void offer_power_usage(nvml_source *self)
+{
+    bool repeats = self->base.n_groups > 0; /* the fields' call comes first */
+    (void)offer_at(self, &nvml_power_call, repeats ? NVML_REPEAT_HZ : nvml_power_call.max_hz);
 }
 
 /* One call for the power fields that are there. The module's only when it answers: most boards have none. */
@@ -198,7 +213,7 @@ int ps_nvml_source_new(ps_nvml *nvml, uint32_t index, ps_source **out, ps_error 
     if (!self->api->uuid || self->api->uuid(self->device, self->uuid, sizeof self->uuid) != NV_OK)
         self->uuid[0] = 0;
     offer_power_fields(self);
-    (void)offer(self, &nvml_power_call);
+    offer_power_usage(self);
     offer_energy(self);
     if (self->base.n_channels == 0) {
         status = ps_fail(error, PS_E_UNSUPPORTED, NV_NOT_SUPPORTED, "ps_nvml_source_new",

@@ -152,6 +152,8 @@ static void test_read_constant_truth_exact_values(test_node *node)
     CHECK_TEXT("Hz", clock->unit);
     CHECK_EQ(PS_KIND_ENERGY, find(source, "gpu0.energy")->kind);
     CHECK(source->groups[instant->group].max_hz == 1000 && source->groups[clock->group].max_hz == 1);
+    const ps_channel *usage = find(source, "gpu0.power.usage"); /* repeats the average: now and then is enough */
+    CHECK(source->groups[usage->group].max_hz == 1);
     ps_source_free(source);
 }
 
@@ -294,6 +296,7 @@ static void test_old_library_power_usage_is_all_there_is(void)
     CHECK_EQ(1, source->n_channels);
     CHECK_EQ(43210, read_channel(source, "gpu0.power.usage", 0).raw);
     CHECK_TEXT("gpu0", source->channels[0].device); /* no UUID to be had */
+    CHECK(source->groups[0].max_hz == 1000);
     ps_nvml_device device;
     CHECK_EQ(PS_OK, ps_nvml_describe(nvml, 0, &device, NULL));
     CHECK_EQ(0, device.power_limit_mw);
