@@ -58,7 +58,13 @@ static int nvml_recover(ps_source *source, int64_t now_ns)
 {
     nvml_source *self = (nvml_source *)source;
     bool nothing = self->answered_pass != self->pass;
-    self->unknown_passes = nothing && self->trouble == NV_UNKNOWN ? self->unknown_passes + 1 : 0;
+    if (!nothing || self->trouble != NV_UNKNOWN)
+        self->unknown_passes = 0;
+    else if (self->pass == self->unknown_pass + 1)
+        self->unknown_passes++;
+    else /* passes without trouble do not come by here */
+        self->unknown_passes = 1;
+    self->unknown_pass = self->pass;
     bool gone = nvml_means_gone(self->trouble) || self->unknown_passes >= UNKNOWN_PASSES;
     if (!nothing || !gone || now_ns < self->next_try_ns)
         return 0;
@@ -148,6 +154,16 @@ static void offer_power_usage(nvml_source *self)
     (void)offer_at(self, &nvml_power_call, repeats ? NVML_REPEAT_HZ : nvml_power_call.max_hz);
 }
 
+/* Reads the fields once; false when none was answered. */
+static bool probe_fields(nvml_source *self, const nvml_call *call, ps_reading *probe)
+{
+    const uint32_t n = nvml_read_fields(self, call, probe);
+    for (uint32_t i = 0; i < n; i++)
+        if (probe[i].status == 0)
+            return true;
+    return false;
+}
+
 /* One call for the power fields that are there. The module's only when it answers: most boards have none. */
 static void offer_power_fields(nvml_source *self)
 {
@@ -160,7 +176,11 @@ static void offer_power_fields(nvml_source *self)
         all.field[i].id = nvml_power_fields[i].id;
         all.field[i].scope = nvml_power_fields[i].scope;
     }
-    (void)nvml_read_fields(self, &all, probe);
+    if (!probe_fields(self, &all, probe)) /* some libraries refuse the call for one entry that they do not know */
+        for (uint32_t i = 0; i < NVML_FIELDS_MAX; i++) {
+            nvml_call one = {.read = nvml_read_fields, .n_fields = 1, .field = {all.field[i]}};
+            (void)probe_fields(self, &one, &probe[i]);
+        }
     for (uint32_t i = 0; i < NVML_FIELDS_MAX; i++) {
         if (means_absent(probe[i].status) || (nvml_power_fields[i].scope != NV_SCOPE_GPU && probe[i].status))
             continue;

@@ -208,4 +208,10 @@ const nvml_call_row nvml_aux_calls[] = {
     AUX(read_processes, processes, "processes", "1", "nvml.compute_processes", 1),
 };
 
-const uint32_t nvml_n_aux_calls = sizeof nvml_aux_calls / sizeof nvml_aux_calls[0];
+enum { AUX_CALLS = sizeof nvml_aux_calls / sizeof nvml_aux_calls[0] };
+
+const uint32_t nvml_n_aux_calls = AUX_CALLS;
+
+/* Fields, power usage and energy have a call each, and a row has up to two channels. */
+_Static_assert(3 + AUX_CALLS <= NVML_CALLS_MAX, "a source has no room for so many calls");
+_Static_assert(NVML_FIELDS_MAX + 2 + 2 * AUX_CALLS <= NVML_CHANNELS_MAX, "a source has no room for so many channels");

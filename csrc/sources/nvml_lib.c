@@ -29,8 +29,8 @@ static const struct symbol {
     {offsetof(nv_api, handle_by_uuid), {"nvmlDeviceGetHandleByUUID"}},
     {offsetof(nv_api, name), {"nvmlDeviceGetName"}},
     {offsetof(nv_api, uuid), {"nvmlDeviceGetUUID"}},
-    {offsetof(nv_api, pci_info),
-     {"nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetPciInfo_v2", "nvmlDeviceGetPciInfo"}},
+    {offsetof(nv_api, pci_info_v3), {"nvmlDeviceGetPciInfo_v3"}},
+    {offsetof(nv_api, pci_info), {"nvmlDeviceGetPciInfo_v2", "nvmlDeviceGetPciInfo"}},
     {offsetof(nv_api, architecture), {"nvmlDeviceGetArchitecture"}},
     {offsetof(nv_api, limit), {"nvmlDeviceGetPowerManagementLimit"}},
     {offsetof(nv_api, limit_default), {"nvmlDeviceGetPowerManagementDefaultLimit"}},
@@ -263,10 +263,10 @@ static void describe(const nv_api *api, nv_device device, ps_nvml_device *out)
         out->name[0] = 0;
     if (!api->uuid || api->uuid(device, out->uuid, sizeof out->uuid) != NV_OK)
         out->uuid[0] = 0;
-    if (api->pci_info && api->pci_info(device, &pci) == NV_OK) {
-        const char *id = pci.newest.bus_id[0] ? pci.newest.bus_id : pci.newest.bus_id_legacy;
-        snprintf(out->pci_bus_id, sizeof out->pci_bus_id, "%.31s", id);
-    }
+    if (api->pci_info_v3 && api->pci_info_v3(device, &pci) == NV_OK)
+        snprintf(out->pci_bus_id, sizeof out->pci_bus_id, "%.31s", pci.newest.bus_id);
+    else if (api->pci_info && api->pci_info(device, &pci) == NV_OK)
+        snprintf(out->pci_bus_id, sizeof out->pci_bus_id, "%.15s", pci.newest.bus_id_legacy);
     if (api->architecture && api->architecture(device, &word) == NV_OK)
         snprintf(out->architecture, sizeof out->architecture, "%s", architecture_name(word));
     if (api->limit && api->limit(device, &word) == NV_OK)

@@ -23,7 +23,8 @@ typedef struct nv_api {
     nv_return (*handle_by_uuid)(const char *uuid, nv_device *device);
     nv_return (*name)(nv_device device, char *out, uint32_t capacity);
     nv_return (*uuid)(nv_device device, char *out, uint32_t capacity);
-    nv_return (*pci_info)(nv_device device, void *info);
+    nv_return (*pci_info_v3)(nv_device device, void *info);
+    nv_return (*pci_info)(nv_device device, void *info); /* before _v3: only the head of nv_pci_info is written */
     nv_return (*architecture)(nv_device device, uint32_t *architecture);
     nv_return (*limit)(nv_device device, uint32_t *mw);
     nv_return (*limit_default)(nv_device device, uint32_t *mw);

@@ -7,7 +7,7 @@
 
 #include "sources/nvml_lib.h"
 
-enum { NVML_FIELDS_MAX = 4, NVML_CALLS_MAX = 12, NVML_CHANNELS_MAX = 16 };
+enum { NVML_FIELDS_MAX = 4, NVML_CALLS_MAX = 12, NVML_CHANNELS_MAX = 20 };
 
 #define NVML_NO_PASS UINT64_MAX
 
@@ -44,6 +44,7 @@ struct nvml_source {
     uint64_t trouble_pass;   /* of `trouble`, which is 0 or a code that may mean that the device or driver is gone */
     nv_return trouble;
     uint32_t unknown_passes; /* in a row, with nothing else answered */
+    uint64_t unknown_pass;   /* the last of them */
     int64_t last_try_ns, next_try_ns, backoff_ns;
 };
 

@@ -300,6 +300,7 @@ static void test_old_library_power_usage_is_all_there_is(void)
     ps_nvml_device device;
     CHECK_EQ(PS_OK, ps_nvml_describe(nvml, 0, &device, NULL));
     CHECK_EQ(0, device.power_limit_mw);
+    CHECK_EQ(0, strcmp("0000:18:00.0", device.pci_bus_id));
     CHECK_EQ(-1, device.persistence);
     CHECK_EQ(-1, device.mig);
     CHECK_EQ(-1, device.compute_processes);
@@ -374,6 +375,22 @@ static void test_field_absent_at_opening_not_offered_other_error_kept(void)
     ps_nvml_close(nvml);
 }
 
+static void test_field_call_refused_for_one_entry_others_offered(void)
+{
+    char path[512];
+    fake_path(path, sizeof path, "nvml_new");
+    fake_nvml_state *fake = fake_state(path);
+    fake->no_module = 1;
+    ps_nvml *nvml = open_library(path);
+    ps_source *source = open_source(nvml, 0);
+    CHECK_EQ(123456, read_channel(source, "gpu0.power.instant", 1).raw);
+    CHECK_EQ(1000, read_channel(source, "gpu0.power.average", 1).raw);
+    CHECK(find(source, "gpu0.power.instant")->group == find(source, "gpu0.power.average")->group);
+    CHECK(!find(source, "gpu0.module.power.instant"));
+    ps_source_free(source);
+    ps_nvml_close(nvml);
+}
+
 /* Another part of the process shut the library down: ours comes back, and later shuts down nobody else. */
 static void test_foreign_shutdown_initialised_again_and_balanced(void)
 {
@@ -406,11 +423,18 @@ static void test_lost_device_retries_back_off_and_leave_no_init_behind(void)
         read_all(source, pass);
         CHECK_EQ(0, source->ops->recover(source, start_ns));
     }
+    fake->call_code = NV_OK;
+    CHECK_EQ(0, read_all(source, 5)); /* a good pass, of which recover is not told, */
+    fake->call_code = NV_UNKNOWN;
+    for (uint64_t pass = 6; pass <= 9; pass++) { /* and they are not in a row */
+        read_all(source, pass);
+        CHECK_EQ(0, source->ops->recover(source, start_ns));
+    }
     CHECK_EQ(1, fake->init_calls);
     fake->call_code = NV_GPU_IS_LOST;
-    for (uint64_t pass = 5; pass < 605; pass++) { /* a minute, ten passes a second */
+    for (uint64_t pass = 10; pass < 610; pass++) { /* a minute, ten passes a second */
         read_all(source, pass);
-        CHECK_EQ(0, source->ops->recover(source, start_ns + (int64_t)(pass - 5) * SECOND_NS / 10));
+        CHECK_EQ(0, source->ops->recover(source, start_ns + (int64_t)(pass - 10) * SECOND_NS / 10));
     }
     CHECK_EQ(1 + 8, fake->init_calls); /* the first, then after 0, 0.25, 0.5, 1, 2, 4, 8, 16 more seconds */
     CHECK_EQ(1, fake->inits);
@@ -440,6 +464,7 @@ int main(void)
     test_field_value_read_by_its_type();
     test_untouched_entry_is_never_a_value();
     test_field_absent_at_opening_not_offered_other_error_kept();
+    test_field_call_refused_for_one_entry_others_offered();
     test_foreign_shutdown_initialised_again_and_balanced();
     test_lost_device_retries_back_off_and_leave_no_init_behind();
     return HARNESS_RESULT();

@@ -13,6 +13,7 @@ typedef struct fake_nvml_state {
     int32_t init_calls;
     int32_t untouched;    /* 1: nvmlDeviceGetFieldValues succeeds and writes nothing */
     uint32_t value_type;  /* of field 186: its value is 123456 in that type */
+    int32_t no_module;    /* 1: a call with an entry of module scope fails as a whole */
     nv_return field_code; /* of field 185's entry */
     nv_return call_code;  /* of every device call when not 0 */
 } fake_nvml_state;

@@ -38,6 +38,9 @@ API nv_return nvmlDeviceGetFieldValues(nv_device device, int count, nv_field_val
 {
     (void)device;
     nv_return code = device_call();
+    for (int i = 0; fake_nvml.no_module && i < count; i++)
+        if (entries[i].scope)
+            return NV_INVALID_ARGUMENT;
     for (int i = 0; !code && !fake_nvml.untouched && i < count; i++) {
         nv_field_value *entry = &entries[i];
         entry->code = entry->scope ? NV_NOT_SUPPORTED : NV_OK;
