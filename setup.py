@@ -43,6 +43,7 @@ class NativeBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         if not isinstance(ext, Program | PlainLibrary):
+            ext.extra_compile_args = [*CFLAGS, *ext.extra_compile_args]
             super().build_extension(ext)
             return
         target = self.get_ext_fullpath(ext.name)

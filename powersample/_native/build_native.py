@@ -40,7 +40,6 @@ ffi.set_source(
     sources=sources(),
     include_dirs=["csrc/include", "csrc"],
     depends=[str(path.relative_to(ROOT)) for path in sorted(CSRC.rglob("*.h"))],
-    extra_compile_args=["-std=c11", "-O2", "-ffp-contract=off", "-D_GNU_SOURCE", "-pthread"],
     extra_link_args=["-pthread"],
     libraries=["dl", "m"],
 )
