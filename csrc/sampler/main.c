@@ -16,6 +16,7 @@
 #include "sampler/sources.h"
 
 #define STOP_TIMEOUT_S 2.0
+#define LANE_SHARE 0.02 /* of a lane's time in its calls: what automatic rates keep to */
 
 enum {
     TICK_NS = 100 * 1000 * 1000, /* how late the end of the time or of the parent may be noticed */
@@ -86,6 +87,31 @@ static const char *wait_for_end(const sampler_options *options, ps_sampler *samp
     }
 }
 
+/* A rate that was asked for is taken as it is; that it burdens the driver is said once. */
+static void warn_of_cost(const ps_sampler *sampler)
+{
+    ps_lane_stats worst = {0};
+    double worst_share = 0;
+    uint32_t beyond = 0;
+    for (uint32_t i = 0; i < ps_sampler_lanes(sampler); i++) {
+        ps_lane_stats stats;
+        if (ps_sampler_stats(sampler, i, &stats) != PS_OK || stats.mode != PS_MODE_PACED)
+            continue;
+        double share = stats.rate_hz * stats.call_cost_ns * 1e-9;
+        beyond += share > LANE_SHARE;
+        if (share > LANE_SHARE && share > worst_share) {
+            worst = stats;
+            worst_share = share;
+        }
+    }
+    if (beyond)
+        fprintf(stderr,
+                "powersample-sampler: --rate %g: calls of %.0f us occupy %.0f %% of %s's time, and more than %.0f %% in "
+                "%u of %u lanes. Leave --rate out for a rate within that.\n",
+                worst.rate_hz, worst.call_cost_ns * 1e-3, worst_share * 100, worst.name, LANE_SHARE * 100, beyond,
+                ps_sampler_lanes(sampler));
+}
+
 static void print_ready(const ps_sampler *sampler)
 {
     uint32_t channels = 0;
@@ -144,7 +170,8 @@ static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_sp
     return EXIT_FAILED;
 }
 
-static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool *spool)
+/* *hung: a thread is still inside a device call. */
+static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool *spool, bool *hung)
 {
     ps_error error = {0};
     signal(SIGPIPE, SIG_IGN); /* a reader that went away does not end a recording */
@@ -159,6 +186,7 @@ static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool 
         sampler_report("--spool", &error, "Give a directory that can be written.");
         return EXIT_FAILED;
     }
+    warn_of_cost(sampler);
     print_ready(sampler);
 
     int code = EXIT_DONE, signal_number = 0;
@@ -166,6 +194,7 @@ static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool 
     sigprocmask(SIG_UNBLOCK, &waited, NULL); /* who cannot wait for the rest asks a second time */
     if (ps_sampler_stop(sampler, STOP_TIMEOUT_S) != PS_OK) {
         report_hung(sampler);
+        *hung = true;
         code = EXIT_FAILED;
     }
     if (!spool) {
@@ -201,8 +230,13 @@ int main(int argc, char **argv)
     }
     if (options.spool)
         code = open_spool(&options, sampler, &spool);
+    bool hung = false;
     if (code == EXIT_DONE)
-        code = sample(&options, sampler, spool);
+        code = sample(&options, sampler, spool, &hung);
+    if (hung) { /* to unload a library under that thread, or to wait for it, would undo the orderly end */
+        fflush(NULL);
+        _exit(code);
+    }
 out:
     ps_spool_free(spool);
     ps_sampler_free(sampler);
