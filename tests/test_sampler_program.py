@@ -20,19 +20,11 @@ def node():
         yield made
 
 
-def started(*arguments, ignored=()):
+def started(*arguments, ignored=""):
     """Start it; return it once it is ready, with the signals in `ignored` ignored from birth."""
-
-    def ignore():
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
-
+    shell = ["sh", "-c", f"trap '' {ignored}; exec \"$@\"", "sh"] if ignored else []
     process = subprocess.Popen(
-        [str(sampler_path()), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=ignore,
+        [*shell, str(sampler_path()), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert json.loads(process.stdout.readline())["ready"] is True
     return process
@@ -51,7 +43,7 @@ def test_sampler_ends_by_a_signal_and_says_which():
 
 
 def test_sampler_started_with_a_signal_ignored_goes_on_ignoring_it():
-    process = started("--sources", "scripted", "--duration", "0.5", ignored=(signal.SIGHUP, signal.SIGINT))
+    process = started("--sources", "scripted", "--duration", "0.5", ignored="HUP INT")
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGINT)
     last, _ = finished(process)
