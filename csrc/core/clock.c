@@ -9,7 +9,7 @@ enum { ANCHOR_TRIES = 5 };
 
 int64_t ps_clock_now_ns(void)
 {
-    return ps_clock_read(CLOCK_MONOTONIC);
+    return ps_clock_monotonic_ns();
 }
 
 int ps_clock_anchor(ps_anchor *out)

@@ -124,7 +124,7 @@ static ALWAYS_INLINE void make_pass(ps_lane *lane, bool simulated)
         group->countdown = group->divisor;
         ps_source *const source = lane->source;
         const uint32_t n = source->ops->read(source, i, passes_begun(lane) - 1, lane->readings);
-        const int64_t t1_ns = simulated ? lane->now_ns + VIRTUAL_CALL_NS : ps_clock_read(CLOCK_MONOTONIC);
+        const int64_t t1_ns = simulated ? lane->now_ns + VIRTUAL_CALL_NS : ps_clock_monotonic_ns();
         const int64_t t0_ns = lane->now_ns;
         lane->now_ns = t1_ns;
         count_duration(lane->counters.call_hist, t1_ns - t0_ns);
@@ -185,11 +185,11 @@ static void mark_started(ps_lane *lane, int64_t start_ns)
 static double time_call(const ps_lane *lane, uint32_t group)
 {
     ps_reading readings[PS_GROUP_MAX];
-    const int64_t begin_ns = ps_clock_read(CLOCK_MONOTONIC);
+    const int64_t begin_ns = ps_clock_monotonic_ns();
     int64_t first_ns = begin_ns, now_ns = begin_ns;
     for (uint32_t n = 0; n <= TIMED_CALLS && !stop_asked(lane); n++) {
         (void)lane->source->ops->read(lane->source, group, 0, readings);
-        now_ns = ps_clock_read(CLOCK_MONOTONIC);
+        now_ns = ps_clock_monotonic_ns();
         if (n == 0)
             first_ns = now_ns;
         else if (now_ns - begin_ns >= TIMING_NS || n == TIMED_CALLS)

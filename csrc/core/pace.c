@@ -2,13 +2,11 @@
  *
  * See pace.h.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "core/pace.h"
-#include "powersample.h"
 
 enum {
     CALIBRATION_SLEEPS = 16,
@@ -16,13 +14,6 @@ enum {
     LEAD_MAX_NS = 100 * 1000,      /* a machine that wakes later than this is busy, and spinning does not help it */
     SLICE_NS = 50 * 1000 * 1000    /* longest sleep: how late a slow lane may notice a stop */
 };
-
-static void sleep_until(int64_t deadline_ns)
-{
-    struct timespec deadline = {deadline_ns / 1000000000, deadline_ns % 1000000000};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL) == EINTR)
-        ;
-}
 
 static inline void spin_hint(void)
 {
@@ -44,9 +35,9 @@ int64_t ps_pace_prepare(int64_t period_ns)
     prctl(PR_SET_TIMERSLACK, 1UL); /* per thread; 0 would mean the default */
     int64_t errors[CALIBRATION_SLEEPS];
     for (int i = 0; i < CALIBRATION_SLEEPS; i++) {
-        int64_t deadline_ns = ps_clock_now_ns() + PS_PACE_SLEEP_MIN_NS;
-        sleep_until(deadline_ns);
-        errors[i] = ps_clock_now_ns() - deadline_ns;
+        int64_t deadline_ns = ps_clock_monotonic_ns() + PS_PACE_SLEEP_MIN_NS;
+        ps_clock_sleep_until(deadline_ns);
+        errors[i] = ps_clock_monotonic_ns() - deadline_ns;
     }
     qsort(errors, CALIBRATION_SLEEPS, sizeof errors[0], ascending);
     int64_t lead_ns = errors[CALIBRATION_SLEEPS / 2];
@@ -58,22 +49,22 @@ int64_t ps_pace_prepare(int64_t period_ns)
 int64_t ps_pace_wait(int64_t deadline_ns, int64_t lead_ns, const _Atomic int64_t *stop_ns)
 {
     const int64_t wake_ns = deadline_ns - lead_ns;
-    int64_t now_ns = ps_clock_now_ns();
+    int64_t now_ns = ps_clock_monotonic_ns();
     while (now_ns < wake_ns) {
-        sleep_until(wake_ns - now_ns < SLICE_NS ? wake_ns : now_ns + SLICE_NS);
-        now_ns = ps_clock_now_ns();
+        ps_clock_sleep_until(wake_ns - now_ns < SLICE_NS ? wake_ns : now_ns + SLICE_NS);
+        now_ns = ps_clock_monotonic_ns();
         /* relaxed: nothing is passed but the word itself. */
         if (atomic_load_explicit(stop_ns, memory_order_relaxed) != 0)
             return now_ns;
     }
     while (now_ns < deadline_ns) {
         spin_hint();
-        now_ns = ps_clock_now_ns();
+        now_ns = ps_clock_monotonic_ns();
     }
     return now_ns;
 }
 
 void ps_pace_sleep(int64_t duration_ns)
 {
-    sleep_until(ps_clock_now_ns() + duration_ns);
+    ps_clock_sleep_until(ps_clock_monotonic_ns() + duration_ns);
 }

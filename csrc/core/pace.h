@@ -13,8 +13,8 @@
 enum { PS_PACE_SLEEP_MIN_NS = 100 * 1000 };
 
 /* Prepares the calling thread. Returns the lead: how long before a deadline to wake up and spin, the median
- * error of a few sleeps, but never more than 0.25 % of the period: spinning costs a core's time, and a call that starts late is stamped
- * as it was. */
+ * error of a few sleeps, but never more than 0.25 % of the period: spinning costs a core's time, and a call
+ * that starts late is stamped as it was. */
 int64_t ps_pace_prepare(int64_t period_ns);
 
 /* Returns the first clock reading at or after the deadline; earlier only when *stop_ns is no longer 0, which

@@ -29,8 +29,9 @@ typedef struct ps_rate_lane {
 } ps_rate_lane;
 
 /* Sets the grid of every lane and the divisor of every group. Slow groups keep their own rates whatever the
- * lane's is, or less where their part of the budget is used up. Rates that were asked for are taken as they are and do not count against their driver's share:
- * whoever asks has decided, and the lanes left to themselves must still run. */
+ * lane's is, or less where their part of the budget is used up. Rates that were asked for are taken as they are
+ * and do not count against their driver's share: whoever asks has decided, and the lanes left to themselves
+ * must still run. */
 void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes);
 
 #endif

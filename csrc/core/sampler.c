@@ -3,7 +3,6 @@
  * Owns the lanes: gathers sources, plans their rates, starts and stops their threads. Control calls (add,
  * start, stop, free) belong to one thread at a time; statistics may be read from any once start has returned.
  */
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

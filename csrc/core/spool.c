@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/errno_status.h"
 #include "core/pace.h"
 #include "core/spool.h"
 
@@ -39,10 +40,7 @@ static void read_boot_id(char *boot_id, int size)
 
 static int fail_system(ps_error *error, int failure, const char *call, const char *path)
 {
-    int status = failure == ENOENT || failure == ENOTDIR ? PS_E_NOT_FOUND
-                 : failure == EACCES || failure == EPERM || failure == EROFS ? PS_E_ACCESS
-                                                                            : ps_spool_failure_status(failure);
-    return ps_fail(error, status, failure, call, "%s: %s", path, strerror(failure));
+    return ps_fail(error, ps_errno_status(failure), failure, call, "%s: %s", path, strerror(failure));
 }
 
 static int check_empty(const char *directory, ps_error *error)

@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "core/errno_status.h"
 #include "core/spool.h"
 
 static void add(_Atomic uint64_t *counter, uint64_t n)
@@ -20,8 +21,7 @@ static void add(_Atomic uint64_t *counter, uint64_t n)
 
 int ps_spool_failure_status(int failure)
 {
-    /* EFBIG: a limit on file size; to a recording the same as a full disk. */
-    return failure == ENOSPC || failure == EDQUOT || failure == EFBIG ? PS_E_FULL : PS_E_SYSTEM;
+    return ps_errno_status(failure) == PS_E_FULL ? PS_E_FULL : PS_E_SYSTEM;
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------ */

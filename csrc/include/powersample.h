@@ -207,7 +207,7 @@ enum ps_lane_state {
 typedef struct ps_lane_stats {
     char name[48];
     char driver[16];
-    uint64_t slots, passes, skipped; /* paced: slots == passes + skipped, exactly */
+    uint64_t slots, passes, skipped; /* paced: slots == passes + skipped, exactly; of a hung lane up to the stop */
     uint64_t records, dropped, drained, in_ring; /* records == drained + dropped + in_ring, exactly once stopped */
     uint64_t reopens;     /* successful re-initialisations of a lost device */
     int64_t start_ns;     /* deadline of slot 0 */
@@ -273,7 +273,7 @@ typedef struct ps_spool_stats {
     int32_t sys_errno;
 } ps_spool_stats;
 
-/* The directory must exist and hold no part. The spool keeps what it needs of the sampler: either may be freed first. */
+/* The directory must exist and hold no part. The spool keeps what it needs of the sampler: either may go first. */
 int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
                  ps_error *error);
 int ps_spool_start(ps_spool *spool, ps_error *error); /* after ps_sampler_start */

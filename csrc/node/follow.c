@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "node/cpu_use.h"
 #include "powersample.h"
 #include "powersample_sim.h"
@@ -45,20 +45,6 @@ struct ps_follow {
     _Atomic int64_t used_ns;
 };
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void sleep_until(int64_t at_ns)
-{
-    struct timespec t = {.tv_sec = (time_t)(at_ns / 1000000000), .tv_nsec = (long)(at_ns % 1000000000)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
-        ;
-}
-
 static void append(ps_follow *f, double share)
 {
     for (uint32_t i = 0; i < f->n_truths; i++) {
@@ -66,7 +52,7 @@ static void append(ps_follow *f, double share)
         if (ps_truth_state_get(f->truth[i], &state) != PS_OK)
             continue;
         int32_t p = f->idle_mw[i] + (int32_t)lrint((f->max_mw[i] - f->idle_mw[i]) * share);
-        int64_t t0 = now_ns() + AHEAD_NS;
+        int64_t t0 = ps_clock_monotonic_ns() + AHEAD_NS;
         if (t0 <= state.last_t0_ns)
             t0 = state.last_t0_ns + 1;
         /* A full timeline says so in its own state; the other devices go on. */
@@ -78,7 +64,7 @@ static void take_reading(ps_follow *f)
 {
     uint64_t slot = f->readings++ % (SMOOTH + 1);
     f->cpu_ns[slot] = cpu_use_ns(&f->use);
-    f->read_ns[slot] = now_ns();
+    f->read_ns[slot] = ps_clock_monotonic_ns();
     /* relaxed: a figure to look at; nothing hangs on it. */
     atomic_store_explicit(&f->used_ns, f->cpu_ns[slot] - f->first_cpu_ns, memory_order_relaxed);
 }
@@ -105,10 +91,10 @@ static void *run(void *argument)
     /* relaxed: the flag carries no data; what the stopper wants to see is ordered by pthread_join. */
     while (!atomic_load_explicit(&f->stop, memory_order_relaxed)) {
         deadline += f->interval_ns;
-        sleep_until(deadline);
+        ps_clock_sleep_until(deadline);
         take_reading(f);
         append(f, used_share(f));
-        int64_t behind = now_ns() - deadline;
+        int64_t behind = ps_clock_monotonic_ns() - deadline;
         if (behind > f->interval_ns) {
             deadline += behind / f->interval_ns * f->interval_ns;
             /* relaxed: as used_ns. */
@@ -117,7 +103,7 @@ static void *run(void *argument)
         atomic_fetch_add_explicit(&f->ticks, 1, memory_order_relaxed);
     }
     /* The last interval's use lasts as long as it took to be used; then the boards are idle. */
-    sleep_until(deadline + f->interval_ns);
+    ps_clock_sleep_until(deadline + f->interval_ns);
     append(f, 0.0);
     return NULL;
 }

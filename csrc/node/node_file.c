@@ -10,23 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/errno_status.h"
 #include "powersample.h"
 #include "powersample_sim.h"
 
 static const char MAGIC[8] = "PSNODE1";
-
-static int open_status(int error)
-{
-    if (error == ENOENT || error == ENOTDIR)
-        return PS_E_NOT_FOUND;
-    if (error == EEXIST)
-        return PS_E_STATE;
-    if (error == EACCES || error == EPERM || error == EROFS)
-        return PS_E_ACCESS;
-    if (error == ENOSPC || error == EDQUOT || error == EFBIG)
-        return PS_E_FULL;
-    return PS_E_SYSTEM;
-}
 
 int ps_node_write(const char *path, const ps_node *node)
 {
@@ -34,7 +22,7 @@ int ps_node_write(const char *path, const ps_node *node)
         return PS_E_INVALID;
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0)
-        return open_status(errno);
+        return ps_errno_status(errno);
     struct {
         char magic[sizeof MAGIC];
         uint32_t bytes;
@@ -52,14 +40,14 @@ int ps_node_write(const char *path, const ps_node *node)
             from += n;
             left -= (size_t)n;
         } else if (n < 0 && errno != EINTR) {
-            status = open_status(errno);
+            status = ps_errno_status(errno);
         }
     }
     /* The head last: who maps the file before sees no magic. */
     if (status == PS_OK && pwrite(fd, &head, skip, 0) != (ssize_t)skip)
         status = PS_E_SYSTEM;
     if (close(fd) != 0 && status == PS_OK)
-        status = open_status(errno);
+        status = ps_errno_status(errno);
     if (status != PS_OK)
         unlink(path);
     return status;
@@ -71,7 +59,7 @@ int ps_node_map(const char *path, int32_t writable, ps_node **out)
         return PS_E_INVALID;
     int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (fd < 0)
-        return open_status(errno);
+        return ps_errno_status(errno);
     int status = PS_E_FORMAT;
     ps_node *node = MAP_FAILED;
     struct stat file;

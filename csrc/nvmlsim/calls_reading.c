@@ -4,8 +4,7 @@
  * through the sensors of the node file; the others follow the true power plainly, good enough to see when a
  * board was busy.
  */
-#include <time.h>
-
+#include "core/clock.h"
 #include "nvmlsim/sim.h"
 
 enum {
@@ -27,7 +26,7 @@ NV_API nv_return nvmlDeviceGetPowerUsage(nv_device device, uint32_t *power_mw)
     if (!code && !power_mw)
         code = NV_INVALID_ARGUMENT;
     if (!code)
-        code = sim_sensor(&call, call.gpu->power_usage, sim_now_ns(), &value);
+        code = sim_sensor(&call, call.gpu->power_usage, ps_clock_monotonic_ns(), &value);
     if (!code)
         *power_mw = value < 0 ? 0 : (uint32_t)value;
     return sim_leave(&call, code);
@@ -41,7 +40,7 @@ NV_API nv_return nvmlDeviceGetTotalEnergyConsumption(nv_device device, uint64_t 
     if (!code && !energy_mj)
         code = NV_INVALID_ARGUMENT;
     if (!code)
-        code = sim_sensor(&call, PS_NS_ENERGY, sim_now_ns(), &value);
+        code = sim_sensor(&call, PS_NS_ENERGY, ps_clock_monotonic_ns(), &value);
     if (!code)
         *energy_mj = (uint64_t)value;
     return sim_leave(&call, code);
@@ -108,11 +107,10 @@ NV_API nv_return nvmlDeviceGetFieldValues(nv_device device, int count, nv_field_
     if (!code && (count < 1 || !entries))
         code = NV_INVALID_ARGUMENT;
     if (!code) {
-        struct timespec wall;
-        clock_gettime(CLOCK_REALTIME, &wall);
-        int64_t now_ns = sim_now_ns();
+        int64_t wall_us = ps_clock_read(CLOCK_REALTIME) / 1000;
+        int64_t now_ns = ps_clock_monotonic_ns();
         for (int i = 0; i < count; i++) {
-            entries[i].timestamp_us = (int64_t)wall.tv_sec * 1000000 + wall.tv_nsec / 1000;
+            entries[i].timestamp_us = wall_us;
             entries[i].latency_us = 0;
             entries[i].code = field_value(&call, now_ns, &entries[i]);
         }
@@ -130,7 +128,7 @@ NV_API nv_return nvmlDeviceGetUtilizationRates(nv_device device, nv_utilization 
     if (!code && !utilization)
         code = NV_INVALID_ARGUMENT;
     if (!code) {
-        uint32_t busy = sim_busy_percent(&call, sim_now_ns());
+        uint32_t busy = sim_busy_percent(&call, ps_clock_monotonic_ns());
         *utilization = (nv_utilization){.gpu = busy, .memory = busy / 2};
     }
     return sim_leave(&call, code);
@@ -145,7 +143,7 @@ static nv_return clock_mhz(nv_device device, uint32_t clock, bool highest, uint3
     if (!code && clock == NV_CLOCK_MEM)
         *mhz = call.gpu->clock_mem_mhz;
     else if (!code)
-        *mhz = highest || sim_busy_percent(&call, sim_now_ns()) ? call.gpu->clock_max_mhz
+        *mhz = highest || sim_busy_percent(&call, ps_clock_monotonic_ns()) ? call.gpu->clock_max_mhz
                                                                 : call.gpu->clock_idle_mhz;
     return sim_leave(&call, code);
 }
@@ -167,7 +165,7 @@ NV_API nv_return nvmlDeviceGetTemperature(nv_device device, uint32_t sensor, uin
     if (!code && (!degc || sensor != NV_TEMPERATURE_GPU))
         code = NV_INVALID_ARGUMENT;
     if (!code) {
-        int64_t mean_mw = sim_mean_power_mw(&call, sim_now_ns(), (int64_t)THERMAL_SPAN_NS * THERMAL_SPANS);
+        int64_t mean_mw = sim_mean_power_mw(&call, ps_clock_monotonic_ns(), (int64_t)THERMAL_SPAN_NS * THERMAL_SPANS);
         int64_t range_mw = (int64_t)call.gpu->max_mw - call.gpu->idle_mw;
         int64_t rise = range_mw > 0 ? RISE_DEGC * (mean_mw - call.gpu->idle_mw) / range_mw : 0;
         *degc = (uint32_t)(IDLE_DEGC + (rise < 0 ? 0 : rise > RISE_DEGC ? RISE_DEGC : rise));
@@ -182,7 +180,7 @@ static nv_return power_state(nv_device device, int32_t *state)
     if (!code && !state)
         code = NV_INVALID_ARGUMENT;
     if (!code)
-        *state = sim_busy_percent(&call, sim_now_ns()) ? PSTATE_BUSY : PSTATE_IDLE;
+        *state = sim_busy_percent(&call, ps_clock_monotonic_ns()) ? PSTATE_BUSY : PSTATE_IDLE;
     return sim_leave(&call, code);
 }
 
@@ -203,7 +201,7 @@ static nv_return throttle_reasons(nv_device device, uint64_t *reasons)
     if (!code && !reasons)
         code = NV_INVALID_ARGUMENT;
     if (!code) {
-        int64_t now_ns = sim_now_ns();
+        int64_t now_ns = ps_clock_monotonic_ns();
         *reasons = 0;
         if (!sim_busy_percent(&call, now_ns))
             *reasons = NV_THROTTLE_GPU_IDLE;

@@ -6,8 +6,8 @@
  */
 #include <math.h>
 #include <stdatomic.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "nvmlsim/sim.h"
 
 enum { SPIN_NS = 200000, SLEEP_SLACK_NS = 100000, HANG_STEP_NS = 5000000 };
@@ -41,12 +41,6 @@ static double latency_ns(const ps_latency *latency, int32_t kind, uint64_t seed,
     }
 }
 
-static void sleep_until(int64_t deadline_ns)
-{
-    struct timespec until = {deadline_ns / 1000000000, deadline_ns % 1000000000};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-}
-
 /* acquire; pairs with the release in ps_node_set_latency: without it a kind may meet another's figures. */
 static int32_t kind_of(const ps_latency *latency)
 {
@@ -63,24 +57,24 @@ void sim_delay(const ps_node *node, int32_t function)
     }
     if (kind == PS_LATENCY_NONE)
         return;
-    int64_t start_ns = sim_now_ns();
+    int64_t start_ns = ps_clock_monotonic_ns();
     /* relaxed: only the count itself matters. */
     uint64_t call = atomic_fetch_add_explicit(&calls_made[function], 1, memory_order_relaxed);
     double wait_ns = latency_ns(latency, kind, node->gpu[0].sensor[0].seed + (uint64_t)function, call);
     int64_t deadline_ns = start_ns + (int64_t)fmin(wait_ns, 1e12);
     if (wait_ns >= SPIN_NS)
-        sleep_until(deadline_ns - SLEEP_SLACK_NS);
-    while (sim_now_ns() < deadline_ns) {
+        ps_clock_sleep_until(deadline_ns - SLEEP_SLACK_NS);
+    while (ps_clock_monotonic_ns() < deadline_ns) {
     }
 }
 
 /* Blocks until hang_ns have passed or somebody clears the fault. */
 static void hang(const ps_fault *fault)
 {
-    int64_t deadline_ns = sim_now_ns() + fault->hang_ns;
-    for (int64_t now = sim_now_ns(); now < deadline_ns; now = sim_now_ns()) {
+    int64_t deadline_ns = ps_clock_monotonic_ns() + fault->hang_ns;
+    for (int64_t now = ps_clock_monotonic_ns(); now < deadline_ns; now = ps_clock_monotonic_ns()) {
         int64_t left_ns = deadline_ns - now;
-        sleep_until(now + (left_ns < HANG_STEP_NS ? left_ns : HANG_STEP_NS));
+        ps_clock_sleep_until(now + (left_ns < HANG_STEP_NS ? left_ns : HANG_STEP_NS));
         if (!__atomic_load_n(&fault->active, __ATOMIC_RELAXED)) /* relaxed: seen late is soon enough */
             return;
     }
@@ -90,7 +84,7 @@ static bool in_time(const ps_fault *fault)
 {
     if (!fault->from_ns && !fault->to_ns)
         return true;
-    int64_t now = sim_now_ns();
+    int64_t now = ps_clock_monotonic_ns();
     return now >= fault->from_ns && (!fault->to_ns || now < fault->to_ns);
 }
 

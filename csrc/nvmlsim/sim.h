@@ -63,6 +63,5 @@ uint32_t sim_faults(const ps_node *node);
 /* What the first of them that applies answers, after its hang; NV_OK when none does. */
 nv_return sim_fault(const ps_node *node, uint32_t active, int32_t function, int32_t gpu, int32_t field);
 
-int64_t sim_now_ns(void);
 
 #endif

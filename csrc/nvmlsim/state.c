@@ -10,8 +10,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "nvmlsim/sim.h"
 
 enum { HANDLE_TAG = 0x5a };
@@ -24,13 +24,6 @@ static struct {
     _Atomic(sim_world *) current; /* NULL: not initialised */
     _Atomic uint32_t generation;  /* of the driver that the last nvmlInit met */
 } state = {.lifecycle = PTHREAD_MUTEX_INITIALIZER, .driver = PTHREAD_MUTEX_INITIALIZER};
-
-int64_t sim_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static uint32_t driver_generation(const sim_world *world)
 {

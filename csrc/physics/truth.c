@@ -19,9 +19,10 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
+#include "core/errno_status.h"
 #include "physics/truth.h"
 #include "powersample.h"
 
@@ -52,24 +53,6 @@ struct ps_truth {
     size_t backed;   /* writer: bytes of the file that have memory */
     int fd;          /* writer: holds the lock; -1 for readers */
 };
-
-static int open_status(int error)
-{
-    if (error == ENOENT || error == ENOTDIR)
-        return PS_E_NOT_FOUND;
-    if (error == EACCES || error == EPERM || error == EROFS)
-        return PS_E_ACCESS;
-    if (error == ENOSPC || error == EDQUOT || error == EFBIG)
-        return PS_E_FULL;
-    return error == ENOMEM ? PS_E_NOMEM : PS_E_SYSTEM;
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static ps_i128 prefix(const ps_segment *s)
 {
@@ -144,7 +127,7 @@ static int back(ps_truth *truth, size_t bytes)
             error = posix_fallocate(truth->fd, (off_t)truth->backed, (off_t)step);
         while (error == EINTR);
         if (error)
-            return open_status(error);
+            return ps_errno_status(error);
         truth->backed += step;
     }
     return PS_OK;
@@ -155,7 +138,7 @@ static int map(ps_truth *truth, int fd, uint64_t capacity, int protection)
     truth->mapped = HEADER_BYTES + (size_t)capacity * sizeof(ps_segment);
     void *base = mmap(NULL, truth->mapped, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED)
-        return open_status(errno);
+        return ps_errno_status(errno);
     truth->shared = base;
     truth->segment = (ps_segment *)(void *)((char *)base + HEADER_BYTES);
     return PS_OK;
@@ -174,7 +157,7 @@ int ps_truth_create(const char *path, uint64_t capacity, int64_t t0_ns, int32_t 
     struct stat file;
     truth->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (truth->fd < 0 || fstat(truth->fd, &file) != 0) {
-        status = open_status(errno);
+        status = ps_errno_status(errno);
         goto out;
     }
     /* A timeline that exists is never begun anew: what was read from it must stay true. */
@@ -214,7 +197,7 @@ int ps_truth_open(const char *path, ps_truth **out)
     struct stat file;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &file) != 0) {
-        status = open_status(errno);
+        status = ps_errno_status(errno);
         goto out;
     }
     status = PS_E_FORMAT;
@@ -222,7 +205,7 @@ int ps_truth_open(const char *path, ps_truth **out)
         goto out;
     head = mmap(NULL, HEADER_BYTES, PROT_READ, MAP_SHARED, fd, 0);
     if (head == MAP_FAILED) {
-        status = open_status(errno);
+        status = ps_errno_status(errno);
         goto out;
     }
     /* acquire: see ps_truth_create. */
@@ -292,7 +275,7 @@ int ps_truth_append(ps_truth *truth, int64_t t0_ns, int32_t p1_mw, int32_t p2_mw
      * ordered CPU may see the index before the segment. */
     atomic_store_explicit(&head->n, n + 1, memory_order_release);
     if (live) {
-        int64_t behind = now_ns() - t0_ns;
+        int64_t behind = ps_clock_monotonic_ns() - t0_ns;
         if (behind > 0) {
             /* relaxed: counts for the report, written by this thread only. */
             atomic_fetch_add_explicit(&head->late, 1, memory_order_relaxed);

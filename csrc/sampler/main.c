@@ -106,8 +106,8 @@ static void warn_of_cost(const ps_sampler *sampler)
     }
     if (beyond)
         fprintf(stderr,
-                "powersample-sampler: --rate %g: calls of %.0f us occupy %.0f %% of %s's time, and more than %.0f %% in "
-                "%u of %u lanes. Leave --rate out for a rate within that.\n",
+                "powersample-sampler: --rate %g: calls of %.0f us occupy %.0f %% of %s's time, and more than %.0f %% "
+                "in %u of %u lanes. Leave --rate out for a rate within that.\n",
                 worst.rate_hz, worst.call_cost_ns * 1e-3, worst_share * 100, worst.name, LANE_SHARE * 100, beyond,
                 ps_sampler_lanes(sampler));
 }

@@ -3,13 +3,12 @@
  * A device made of a table, for tests of everything behind a source. A reading depends on the channel and the
  * number of the pass alone, so that a test can say what every record must be.
  */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "core/source.h"
 
 enum {
@@ -35,11 +34,8 @@ typedef struct scripted {
 static void stall(int64_t duration_ns)
 {
     int64_t end_ns = ps_clock_now_ns() + duration_ns;
-    if (duration_ns >= BUSY_BELOW_NS) {
-        struct timespec end = {end_ns / 1000000000, end_ns % 1000000000};
-        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR)
-            ;
-    }
+    if (duration_ns >= BUSY_BELOW_NS)
+        ps_clock_sleep_until(end_ns);
     while (ps_clock_now_ns() < end_ns)
         ;
 }
