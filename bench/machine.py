@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the figures were measured on, and with what."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("numpy", "cffi", "pyarrow", "nvidia-ml-py")
+SAME = ("cpu", "cores", "kernel")  # figures of machines that differ here are not put into one table
+
+
+def _first_line(path: str, default: str = "unknown") -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip().splitlines()[0]
+    except (OSError, IndexError):
+        return default
+
+
+def _said_by(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.splitlines()[0].strip() if done.stdout.strip() else None
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model"):
+            return value.strip()
+    return platform.machine()
+
+
+def _virtual() -> bool:
+    return "hypervisor" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def describe() -> dict[str, Any]:
+    """Return the machine and the versions of what was run on it; nothing that names a person or a host."""
+    return {
+        "cpu": _cpu_model(),
+        "virtual": _virtual(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "clocksource": _first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "load_average_before": round(os.getloadavg()[0], 2),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "python": platform.python_version(),
+        "compiler": _said_by(os.environ.get("CC", "cc"), "--version"),
+        "valgrind": _said_by("valgrind", "--version"),
+        "commit": _said_by("git", "rev-parse", "--short=12", "HEAD"),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two descriptions are of one machine."""
+    return all(one.get(key) == other.get(key) for key in SAME)

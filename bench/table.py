@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the table of README.md from results.json: nobody writes a number there by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results.json"
+README = HERE / "README.md"
+BEGIN, END = "<!-- begin: written by bench/run -->", "<!-- end: written by bench/run -->"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value == int(value) and abs(value) < 1e6:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _row(figure: dict[str, Any]) -> str:
+    unit = figure["unit"]
+    cells = [
+        f"`{figure['key']}`",
+        figure["what"],
+        f"{figure['asked']} {unit}" if figure["asked"] else "",
+        f"**{_number(figure['median'])}** {unit}" if figure["median"] is not None else "",
+        _number(figure["min"]),
+        str(figure["count"] or ""),
+        figure["verdict"],
+        "; ".join(figure["notes"]),
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def render(results: dict[str, Any]) -> str:
+    """Return machine and table as Markdown."""
+    machine = results["machine"]
+    kind = "virtual machine" if machine["virtual"] else "machine"
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    lines = [
+        f"{machine['date']}, commit {machine['commit']}: {machine['cpu']}, {kind} with {machine['cores']} cores, Linux "
+        f"{machine['kernel']}, clock source {machine['clocksource']}, "
+        f"load average {machine['load_average_before']} before; "
+        f"Python {machine['python']}, {machine['compiler']}, {machine['valgrind'] or 'no valgrind'}, {packages}.",
+        "",
+        "| command | figure | asked | median | min | n | verdict | notes |",
+        "|---|---|---|---|---|---|---|---|",
+        *map(_row, results["figures"]),
+    ]
+    return "\n".join(lines)
+
+
+def update_readme(results: dict[str, Any]) -> None:
+    """Put the table between README.md's markers."""
+    text = README.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise RuntimeError(f"{README} has lost its markers {BEGIN} and {END}")
+    README.write_text(f"{before}{BEGIN}\n\n{render(results)}\n\n{END}{after}", encoding="utf-8")
+
+
+def save(results: dict[str, Any]) -> None:
+    """Write results.json and the table that follows from it."""
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    update_readme(results)
+
+
+def load() -> dict[str, Any] | None:
+    """Return the committed results, or None."""
+    if not RESULTS.exists():
+        return None
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return results
