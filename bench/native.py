@@ -12,7 +12,7 @@ from bench.machine import ROOT
 
 BUILD = ROOT / "build" / "bench"
 # As in setup.py: what is measured is what ships.
-CFLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-ffp-contract=off", "-D_GNU_SOURCE", "-pthread"]
+CFLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-ffp-contract=off", "-fno-plt", "-D_GNU_SOURCE", "-pthread"]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror"]
 INCLUDES = [f"-I{ROOT / 'csrc' / 'include'}", f"-I{ROOT / 'csrc'}"]
 
