@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powersample.analysis import channel_energy, energies, energy, find_window, totals, truth_joules
+from powersample.analysis import channel_energies, channel_energy, energies, energy, find_window, totals, truth_joules
 from powersample.errors import InvalidArgument
 from powersample.model import Channel, Kind, Series, Trace, Window
 
@@ -344,3 +344,94 @@ def test_aux_channel_has_no_joules():
     trace = Trace.of([series(aux, t_ns, t_ns)])
     with pytest.raises(InvalidArgument, match="%"):
         channel_energy(trace, "gpu0.utilization", Window("w", 0, S))
+
+
+# ---- faults of the record ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["twice", "back"])
+@pytest.mark.parametrize("kind", [Kind.POWER, Kind.ENERGY])
+@pytest.mark.parametrize("edge_s", [1.0, 1.005, 1.99])
+def test_stamps_that_do_not_advance_are_left_out_and_never_give_nan(kind, order, edge_s):
+    t_ns = polls(0, 3, 10)
+    raw = t_ns // MS * 100 if kind is Kind.ENERGY else np.full(len(t_ns), 100_000)
+    for at in (100, 200):  # at the edges themselves
+        t_ns, raw = np.insert(t_ns, at + 1, t_ns[at] - (0 if order == "twice" else 5 * MS)), np.insert(raw, at, raw[at])
+    found = one(Trace.of([series(channel(kind=kind), t_ns, raw)]), edge_s, 2.005)
+    assert found.joules == pytest.approx(100 * (2.005 - edge_s), rel=0.01)
+    assert ("PSQ-ORDER" in found.codes) == (edge_s < 1.99)
+
+
+def test_power_with_all_stamps_equal_is_missing_not_nan():
+    found = one(Trace.of([series(channel(), np.full(5, S), np.full(5, 100_000))]), 0.5, 1.5)
+    assert found.joules is None
+
+
+def test_counter_window_inside_a_hole_is_missing_and_named():
+    t_ns = polls(0, 60, 10)
+    keep = (t_ns <= 20 * S) | (t_ns >= 40 * S)
+    trace = Trace.of([series(channel(kind=Kind.ENERGY), t_ns[keep], (t_ns // MS * 100)[keep])])
+    found = one(trace, 25, 35)
+    assert found.joules is None
+    assert found.codes == ("PSQ-GAP",)
+    assert found.covered_s == 0
+
+
+@pytest.mark.parametrize(("start_s", "end_s", "covered_s"), [(10, 23, 10), (37, 50, 10), (5, 55, 50), (12, 20, 8)])
+def test_counter_hole_counts_only_where_an_edge_lies_in_it(start_s, end_s, covered_s):
+    """Between two polls a counter goes on counting; only when it did so is hidden."""
+    t_ns = polls(0, 60, 10)
+    keep = (t_ns <= 20 * S) | (t_ns >= 40 * S)
+    trace = Trace.of([series(channel(kind=Kind.ENERGY), t_ns[keep], (t_ns // MS * 100)[keep])])
+    found = one(trace, start_s, end_s)
+    assert found.joules == pytest.approx(100 * (end_s - start_s))
+    assert found.covered_s == pytest.approx(covered_s)
+    assert ("PSQ-GAP" in found.codes) == (covered_s < end_s - start_s)
+
+
+@pytest.mark.parametrize("chunk", [1 << 18, 61, 60, 7, 1])
+@pytest.mark.parametrize("modulus", [None, 1 << 20])
+@pytest.mark.parametrize("glitch", [0, 900_000])
+def test_counter_single_wrong_read_is_left_out(monkeypatch, chunk, modulus, glitch):
+    """Who takes the jump back for a reset, and the jump up for energy, is 38 % off."""
+    monkeypatch.setattr("powersample.model.trace.MEMORY_CHUNK", chunk)
+    t_ns = polls(0, 10, 100)
+    raw = 300_000 + np.arange(len(t_ns)) * 5_000
+    raw[60] = glitch
+    counter = channel("gpu0.energy", Kind.ENERGY, modulus=modulus)
+    found = one(Trace.of([series(counter, t_ns, raw)]), 1, 9)
+    assert found.joules == pytest.approx(400)
+    assert found.codes == ("PSQ-GLITCH",)
+
+
+# ---- many windows at once ----------------------------------------------------------------------------------
+
+
+def test_windows_together_equal_each_alone():
+    """With holes, failures, wraps, edges beyond the record, and parts far apart that are read separately."""
+    rng = np.random.default_rng(7)
+    t_ns = np.cumsum(rng.integers(5 * MS, 15 * MS, 90_000))  # 900 s
+    keep = np.ones(len(t_ns), bool)
+    for hole_s, length_s in ((100, 1), (300, 50), (500, 0.2), (700, 130)):
+        keep &= (t_ns < hole_s * S) | (t_ns > (hole_s + length_s) * S)
+    t_ns = t_ns[keep]
+    status = (rng.random(len(t_ns)) < 0.01).astype(np.uint16)
+    watts = published(t_ns, rng.integers(100_000, 500_000, 12_000), 100 * MS)
+    mj = np.cumsum(watts) % (1 << 28)
+    trace = Trace.of(
+        [
+            series(channel(sensor="nvml"), t_ns, watts, status),
+            series(channel("wall.power", device="wall", domain="wall"), t_ns, watts, status),
+            series(channel("gpu0.energy", Kind.ENERGY, modulus=1 << 28), t_ns, mj, status),
+        ]
+    )
+    starts_s, lengths_s = rng.uniform(-5, 905, 60), [0.05, 1, 40] * 20
+    windows = [Window("w", int(s * S), int((s + d) * S)) for s, d in zip(starts_s, lengths_s, strict=True)]
+    windows += [Window("all", 0, 900 * S), Window("none", S, S), Window("in a hole", 710 * S, 720 * S)]
+    for name in trace.channels:
+        for told, window in zip(channel_energies(trace, name, windows), windows, strict=True):
+            alone = channel_energy(trace, name, window)
+            joules = None if alone.joules is None else pytest.approx(alone.joules, rel=1e-9)
+            assert told.energy.joules == joules
+            assert told.energy.covered_s == pytest.approx(alone.covered_s)
+            assert (told.energy.reasons, told.energy.updates) == (alone.reasons, alone.updates)

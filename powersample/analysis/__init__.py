@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
-from powersample.analysis.energy import channel_energy, truth_joules
-from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals
+from powersample.analysis.energy import channel_energies, channel_energy
+from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
 from powersample.analysis.quality import Gap, Quality, quality
+from powersample.analysis.truth import truth_joules
 from powersample.analysis.updates import Pace, pace
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Measured",
     "Pace",
     "Quality",
+    "channel_energies",
     "channel_energy",
     "energies",
     "energy",
@@ -20,4 +22,5 @@ __all__ = [
     "run_window",
     "totals",
     "truth_joules",
+    "window_energies",
 ]

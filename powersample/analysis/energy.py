@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Energy of one channel over one window, and the truth beside it.
+"""Energies of one channel over windows.
 
 Counters: the difference along a line through their change points. Averaging power sensors: a value that appears at t
 describes the period before t, so published values are held backwards, which is the integral of what polls see, one
@@ -7,59 +7,45 @@ period later. Point samples: the trapezoid. Intervals are not rated yet: `low_j`
 "unrated".
 """
 
-from collections import Counter
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.integrals import CounterDifference, PowerIntegral
+from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
+from powersample.analysis.polls import Polls
+from powersample.analysis.sweep import edges, sweep
 from powersample.analysis.updates import Pace, averages, pace
 from powersample.errors import InvalidArgument
-from powersample.model import TRUTH_PREFIX, Channel, Energy, Kind, Series, Trace, Window
+from powersample.model import Channel, Energy, Kind, Trace, Window
 from powersample.model.energy import OPEN
 
-CONTEXT_NS = 30_000_000_000  # read around a window: updates that reach into it lie outside
 LEAST_COVERED = 0.5
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
 REACH_PERIODS = 1.5
 SURE_OF_ONE = 1.05  # periods in which at least one update must have been published
 
 
-class _Tally:
-    """Counts what lies inside (start, end]."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one channel tells of one window, with what it takes to compare it with another's.
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self.polls = 0
-        self.changes = 0
-        self.errors: Counter[int] = Counter()
-        self._last: object = None
+    Attributes:
+        energy: the energy.
+        period_s: spacing of what it publishes, or of the polls where that is not known.
+        every_poll: a counter that moves at every poll: when it was published is not seen.
+        least_w: least power around the window; NaN for counters.
+        most_w: most power around it.
+    """
 
-    def add(self, chunk: Series, good: NDArray[np.bool_]) -> None:
-        t_ns = chunk.t_ns
-        first = int(np.searchsorted(t_ns, self._window.start_ns, "right"))
-        last = int(np.searchsorted(t_ns, self._window.end_ns, "right"))
-        failed = chunk.status[first:last][~good[first:last]]
-        if len(failed):
-            self.errors.update(
-                {int(code): int(n) for code, n in zip(*np.unique(failed, return_counts=True), strict=True)}
-            )
-        self.polls += last - first
-        raw = chunk.raw[first:last][good[first:last]]
-        if len(raw):
-            before = chunk.raw[:first][good[:first]]
-            previous = before[-1] if len(before) else self._last
-            self.changes += int(np.count_nonzero(np.diff(raw))) + int(previous is not None and previous != raw[0])
-        values = chunk.raw[good]
-        if len(values):
-            self._last = values[-1]
-
-    def reasons(self) -> list[str]:
-        if not self.errors:
-            return []
-        codes = ", ".join(f"code {code}: {count}" for code, count in sorted(self.errors.items()))
-        return [f"PSQ-ERRORS {self.errors.total()} of {self.polls} reads failed ({codes})"]
+    energy: Energy
+    period_s: float = 0.0
+    every_poll: bool = False
+    least_w: float = math.nan
+    most_w: float = math.nan
 
 
 def channel_energy(trace: Trace, name: str, window: Window) -> Energy:
@@ -77,88 +63,127 @@ def channel_energy(trace: Trace, name: str, window: Window) -> Energy:
         InvalidArgument: the channel is of another kind.
         DeviceNotFound: there is no such channel.
     """
+    return channel_energies(trace, name, [window])[0].energy
+
+
+def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list[Told]:
+    """Return the same for many windows, in one pass over the channel."""
     channel = trace.channel(name)
     if channel.kind is Kind.AUX:
         raise InvalidArgument(f"{name} is in {channel.unit}: only power and energy channels have joules")
-    if window.end_ns <= window.start_ns:
-        return _energy(channel, window, None, "none", ["PSQ-EMPTY the window has no length"])
-    seen = pace(trace, name, window.start_ns - CONTEXT_NS, window.end_ns + CONTEXT_NS)
-    if seen.polls == 0:
-        return _energy(channel, window, None, "none", ["PSQ-UNCOVERED no reading within 30 s of the window"])
-    result = (
-        _counter(trace, channel, window, seen) if channel.kind is Kind.ENERGY else _power(trace, channel, window, seen)
-    )
-    if OPEN in window.flags:
-        reason = "PSQ-OPEN the window was never ended; it stands to the record's end"
-        result = replace(result, reasons=(*result.reasons, reason))
-    return result
+    seen = pace(trace, name)
+    make = _Counter if channel.kind is Kind.ENERGY else _Power
+    long = [window for window in windows if window.end_ns > window.start_ns]
+    told = iter(sweep(trace, name, long, partial(make, channel, seen)))
+    return [next(told) if window.end_ns > window.start_ns else _empty(channel, window) for window in windows]
 
 
-def _power(trace: Trace, channel: Channel, window: Window, seen: Pace) -> Energy:
-    reasons: list[str] = []
-    shift_ns, method = 0, "trapezoid"
-    if averages(channel):
-        if seen.period_ns is not None:
-            shift_ns, method = round(seen.period_ns), "updates held backwards"
-        elif seen.changes == 0:
-            method = "updates held backwards"
-            reasons.append("PSQ-CONSTANT the value never changed: repeats and a stuck sensor look the same")
-        else:
-            reasons.append("PSQ-UNRESOLVED polls too slow or changes too few to tell the sensor's period")
-    # A gap between polls that is shorter than the sensor's period hides no update, and so no energy.
-    hides_ns = max(seen.gap_ns, SURE_OF_ONE * shift_ns)
-    integral = PowerIntegral(window.start_ns + shift_ns, window.end_ns + shift_ns, hides_ns)
-    tally = _Tally(window)
-    for chunk in trace.chunks(channel.name, window.start_ns - CONTEXT_NS, window.end_ns + CONTEXT_NS):
-        good = chunk.good
-        tally.add(chunk, good)
-        integral.add(chunk.t_ns[good], chunk.raw[good])
-    slack_ns = seen.gap_ns if seen.poll_ns else 0.0
-    uncovered_ns = integral.close(slack_ns, slack_ns + shift_ns)
-    reasons += tally.reasons()
-    if integral.gaps:
-        reasons.append(
-            f"PSQ-GAP {integral.gaps} gaps between polls hide {integral.bridged_ns / 1e9:.3g} s "
-            f"of {window.duration_s:.4g} s; bridged by a line"
+class _Power:
+    """A power channel's pass."""
+
+    def __init__(self, channel: Channel, seen: Pace, windows: Sequence[Window]) -> None:
+        self._channel, self._windows, self._seen = channel, windows, seen
+        self._shift_ns = round(seen.period_ns) if averages(channel) and seen.period_ns is not None else 0
+        # A gap between polls that is shorter than the sensor's period hides no update, and so no energy.
+        hides_ns = max(seen.gap_ns, SURE_OF_ONE * self._shift_ns)
+        self._integral = PowerIntegral(edges(windows, self._shift_ns), hides_ns)
+        self._reads = Reads(edges(windows))
+
+    def add(self, piece: Polls) -> None:
+        self._reads.add(piece)
+        self._integral.add(piece.t_ns, piece.raw)
+
+    def lacks(self) -> NDArray[np.bool_]:
+        return self._integral.lacks()
+
+    def results(self) -> list[Told]:
+        seen, scale = self._seen, self._channel.scale
+        slack_ns = seen.gap_ns if seen.poll_ns else 0.0
+        total, uncovered_ns, hidden_ns, gaps = self._integral.close(slack_ns, slack_ns + self._shift_ns)
+        least, most = self._integral.extremes()
+        period_s = (seen.period_ns or seen.poll_ns or 0.0) / 1e9
+        found = []
+        for i, window in enumerate(self._windows):
+            method, reasons = self._method(i)
+            reasons += self._reads.reasons(i)
+            if gaps[i]:
+                reasons.append(_gap(int(gaps[i]), float(hidden_ns[i]), window, "bridged by a line"))
+            result = _energy(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
+            result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
+            found.append(Told(result, period_s, False, float(least[i]) * scale, float(most[i]) * scale))
+        return found
+
+    def _method(self, window: int) -> tuple[str, list[str]]:
+        if not averages(self._channel):
+            return "trapezoid", []
+        if self._seen.period_ns is not None:
+            return "updates held backwards", []
+        if self._reads.within("changes", window) == 0:
+            why = "PSQ-CONSTANT the value never changed: repeats and a stuck sensor look the same"
+            return "updates held backwards", [why]
+        return "trapezoid", ["PSQ-UNRESOLVED polls too slow or changes too few to tell the sensor's period"]
+
+
+class _Counter:
+    """A counter's pass."""
+
+    def __init__(self, channel: Channel, seen: Pace, windows: Sequence[Window]) -> None:
+        self._channel, self._windows = channel, windows
+        self._every_poll = seen.change_share > FAST_COUNTER
+        self._period_ns = (seen.poll_ns if self._every_poll else (seen.period_ns or seen.change_ns)) or 0.0
+        self._difference = CounterDifference(
+            edges(windows),
+            every_poll=self._every_poll,
+            period_ns=self._period_ns or float("inf"),
+            gap_ns=max(seen.gap_ns, SURE_OF_ONE * self._period_ns),
+            modulus=channel.modulus,
         )
-    joules = integral.total * channel.scale / 1e9
-    return _covered(
-        _energy(channel, window, joules, method, reasons),
-        window,
-        uncovered_ns=uncovered_ns,
-        bridged_ns=integral.bridged_ns,
-        updates=tally.changes,
-    )
+        self._reads = Reads(edges(windows))
+
+    def add(self, piece: Polls) -> None:
+        self._reads.add(piece)
+        self._difference.add(piece.t_ns, piece.raw)
+
+    def lacks(self) -> NDArray[np.bool_]:
+        return self._difference.lacks()
+
+    def results(self) -> list[Told]:
+        gained, uncovered_ns = self._difference.close(REACH_PERIODS * self._period_ns)
+        hidden_ns, resets = self._difference.hidden_ns(), self._difference.resets()
+        found = []
+        for i, window in enumerate(self._windows):
+            result = self._one(window, i, float(gained[i]), int(resets[i]), float(hidden_ns[i]))
+            if result.joules is not None:
+                result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
+            found.append(Told(result, self._period_ns / 1e9, self._every_poll))
+        return found
+
+    def _one(self, window: Window, i: int, gained: float, resets: int, hidden_ns: float) -> Energy:
+        reasons = self._reads.reasons(i)
+        reads, failed = self._reads.within("reads", i), sum(self._reads.failed(i).values())
+        if math.isnan(gained):
+            if reads == 0:
+                reasons.append("PSQ-UNCOVERED the window holds no reading of the counter")
+            elif reads > failed and self._reads.within("changes", i) == 0:
+                reasons.append(f"PSQ-STUCK the counter did not move in {reads - failed} reads")
+            elif reads > failed:
+                reasons.append("PSQ-UNCOVERED the counter moved too seldom around the window to tell")
+            return _energy(self._channel, window, None, "counter difference", reasons)
+        if resets:
+            reasons.append(f"PSQ-RESET the counter went back {resets} times; what the steps hid is not counted")
+        if hidden_ns:
+            reasons.append(_gap(1 if reads == 0 else None, hidden_ns, window, "at its edges; shared out by a line"))
+        return _energy(self._channel, window, gained * self._channel.scale, "counter difference", reasons)
 
 
-def _counter(trace: Trace, channel: Channel, window: Window, seen: Pace) -> Energy:
-    every_poll = seen.change_share > FAST_COUNTER
-    period_ns = seen.poll_ns if every_poll else (seen.period_ns or seen.change_ns)
-    difference = CounterDifference(
-        window.start_ns, window.end_ns, every_poll, period_ns or float("inf"), channel.modulus
-    )
-    tally = _Tally(window)
-    for chunk in trace.chunks(channel.name, window.start_ns - CONTEXT_NS, window.end_ns + CONTEXT_NS):
-        good = chunk.good
-        tally.add(chunk, good)
-        difference.add(chunk.t_ns[good], chunk.raw[good])
-    reach_ns = REACH_PERIODS * (period_ns or 0.0)
-    gained, uncovered_ns = difference.close(reach_ns)
-    reasons = tally.reasons()
-    method = "counter difference"
-    if gained is None:
-        if seen.changes == 0:
-            reasons.append(f"PSQ-STUCK the counter did not move in {seen.polls} reads")
-        else:
-            reasons.append("PSQ-UNCOVERED the counter moved too seldom around the window to tell")
-        return _energy(channel, window, None, method, reasons)
-    if difference.resets:
-        reasons.append(f"PSQ-RESET the counter went back {difference.resets} times; what the steps hid is not counted")
-    result = _energy(channel, window, gained * channel.scale, method, reasons)
-    return _covered(result, window, uncovered_ns=uncovered_ns, bridged_ns=0.0, updates=difference.changes)
+def _gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:
+    gaps = "gaps between polls hide" if count is None else f"{count} gaps between polls hide"
+    return f"PSQ-GAP {gaps} {hidden_ns / 1e9:.3g} s of {window.duration_s:.4g} s; {what}"
 
 
-def _covered(result: Energy, window: Window, *, uncovered_ns: float, bridged_ns: float, updates: int) -> Energy:
+def _covered(
+    result: Energy, window: Window, uncovered_ns: float, bridged_ns: float, reads: Reads, index: int
+) -> Energy:
     """Judge what is missing: what is uncovered at the edges is not in the joules, gaps within are bridged."""
     length_ns = window.end_ns - window.start_ns
     missing_ns = uncovered_ns + bridged_ns
@@ -171,12 +196,18 @@ def _covered(result: Energy, window: Window, *, uncovered_ns: float, bridged_ns:
         result,
         joules=None if too_little else joules,
         reasons=tuple(reasons),
-        updates=updates,
+        updates=reads.within("changes", index),
         covered_s=max(0.0, length_ns - missing_ns) / 1e9,
     )
 
 
+def _empty(channel: Channel, window: Window) -> Told:
+    return Told(_energy(channel, window, None, "none", ["PSQ-EMPTY the window has no length"]))
+
+
 def _energy(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:
+    if OPEN in window.flags:
+        reasons = [*reasons, "PSQ-OPEN the window was never ended; it stands to the record's end"]
     return Energy(
         joules=joules,
         low_j=None,
@@ -190,25 +221,3 @@ def _energy(channel: Channel, window: Window, joules: float | None, method: str,
         domain=channel.domain,
         window=window.name,
     )
-
-
-def truth_joules(trace: Trace, device: str, domain: str, window: Window) -> float | None:
-    """Return the simulated node's exact energy over a window; None without a truth that covers it.
-
-    The truth's records lie wherever the power changes, so a line between two of them is exact.
-    """
-    names = [
-        name
-        for name, channel in trace.channels.items()
-        if name.startswith(TRUTH_PREFIX) and channel.device == device and channel.domain == domain
-    ]
-    for name in names:
-        for reach_ns in (CONTEXT_NS, None):  # an idle hour has no record: then look at all of it
-            start_ns = None if reach_ns is None else window.start_ns - reach_ns
-            end_ns = None if reach_ns is None else window.end_ns + reach_ns
-            difference = CounterDifference(window.start_ns, window.end_ns, True, float("inf"))
-            for chunk in trace.chunks(name, start_ns, end_ns):
-                difference.add(chunk.t_ns, chunk.raw)
-            if difference.at_start is not None and difference.at_end is not None:
-                return (difference.at_end - difference.at_start) * trace.channel(name).scale
-    return None

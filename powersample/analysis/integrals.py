@@ -1,109 +1,204 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two sums over polls that come in chunks: a power's integral and a counter's difference.
+"""Sums over polls that come in chunks, told at the edges of any number of windows in one pass.
 
-Each holds a few numbers however long the window is. Times are int64 ns; raw values stay the device's own.
+Every figure of a window is a running sum's difference between its two edges: reads, changes, a power's integral, a
+counter's gain. So a pass costs what the polls cost, not polls times windows, and holds some numbers a window. Arrays of
+edges have shape (2, windows): starts, ends. Times are int64 ns; raw values stay the device's own.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.analysis.polls import NOT_A_NUMBER, Polls
+
 Array = NDArray[Any]
-FIRST_POINTS = 2
+Edges = NDArray[np.int64]
+Floats = NDArray[np.float64]
+NEIGHBOURHOOD_NS = 500_000_000  # around a window, in which a power's extremes are looked for
 
 
-@dataclass(slots=True)
+class Reads:
+    """What was read in (start, end]: reads, changes, failures by code, reads left out."""
+
+    def __init__(self, edges: Edges) -> None:
+        self._edges = edges
+        self._sums = {key: np.zeros(edges.shape, np.int64) for key in ("reads", "changes", "glitches", "back")}
+        self._failed: dict[int, NDArray[np.int64]] = {}
+        self._last: Array | None = None
+
+    def add(self, polls: Polls) -> None:
+        """Take the next polls."""
+        raw, changed_ns = polls.raw, polls.t_ns[:0]
+        if len(raw):
+            before = raw[:1] if self._last is None else self._last
+            changed_ns = polls.t_ns[np.diff(np.concatenate((before, raw))) != 0]
+            self._last = raw[-1:]
+        for key, t_ns in (
+            ("reads", polls.read_ns),
+            ("changes", changed_ns),
+            ("glitches", polls.glitch_ns),
+            ("back", polls.back_ns),
+        ):
+            self._count(self._sums[key], t_ns)
+        for code, t_ns in polls.failed.items():
+            self._count(self._failed.setdefault(code, np.zeros(self._edges.shape, np.int64)), t_ns)
+
+    def _count(self, total: NDArray[np.int64], t_ns: NDArray[np.int64]) -> None:
+        if len(t_ns):
+            total += np.searchsorted(t_ns, self._edges, "right")
+
+    def within(self, key: str, window: int) -> int:
+        """Return "reads", "changes", "glitches" or "back" of a window."""
+        start, end = self._sums[key][:, window]
+        return int(end - start)
+
+    def failed(self, window: int) -> dict[int, int]:
+        """Return failures by code."""
+        counts = {code: int(sums[1, window] - sums[0, window]) for code, sums in sorted(self._failed.items())}
+        return {code: count for code, count in counts.items() if count}
+
+    def reasons(self, window: int) -> list[str]:
+        """Return what a window's reads have to be told about."""
+        said, reads, failed = [], self.within("reads", window), self.failed(window)
+        if failed:
+            codes = ", ".join(
+                f"not a number: {count}" if code == NOT_A_NUMBER else f"code {code}: {count}"
+                for code, count in failed.items()
+            )
+            bad = sum(failed.values())
+            share = f"all {reads} reads" if bad == reads else f"{bad} of {reads} reads"
+            said.append(f"PSQ-ERRORS {share} failed ({codes})")
+        if glitches := self.within("glitches", window):
+            said.append(f"PSQ-GLITCH {glitches} reads of the counter jumped away and back; they are left out")
+        if back := self.within("back", window):
+            said.append(f"PSQ-ORDER {back} reads whose time does not advance are left out")
+        return said
+
+
 class PowerIntegral:
-    """Integral of straight lines between polls over [start_ns, end_ns], in raw unit x ns.
+    """Integral of straight lines between polls over every [start, end], in raw unit x ns.
 
     Polls that are faster than the sensor see each value for one period: then the lines' integral equals that of values
     held from update to update, each change placed in the middle of the two polls around it.
+
+    Args:
+        edges: of the windows.
+        gap_ns: spacing of polls from which something is hidden between them.
     """
 
-    start_ns: int
-    end_ns: int
-    gap_ns: float
-    total: float = 0.0
-    bridged_ns: float = 0.0  # inside gaps between polls
-    gaps: int = 0
-    first: tuple[int, float] | None = None
-    last: tuple[int, float] | None = None
+    def __init__(self, edges: Edges, gap_ns: float) -> None:
+        self._edges, self._gap_ns = edges, gap_ns
+        self._area_at, self._hidden_at = np.zeros(edges.shape), np.zeros(edges.shape)
+        self._begun, self._ended = np.zeros(edges.shape, np.int64), np.zeros(edges.shape, np.int64)
+        self._area = self._hidden = 0.0
+        self._first: tuple[int, float] | None = None
+        self._last: tuple[int, float] = (0, 0.0)
+        self._most, self._least = np.full(edges.shape[1], -np.inf), np.full(edges.shape[1], np.inf)
 
     def add(self, t_ns: NDArray[np.int64], raw: Array) -> None:
         """Take the next good polls."""
         if not len(t_ns):
             return
-        if self.last is not None:
-            t_ns = np.concatenate(([self.last[0]], t_ns))
-            raw = np.concatenate(([self.last[1]], raw))
+        value = raw.astype(np.float64)
+        self._extremes(t_ns, value)
+        if self._first is None:
+            self._first = (int(t_ns[0]), float(value[0]))
         else:
-            self.first = (int(t_ns[0]), float(raw[0]))
-        self.last = (int(t_ns[-1]), float(raw[-1]))
-        begin = max(0, int(np.searchsorted(t_ns, self.start_ns, "right")) - 1)
-        end = int(np.searchsorted(t_ns, self.end_ns, "left")) + 1
-        t_ns, value = t_ns[begin:end], raw[begin:end].astype(np.float64)
-        if len(t_ns) < 2 or t_ns[0] >= self.end_ns or t_ns[-1] <= self.start_ns:
+            t_ns, value = np.concatenate(([self._last[0]], t_ns)), np.concatenate(([self._last[1]], value))
+        self._last = (int(t_ns[-1]), float(value[-1]))
+        if len(t_ns) < 2:
             return
         spacing_ns = np.diff(t_ns).astype(np.float64)
-        inside_ns = spacing_ns
-        if t_ns[0] < self.start_ns or t_ns[-1] > self.end_ns:
-            inside_ns = spacing_ns.copy()
-            cut = np.clip(t_ns, self.start_ns, self.end_ns)
-            head, tail = cut[[0, -1]] - t_ns[[0, -1]]
-            slope = np.diff(value[[0, 1]])[0] / spacing_ns[0], np.diff(value[[-2, -1]])[0] / spacing_ns[-1]
-            inside_ns[0] -= head
-            inside_ns[-1] += tail
-            value[0] += slope[0] * head
-            value[-1] += slope[1] * tail
-        self.total += 0.5 * float(np.dot(value[1:] + value[:-1], inside_ns))
-        gap = spacing_ns > self.gap_ns
-        if gap.any():
-            self.gaps += int(np.count_nonzero(gap))
-            self.bridged_ns += float(inside_ns[gap].sum())
+        hole = spacing_ns > self._gap_ns
+        area = np.concatenate(([0.0], np.cumsum(0.5 * (value[1:] + value[:-1]) * spacing_ns))) + self._area
+        mine = (self._edges >= t_ns[0]) & (self._edges < t_ns[-1])
+        edge_ns = self._edges[mine]
+        left = np.searchsorted(t_ns, edge_ns, "right") - 1
+        into_ns = (edge_ns - t_ns[left]).astype(np.float64)
+        slope = (value[left + 1] - value[left]) / spacing_ns[left]
+        self._area_at[mine] = area[left] + (value[left] + 0.5 * slope * into_ns) * into_ns
+        self._area = float(area[-1])
+        if hole.any():
+            hidden = np.concatenate(([0.0], np.cumsum(np.where(hole, spacing_ns, 0.0)))) + self._hidden
+            self._hidden_at[mine] = hidden[left] + np.where(hole[left], into_ns, 0.0)
+            self._hidden = float(hidden[-1])
+            self._begun += np.searchsorted(t_ns[:-1][hole], self._edges, "left")
+            self._ended += np.searchsorted(t_ns[1:][hole], self._edges, "right")
+        else:
+            self._hidden_at[mine] = self._hidden
 
-    def close(self, slack_before_ns: float, slack_after_ns: float) -> float:
-        """Hold the outermost polls over what little the edges miss; return the ns that stay uncovered."""
-        length_ns = float(self.end_ns - self.start_ns)
-        if self.first is None or self.last is None:
-            return length_ns
-        head_ns = min(float(max(0, self.first[0] - self.start_ns)), length_ns)
-        tail_ns = min(float(max(0, self.end_ns - self.last[0])), length_ns)
-        uncovered_ns = 0.0
+    def _extremes(self, t_ns: NDArray[np.int64], value: Floats) -> None:
+        first = np.searchsorted(t_ns, self._edges[0] - NEIGHBOURHOOD_NS, "left")
+        end = np.searchsorted(t_ns, self._edges[1] + NEIGHBOURHOOD_NS, "right")
+        some = first < end
+        if some.any():
+            pairs = np.stack((first[some], end[some]), axis=1).ravel()  # every second stretch is a window's
+            padded = np.concatenate((value, value[-1:]))
+            self._most[some] = np.maximum(self._most[some], np.maximum.reduceat(padded, pairs)[::2])
+            self._least[some] = np.minimum(self._least[some], np.minimum.reduceat(padded, pairs)[::2])
+
+    def lacks(self) -> NDArray[np.bool_]:
+        """Return bool, shape (2, windows): edges beyond the outermost polls."""
+        if self._first is None:
+            return np.ones(self._edges.shape, np.bool_)
+        return np.stack((self._edges[0] < self._first[0], self._edges[1] > self._last[0]))
+
+    def extremes(self) -> tuple[Floats, Floats]:
+        """Return the least and the most raw value around every window; infinite without any."""
+        return self._least, self._most
+
+    def close(self, slack_before_ns: float, slack_after_ns: float) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+        """Hold the outermost polls over what little the edges miss.
+
+        Returns:
+            The integrals, the ns that stay uncovered, the ns hidden in gaps, the gaps; each of shape (windows,).
+        """
+        length_ns = (self._edges[1] - self._edges[0]).astype(np.float64)
+        if self._first is None:
+            return np.zeros_like(length_ns), length_ns, np.zeros_like(length_ns), np.zeros(len(length_ns), np.int64)
+        beyond = self._edges >= self._last[0]
+        self._area_at[beyond], self._hidden_at[beyond] = self._area, self._hidden
+        total, hidden_ns = self._area_at[1] - self._area_at[0], self._hidden_at[1] - self._hidden_at[0]
+        uncovered_ns = np.zeros_like(length_ns)
         for missing_ns, slack_ns, value in (
-            (head_ns, slack_before_ns, self.first[1]),
-            (tail_ns, slack_after_ns, self.last[1]),
+            (self._first[0] - self._edges[0], slack_before_ns, self._first[1]),
+            (self._edges[1] - self._last[0], slack_after_ns, self._last[1]),
         ):
-            if missing_ns <= slack_ns:
-                self.total += missing_ns * value
-            else:
-                uncovered_ns += missing_ns
-        return min(uncovered_ns, length_ns)
+            missing = np.clip(missing_ns.astype(np.float64), 0.0, length_ns)
+            total += np.where(missing <= slack_ns, missing * value, 0.0)
+            uncovered_ns += np.where(missing <= slack_ns, 0.0, missing)
+        return total, np.minimum(uncovered_ns, length_ns), hidden_ns, self._begun[1] - self._ended[0]
 
 
-@dataclass(slots=True)
 class CounterDifference:
-    """What a counter gained over [start_ns, end_ns], on a line through its points, in raw units.
+    """What a counter gained over every [start, end], on a line through its points, in raw units.
 
     A point is a change, at the middle of the time in which it was published; or every poll, when polls are
     no faster than the counter. A value that goes back is a wrap where `modulus` allows it, else a reset: what
     was gained before counts, the step itself adds nothing.
+
+    Args:
+        edges: of the windows.
+        every_poll: whether polls are no faster than the counter.
+        period_ns: of the counter; inf when unknown.
+        gap_ns: spacing of polls from which an edge between them is hidden.
+        modulus: raw values wrap to 0 here.
     """
 
-    start_ns: int
-    end_ns: int
-    every_poll: bool
-    period_ns: float  # of the counter; inf when unknown
-    modulus: int | None = None
-    resets: int = 0  # inside the window
-    changes: int = 0  # inside the window
-    at_start: float | None = None
-    at_end: float | None = None
-    heads: list[tuple[int, float]] = field(default_factory=list)  # the first two points
-    tails: list[tuple[int, float]] = field(default_factory=list)  # the last two
-    _gained: float = 0.0
-    _last: tuple[int, Any] | None = None
+    def __init__(
+        self, edges: Edges, *, every_poll: bool, period_ns: float, gap_ns: float, modulus: int | None = None
+    ) -> None:
+        self._edges, self._every_poll, self._period_ns = edges, every_poll, period_ns
+        self._gap_ns, self._modulus = gap_ns, modulus
+        self._at = np.full(edges.shape, np.nan)  # gained up to each edge
+        self._hole = np.zeros((2, *edges.shape), np.int64)  # begin and end of the hole an edge lies in; 0, 0 for none
+        self._resets = np.zeros(edges.shape, np.int64)
+        self._gained = 0.0
+        self._last: tuple[NDArray[np.int64], Array] | None = None
+        self._heads: list[tuple[int, float]] = []  # the first two points
+        self._tails: list[tuple[int, float]] = []  # the last two
 
     def add(self, t_ns: NDArray[np.int64], raw: Array) -> None:
         """Take the next good polls."""
@@ -111,77 +206,92 @@ class CounterDifference:
             return
         first_chunk = self._last is None
         if self._last is not None:
-            t_ns = np.concatenate(([self._last[0]], t_ns))
-            raw = np.concatenate((np.asarray([self._last[1]], raw.dtype), raw))
-        self._last = (int(t_ns[-1]), raw[-1])
+            t_ns, raw = np.concatenate((self._last[0], t_ns)), np.concatenate((self._last[1], raw))
+        self._last = (t_ns[-1:], raw[-1:])
         step = np.diff(raw)
         back = step < 0
         if back.any():
             step = step.copy()
-            if self.modulus is not None:
-                wrapped = step[back] + self.modulus
-                step[back] = np.where(wrapped < self.modulus // 2, wrapped, -1)
+            if self._modulus is not None:
+                wrapped = step[back] + self._modulus
+                step[back] = np.where(wrapped < self._modulus // 2, wrapped, -1)
                 back = step < 0
             step[back] = 0
-            at = t_ns[1:][back]
-            self.resets += int(np.count_nonzero((at > self.start_ns) & (at <= self.end_ns)))
+            self._resets += np.searchsorted(t_ns[1:][back], self._edges, "right")
         moved = np.flatnonzero((step != 0) | back) + 1
         gained = self._gained + np.cumsum(step).astype(np.float64)
         if len(step):
             self._gained = float(gained[-1])
-        changed = t_ns[moved]
-        self.changes += int(np.count_nonzero((changed > self.start_ns) & (changed <= self.end_ns)))
-        if self.every_poll:
+        self._holes(t_ns)
+        if self._every_poll:
             keep = slice(0 if first_chunk else 1, None)
             self._points(t_ns[keep], np.concatenate(([0.0], gained))[keep] if first_chunk else gained)
         elif len(moved):
-            earliest = t_ns[moved - 1]
-            if np.isfinite(self.period_ns):
-                earliest = np.maximum(earliest, changed - int(1.03 * self.period_ns))
+            changed, earliest = t_ns[moved], t_ns[moved - 1]
+            if np.isfinite(self._period_ns):
+                earliest = np.maximum(earliest, changed - int(1.03 * self._period_ns))
             self._points(earliest + (changed - earliest) // 2, gained[moved - 1])
 
-    def _points(self, at_ns: NDArray[np.int64], gained: NDArray[np.float64]) -> None:
-        if self.tails:
-            at_ns = np.concatenate(([self.tails[-1][0]], at_ns))
-            gained = np.concatenate(([self.tails[-1][1]], gained))
-        if at_ns[0] <= self.start_ns <= at_ns[-1]:
-            self.at_start = _line(self.start_ns, at_ns, gained)
-        if at_ns[0] <= self.end_ns <= at_ns[-1]:
-            self.at_end = _line(self.end_ns, at_ns, gained)
-        fresh = [(int(t), float(g)) for t, g in zip(at_ns[:3], gained[:3], strict=True)][1 if self.tails else 0 :]
-        self.heads = (self.heads + fresh)[:FIRST_POINTS]
-        self.tails = (self.tails[-1:] if len(at_ns) < 2 else []) + [
-            (int(t), float(g)) for t, g in zip(at_ns[-2:], gained[-2:], strict=True)
-        ]
+    def _holes(self, t_ns: NDArray[np.int64]) -> None:
+        spacing_ns = np.diff(t_ns)
+        if not np.any(spacing_ns > self._gap_ns):
+            return
+        mine = (self._edges > t_ns[0]) & (self._edges < t_ns[-1])
+        edge_ns = self._edges[mine]
+        left = np.searchsorted(t_ns, edge_ns, "left") - 1
+        inside = (spacing_ns[left] > self._gap_ns) & (edge_ns < t_ns[left + 1])
+        self._hole[0][mine] = np.where(inside, t_ns[left], 0)
+        self._hole[1][mine] = np.where(inside, t_ns[left + 1], 0)
 
-    def close(self, reach_ns: float) -> tuple[float | None, float]:
-        """Return the gain and the ns of the window that no point speaks for.
+    def _points(self, at_ns: NDArray[np.int64], gained: Floats) -> None:
+        if len(self._heads) < 2:
+            self._heads += [(int(t), float(g)) for t, g in zip(at_ns[:2], gained[:2], strict=True)]
+            del self._heads[2:]
+        if self._tails:
+            at_ns = np.concatenate(([self._tails[-1][0]], at_ns))
+            gained = np.concatenate(([self._tails[-1][1]], gained))
+        mine = (self._edges >= at_ns[0]) & (self._edges <= at_ns[-1])
+        self._at[mine] = np.interp(self._edges[mine] - at_ns[0], at_ns - at_ns[0], gained)
+        self._tails = [(int(t), float(g)) for t, g in zip(at_ns[-2:], gained[-2:], strict=True)]
+
+    def lacks(self) -> NDArray[np.bool_]:
+        """Return bool, shape (2, windows): edges beyond the outermost points."""
+        lacks: NDArray[np.bool_] = np.isnan(self._at)
+        return lacks
+
+    def resets(self) -> NDArray[np.int64]:
+        """Return how often the counter went back in every (start, end]."""
+        resets: NDArray[np.int64] = self._resets[1] - self._resets[0]
+        return resets
+
+    def hidden_ns(self) -> Floats:
+        """Return the part of every window in a hole between polls that one of its edges lies in."""
+        (start_ns, end_ns), (begin, end) = self._edges, self._hole
+        head_ns = np.where(end[0] > 0, np.minimum(end[0], end_ns) - start_ns, 0)
+        other = (end[1] > 0) & (begin[1] != begin[0])
+        return (head_ns + np.where(other, end_ns - np.maximum(begin[1], start_ns), 0)).astype(np.float64)
+
+    def close(self, reach_ns: float) -> tuple[Floats, Floats]:
+        """Return the gains, NaN where none can be told, and the ns of the windows that no point speaks for.
 
         Args:
             reach_ns: how far beyond the outermost points their rate may be carried on.
         """
-        length_ns = float(self.end_ns - self.start_ns)
-        if len(self.heads) < FIRST_POINTS or self.tails[-1][0] <= self.start_ns or self.heads[0][0] >= self.end_ns:
-            return None, length_ns
-        uncovered_ns = 0.0
-        if self.at_start is None:
-            (t0, g0), (t1, g1) = self.heads
-            missing_ns = t0 - self.start_ns
-            carried_ns = missing_ns if missing_ns <= reach_ns else 0
-            uncovered_ns += missing_ns - carried_ns
-            self.at_start = g0 - carried_ns * (g1 - g0) / max(1, t1 - t0)
-        if self.at_end is None:
-            (t0, g0), (t1, g1) = self.tails[-2:]
-            missing_ns = self.end_ns - t1
-            carried_ns = missing_ns if missing_ns <= reach_ns else 0
-            uncovered_ns += missing_ns - carried_ns
-            self.at_end = g1 + carried_ns * (g1 - g0) / max(1, t1 - t0)
-        return self.at_end - self.at_start, uncovered_ns
+        start_ns, end_ns = self._edges
+        length_ns = (end_ns - start_ns).astype(np.float64)
+        if len(self._heads) < 2:
+            return np.full(len(length_ns), np.nan), length_ns
+        (t0, g0), (t1, g1) = self._heads
+        before_ns, start_at = _carry(t0 - start_ns, reach_ns)
+        at_start = np.where(np.isnan(self._at[0]), g0 - start_at * (g1 - g0) / max(1, t1 - t0), self._at[0])
+        (t2, g2), (t3, g3) = self._tails
+        after_ns, end_at = _carry(end_ns - t3, reach_ns)
+        at_end = np.where(np.isnan(self._at[1]), g3 + end_at * (g3 - g2) / max(1, t3 - t2), self._at[1])
+        outside = (t3 <= start_ns) | (t0 >= end_ns)
+        return np.where(outside, np.nan, at_end - at_start), np.where(outside, length_ns, before_ns + after_ns)
 
 
-def _line(t_ns: int, at_ns: NDArray[np.int64], gained: NDArray[np.float64]) -> float:
-    right = min(max(1, int(np.searchsorted(at_ns, t_ns, "left"))), len(at_ns) - 1)
-    left = max(0, right - 1)
-    width_ns = int(at_ns[right] - at_ns[left])
-    share = 0.0 if width_ns == 0 else (t_ns - int(at_ns[left])) / width_ns
-    return float(gained[left]) + share * float(gained[right] - gained[left])
+def _carry(missing_ns: NDArray[np.int64], reach_ns: float) -> tuple[Floats, Floats]:
+    """Split what an edge misses into what stays uncovered and what the rate is carried over."""
+    missing = np.maximum(missing_ns, 0).astype(np.float64)
+    return np.where(missing > reach_ns, missing, 0.0), np.where(missing > reach_ns, 0.0, missing)

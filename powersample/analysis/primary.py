@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which channel stands for a device and domain in a window, and the sums of those that do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from powersample.analysis.energy import channel_energy, truth_joules
+from powersample.analysis.energy import channel_energies, channel_energy
+from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
 
@@ -60,16 +62,23 @@ def energies(trace: Trace, window: Window) -> list[Measured]:
     The counter, if the window holds at least 20 of its updates; else instant power, PowerUsage, average,
     whichever has an energy first; else the counter as it is.
     """
+    return window_energies(trace, [window])[0]
+
+
+def window_energies(trace: Trace, windows: Sequence[Window]) -> list[list[Measured]]:
+    """Return the same for many windows, in one pass over each channel."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, channel in trace.channels.items():
         if channel.kind is not Kind.AUX and not name.startswith(TRUTH_PREFIX):
             groups.setdefault((channel.device, channel.domain), []).append(name)
-    found = []
+    found: list[list[Measured]] = [[] for _ in windows]
     for (device, domain), names in groups.items():
-        truth_j = truth_joules(trace, device, domain, window) if trace.simulated else None
-        told = [channel_energy(trace, name, window) for name in sorted(names, key=lambda one: _rank(trace, one))]
-        chosen, why = _choose(trace, told)
-        found += [Measured(one, one is chosen, why if one is chosen else "", truth_j) for one in told]
+        truths = truths_joules(trace, device, domain, windows) if trace.simulated else [None] * len(windows)
+        told = [channel_energies(trace, name, windows) for name in sorted(names, key=lambda one: _rank(trace, one))]
+        for i, truth_j in enumerate(truths):
+            mine = [one[i].energy for one in told]
+            chosen, why = _choose(trace, mine)
+            found[i] += [Measured(one, one is chosen, why if one is chosen else "", truth_j) for one in mine]
     return found
 
 

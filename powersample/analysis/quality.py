@@ -138,7 +138,7 @@ class _Pass:
 def quality(trace: Trace, name: str) -> Quality:
     """Read a channel through and return its figures."""
     channel = trace.channel(name)
-    seen = pace(trace, name, None, None)
+    seen = pace(trace, name)
     lane = next((lane for lane in trace.lanes if lane.name == channel.lane), None)
     asked_hz = lane.rate_hz / channel.divisor if lane and lane.rate_hz and channel.divisor else None
     first = next(trace.chunks(name), None)

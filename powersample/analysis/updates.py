@@ -6,6 +6,7 @@ estimated from the shorter spacings between changes, of which a quiet signal has
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from powersample.model import Channel, Trace
 PROBE_POLLS = 200_000  # enough for a median, and little work
 GAP_FACTOR = 3.0  # of the median poll spacing
 STALL_FACTOR = 1.5
+STRETCHES = 8
 LEAST_CHANGES = 6
 RESOLVED_POLLS = 2.0  # polls per update from which a change's instant says when the sensor published
 
@@ -48,40 +50,50 @@ class Pace:
         return self.changes / max(1, self.polls - 1)
 
 
-def pace(trace: Trace, name: str, start_ns: int | None, end_ns: int | None) -> Pace:
-    """Look at the first 200 000 good polls of a span.
+def pace(trace: Trace, name: str) -> Pace:
+    """Look at 200 000 good polls: all, or stretches that are spread over a longer record.
 
-    Args:
-        trace: the recording.
-        name: the channel.
-        start_ns: begin of the span; None is the record's.
-        end_ns: its end; None is the record's.
+    Spread, because a record may begin with an idle hour that shows no update.
     """
-    times: list[NDArray[np.int64]] = []
-    raws: list[NDArray[np.int64]] = []
+    extent = trace.extent(name)
+    if extent is None:
+        return Pace(0, 0, None, None, None)
+    stretches = 1 if extent.records <= PROBE_POLLS else STRETCHES
+    step_ns = (extent.last_ns - extent.first_ns) // stretches
+    poll_ns, change_ns = [], []
+    polls = changes = 0
+    for stretch in range(stretches):
+        start_ns = extent.first_ns + stretch * step_ns
+        t_ns, raw = _stretch(trace, name, start_ns, None if stretches == 1 else start_ns + step_ns, stretches)
+        changed_ns = t_ns[1:][np.diff(raw) != 0]
+        polls, changes = polls + len(t_ns), changes + len(changed_ns)
+        poll_ns.append(np.diff(t_ns))
+        change_ns.append(np.diff(changed_ns))
+    spacing_ns, change_spacing_ns = np.concatenate(poll_ns), np.concatenate(change_ns).astype(np.float64)
+    spacing_ns, change_spacing_ns = spacing_ns[spacing_ns > 0], change_spacing_ns[change_spacing_ns > 0]
+    if not len(spacing_ns):
+        return Pace(polls, changes, None, None, None)
+    poll = float(np.median(spacing_ns))
+    if not len(change_spacing_ns):
+        return Pace(polls, changes, poll, None, None)
+    return Pace(polls, changes, poll, float(np.median(change_spacing_ns)), _period(change_spacing_ns, poll))
+
+
+def _stretch(
+    trace: Trace, name: str, start_ns: int, end_ns: int | None, stretches: int
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return stamps and values of a stretch's first good polls."""
+    most = PROBE_POLLS // stretches
+    times, raws = [np.empty(0, np.int64)], [np.empty(0, trace.channel(name).raw_dtype)]
     polls = 0
     for chunk in trace.chunks(name, start_ns, end_ns):
         good = chunk.good
         times.append(chunk.t_ns[good])
         raws.append(chunk.raw[good])
         polls += len(times[-1])
-        if polls >= PROBE_POLLS:
+        if polls >= most:
             break
-    if polls < 2:
-        return Pace(polls, 0, None, None, None)
-    t_ns, raw = np.concatenate(times)[:PROBE_POLLS], np.concatenate(raws)[:PROBE_POLLS]
-    poll_ns = float(np.median(np.diff(t_ns)))
-    changed = np.flatnonzero(np.diff(raw)) + 1
-    spacing_ns = np.diff(t_ns[changed])
-    if not len(spacing_ns):
-        return Pace(len(t_ns), len(changed), poll_ns, None, None)
-    return Pace(
-        len(t_ns),
-        len(changed),
-        poll_ns,
-        float(np.median(spacing_ns)),
-        _period(spacing_ns.astype(float), poll_ns),
-    )
+    return np.concatenate(times)[:most], np.concatenate(raws)[:most]
 
 
 def _period(spacing_ns: NDArray[np.float64], poll_ns: float) -> float | None:

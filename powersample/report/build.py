@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from powersample.analysis import Measured, Quality, energies, find_window, quality, run_window, totals
+from powersample.analysis import Measured, Quality, find_window, quality, run_window, totals, window_energies
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window, clock_steps, suspends
 from powersample.report.text import brief, text
 
@@ -50,7 +50,10 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
     data = {
         "schema_version": SCHEMA_VERSION,
         "simulated": trace.simulated,
-        "windows": [_window(trace, window) for window in chosen],
+        "windows": [
+            _window(window, measured, simulated=trace.simulated)
+            for window, measured in zip(chosen, window_energies(trace, chosen), strict=True)
+        ],
         "channels": channels,
         "lanes": [lane.as_json() for lane in trace.lanes],
         "clock": {"steps": clock_steps(trace.anchors), "suspends": suspends(trace.anchors)},
@@ -61,11 +64,10 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
     return Report(data)
 
 
-def _window(trace: Trace, window: Window) -> dict[str, Any]:
-    measured = energies(trace, window)
+def _window(window: Window, measured: list[Measured], *, simulated: bool) -> dict[str, Any]:
     return window.as_json() | {
         "duration_s": window.duration_s,
-        "energies": [_energy(one, simulated=trace.simulated) for one in measured],
+        "energies": [_energy(one, simulated=simulated) for one in measured],
         "totals": totals(measured) | {"low_j": None, "high_j": None, "verdict": "unrated"},
     }
 
