@@ -35,6 +35,7 @@ class Told:
 
     Attributes:
         energy: the energy.
+        kind: of the channel.
         period_s: spacing of what it publishes, or of the polls where that is not known.
         every_poll: a counter that moves at every poll: when it was published is not seen.
         least_w: least power around the window; NaN for counters.
@@ -42,6 +43,7 @@ class Told:
     """
 
     energy: Energy
+    kind: Kind
     period_s: float = 0.0
     every_poll: bool = False
     least_w: float = math.nan
@@ -110,7 +112,7 @@ class _Power:
                 reasons.append(_gap(int(gaps[i]), float(hidden_ns[i]), window, "bridged by a line"))
             result = _energy(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
             result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
-            found.append(Told(result, period_s, False, float(least[i]) * scale, float(most[i]) * scale))
+            found.append(Told(result, Kind.POWER, period_s, False, float(least[i]) * scale, float(most[i]) * scale))
         return found
 
     def _method(self, window: int) -> tuple[str, list[str]]:
@@ -155,7 +157,10 @@ class _Counter:
             result = self._one(window, i, float(gained[i]), int(resets[i]), float(hidden_ns[i]))
             if result.joules is not None:
                 result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
-            found.append(Told(result, self._period_ns / 1e9, self._every_poll))
+            if result.joules is not None and self._every_poll:
+                edge = f"PSQ-EDGE either edge may be off by one update ({self._period_ns / 1e9:.3g} s)"
+                result = replace(result, reasons=(*result.reasons, edge))
+            found.append(Told(result, Kind.ENERGY, self._period_ns / 1e9, self._every_poll))
         return found
 
     def _one(self, window: Window, i: int, gained: float, resets: int, hidden_ns: float) -> Energy:
@@ -202,7 +207,7 @@ def _covered(
 
 
 def _empty(channel: Channel, window: Window) -> Told:
-    return Told(_energy(channel, window, None, "none", ["PSQ-EMPTY the window has no length"]))
+    return Told(_energy(channel, window, None, "none", ["PSQ-EMPTY the window has no length"]), channel.kind)
 
 
 def _energy(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:

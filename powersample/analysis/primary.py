@@ -3,13 +3,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from powersample.analysis.energy import channel_energies, channel_energy
+from powersample.analysis.choice import choose, whole
+from powersample.analysis.energy import channel_energies
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
 
-LEAST_UPDATES = 20  # of a counter, from which its edges matter little
 POWER_ORDER = ("instant", "usage", "average")  # by the last word of a channel's name
 TOTALS = {"gpu_j": "gpu", "cpu_j": "package", "dram_j": "dram", "node_j": "wall"}
 
@@ -59,8 +60,8 @@ def run_window(trace: Trace) -> Window | None:
 def energies(trace: Trace, window: Window) -> list[Measured]:
     """Return every power and energy channel's energy over a window; one a device and domain is primary.
 
-    The counter, if the window holds at least 20 of its updates; else instant power, PowerUsage, average,
-    whichever has an energy first; else the counter as it is.
+    The counter, if it moved often enough and agrees with the power (`choice.choose`); else instant power, PowerUsage,
+    average, whichever has an energy first; else the counter as it is.
     """
     return window_energies(trace, [window])[0]
 
@@ -76,9 +77,8 @@ def window_energies(trace: Trace, windows: Sequence[Window]) -> list[list[Measur
         truths = truths_joules(trace, device, domain, windows) if trace.simulated else [None] * len(windows)
         told = [channel_energies(trace, name, windows) for name in sorted(names, key=lambda one: _rank(trace, one))]
         for i, truth_j in enumerate(truths):
-            mine = [one[i].energy for one in told]
-            chosen, why = _choose(trace, mine)
-            found[i] += [Measured(one, one is chosen, why if one is chosen else "", truth_j) for one in mine]
+            mine, chosen, why = choose([one[i] for one in told], windows[i])
+            found[i] += [Measured(one, j == chosen, why if j == chosen else "", truth_j) for j, one in enumerate(mine)]
     return found
 
 
@@ -87,27 +87,6 @@ def _rank(trace: Trace, name: str) -> tuple[int, str]:
         return 0, name
     word = name.rpartition(".")[2]
     return 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), name
-
-
-def _choose(trace: Trace, told: list[Energy]) -> tuple[Energy | None, str]:
-    """`told` in the order of preference, counters first."""
-    counters = [one for one in told if trace.channel(one.channel).kind is Kind.ENERGY]
-    for one in counters:
-        if one.joules is not None and one.updates >= LEAST_UPDATES:
-            return one, f"the counter moved {one.updates} times in the window"
-    if not counters:
-        lack = "there is no counter"
-    elif counters[0].joules is None:
-        lack = "the counter tells nothing here"
-    else:
-        lack = f"the counter moved only {counters[0].updates} times in the window"
-    for one in told:
-        if one.joules is not None and one not in counters:
-            return one, lack
-    for one in counters:
-        if one.joules is not None:
-            return one, f"{lack}, and no power reading covers it"
-    return None, ""
 
 
 def energy(trace: Trace, window: str | Window, device: str | None = None, *, domain: str = "gpu") -> Energy:
@@ -140,16 +119,43 @@ def energy(trace: Trace, window: str | Window, device: str | None = None, *, dom
             f"{device!r} has no {domain} power or energy" if device else f"{len(devices)} devices have {domain} energy"
         )
         raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
-    told = [channel_energy(trace, name, found) for name in sorted(mine, key=lambda one: _rank(trace, one))]
-    return _choose(trace, told)[0] or told[0]
+    names = sorted(mine, key=lambda one: _rank(trace, one))
+    told, chosen, _ = choose([channel_energies(trace, name, [found])[0] for name in names], found)
+    return told[chosen or 0]
 
 
-def totals(measured: list[Measured]) -> dict[str, float | None]:
-    """Return the sums of primaries in J; None where a device has no energy, or there is no device."""
-    sums: dict[str, float | None] = {}
+def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
+    """Return the sums of primaries in J, None where they would not be whole.
+
+    A sum is None where there is no device, where one has no energy, or where one's readings speak for less than 99 %
+    of the window: a part of an energy looks like an energy.
+
+    Args:
+        measured: a window's energies.
+        window: the window.
+
+    Returns:
+        "gpu_j", "cpu_j", "dram_j", "node_j"; "covered_s", the seconds that the least covered device's readings speak
+        for, None without any device; and "reasons", what keeps a sum from being told.
+    """
+    sums: dict[str, Any] = {}
+    reasons: list[str] = []
+    covered_s: list[float] = []
     for key, domain in TOTALS.items():
-        devices = {one.energy.device for one in measured if one.energy.domain == domain}
-        primaries = [one.energy.joules for one in measured if one.primary and one.energy.domain == domain]
-        known = [joules for joules in primaries if joules is not None]
-        sums[key] = sum(known) if devices and len(known) == len(devices) else None
-    return sums
+        devices: dict[str, Measured | None] = {}
+        for one in measured:
+            if one.energy.domain == domain:
+                devices[one.energy.device] = one if one.primary else devices.get(one.energy.device)
+        lacking = []
+        for device, primary in devices.items():
+            told = primary.energy if primary else None
+            covered_s.append(told.covered_s if told else 0.0)
+            if told is None or told.joules is None:
+                lacking.append(f"PSQ-PARTIAL no energy of {device} can be told: no {key}")
+            elif not whole(told, window):
+                share = f"{told.covered_s:.4g} s of {window.duration_s:.4g} s"
+                lacking.append(f"PSQ-PARTIAL {told.channel} speaks for {share} of {device}: no {key}")
+        known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
+        sums[key] = sum(known) if devices and not lacking else None
+        reasons += lacking
+    return sums | {"covered_s": min(covered_s, default=None), "reasons": reasons}

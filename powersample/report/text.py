@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from powersample.analysis.choice import WHOLE
+
 WIDTH = 100
 DASH = "-"
 TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "node"}
@@ -64,8 +66,9 @@ def _headline(data: Mapping[str, Any]) -> list[str]:
 
 def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
     joules = energy["joules"]
-    whole = joules is not None and not any(one.startswith("PSQ-UNCOVERED") for one in energy["reasons"])
-    return [number(joules), number(joules / window["duration_s"]) if whole else DASH]
+    whole = energy["covered_s"] >= WHOLE * window["duration_s"]
+    mean_w = joules / window["duration_s"] if joules is not None and whole else None
+    return [number(joules) + ("" if whole or joules is None else " (part)"), number(mean_w)]
 
 
 def _truth(energy: Mapping[str, Any]) -> list[str]:
@@ -97,6 +100,8 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
         if window["totals"][key] is not None
     ]
     yield f"  total: {', '.join(known)}" if known else "  total: none can be told"
+    for reason in window["totals"]["reasons"]:
+        yield from _paragraph(reason, 4)
     for energy in window["energies"]:
         for reason in energy["reasons"]:
             yield from _paragraph(f"{energy['channel']}: {reason}", 4)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of a device's channels stands for it in a window."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from powersample.analysis.energy import Told
+from powersample.model import Energy, Kind, Window
+
+WHOLE = 0.99  # share of a window from which its energy is the window's
+LEAST_UPDATES = 20  # of a counter, from which its edges matter little
+LEAST_UPDATES_UNSEEN = 100  # of one that moves at every poll, either of whose edges may be a whole update off
+GAIN_OF_TWO = 0.03  # of the energy: what the gains of two paths may differ
+
+
+def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | None, str]:
+    """Choose among one device and domain's channels.
+
+    The counter, if it moved often enough in the window and agrees with the power; else the first power in the order
+    given; else the counter as it is. Channels that cover 99 % of the window come before those that do not.
+
+    A counter C agrees with a power P over a window of L s, where the power ranges from least to most W, when
+
+        |E_C - E_P| <= 0.03 max(E_C, E_P) + 2 (T_C + T_P) (most - least) + (L - covered_C + L - covered_P) most
+
+    that is the gains of two paths, an update period of each at both edges, and what neither saw.
+
+    Args:
+        told: what the channels tell, in the order of preference.
+        window: the window.
+
+    Returns:
+        The energies in the order of `told`, with PSQ-DISAGREE where two do; the index of the one that stands for the
+        device, None when none has an energy; and why it does.
+    """
+    energies = [one.energy for one in told]
+    there = [i for i, one in enumerate(energies) if one.joules is not None]
+    there.sort(key=lambda i: not whole(energies[i], window))  # stable: the order given, whole ones first
+    counters = [i for i in there if told[i].kind is Kind.ENERGY]
+    power = next((i for i in there if told[i].kind is not Kind.ENERGY), None)
+    lack = "the counter tells nothing here" if any(one.kind is Kind.ENERGY for one in told) else "there is no counter"
+    for i in counters:
+        lacks = _lacks(told[i], None if power is None else told[power], window)
+        if not lacks and power is not None and (reason := _disagreement(told[i], told[power], window)):
+            for j in (i, power):
+                energies[j] = replace(energies[j], reasons=(*energies[j].reasons, reason))
+            lacks = "the counter disagrees with the power"
+        if not lacks:
+            return energies, i, f"the counter moved {energies[i].updates} times in the window"
+        lack = lacks
+    if power is not None:
+        return energies, power, lack
+    if counters:
+        return energies, counters[0], f"{lack}, and no power reading covers it"
+    return energies, None, ""
+
+
+def whole(energy: Energy, window: Window) -> bool:
+    """Whether an energy is the whole window's."""
+    return energy.covered_s >= WHOLE * window.duration_s
+
+
+def _lacks(counter: Told, power: Told | None, window: Window) -> str:
+    updates = counter.energy.updates
+    if updates < (LEAST_UPDATES_UNSEEN if counter.every_poll else LEAST_UPDATES):
+        return f"the counter moved only {updates} times in the window"
+    if power is not None and whole(power.energy, window) and not whole(counter.energy, window):
+        return f"the counter speaks for {counter.energy.covered_s:.4g} s of {window.duration_s:.4g} s only"
+    return ""
+
+
+def _disagreement(counter: Told, power: Told, window: Window) -> str:
+    """Return the reason, "" when they agree."""
+    one_j, other_j = counter.energy.joules or 0.0, power.energy.joules or 0.0
+    unseen_s = 2 * window.duration_s - counter.energy.covered_s - power.energy.covered_s
+    budget_j = (
+        GAIN_OF_TWO * max(one_j, other_j)
+        + 2 * (counter.period_s + power.period_s) * (power.most_w - power.least_w)
+        + unseen_s * power.most_w
+    )
+    if abs(one_j - other_j) <= budget_j:
+        return ""
+    names = f"{counter.energy.channel} says {one_j:.5g} J and {power.energy.channel} {other_j:.5g} J"
+    return f"PSQ-DISAGREE {names}, more than the {budget_j:.3g} J that they may differ"
