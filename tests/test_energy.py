@@ -134,8 +134,23 @@ def test_power_window_beyond_the_record_counts_what_is_there_or_nothing(start_s,
 def test_power_without_a_single_reading_is_missing_not_zero():
     chan = channel()
     assert one(Trace.of([Series.empty(chan)]), 0, 1).joules is None
-    failed = series(chan, polls(0, 1, 10), np.zeros(101), np.full(101, 3))
-    assert one(Trace.of([failed]), 0, 1).joules is None
+
+
+@pytest.mark.parametrize("kind", [Kind.POWER, Kind.ENERGY])
+def test_reads_that_all_failed_are_missing_and_named(kind):
+    failed = series(channel(kind=kind, sensor="nvml"), polls(0, 1, 10), np.zeros(101), np.full(101, 3))
+    found = one(Trace.of([failed]), 0, 1)
+    assert found.joules is None
+    assert found.reasons == ("PSQ-ERRORS all 100 reads failed (code 3: 100)",)
+
+
+def test_power_that_is_no_number_is_not_code_0():
+    t_ns = polls(0, 1, 10)
+    raw = np.full(len(t_ns), 100_000.0)
+    raw[[50, 60]] = np.nan
+    found = one(Trace.of([series(channel(raw_dtype="float64"), t_ns, raw)]), 0, 1)
+    assert found.joules == pytest.approx(100)
+    assert found.reasons == ("PSQ-ERRORS 2 of 100 reads failed (not a number: 2)",)
 
 
 def test_power_shorter_than_one_poll_spacing_is_interpolated():

@@ -206,6 +206,27 @@ def test_quality_of_a_channel_that_stops_moving_is_stuck():
     assert quality(Trace.of([series(ENERGY, t_ns, t_ns // MS)]), ENERGY.name).stuck is False
 
 
+@pytest.mark.parametrize(("other", "stuck"), [(None, False), ("constant", False), ("moving", True), ("before", False)])
+def test_quality_of_constant_power_is_stuck_only_where_another_power_moved(other, stuck):
+    t_ns = np.arange(0, 60 * S, 10 * MS)
+    parts = [series(POWER, t_ns, np.full(len(t_ns), 100_000)), series(ENERGY, t_ns, t_ns // MS * 100)]
+    values = {"constant": t_ns * 0, "moving": t_ns // S, "before": np.minimum(t_ns // S, 5)}
+    if other:
+        average = Channel("gpu0.power.average", "GPU-0", "gpu", Kind.POWER, "W", 1e-3)
+        parts.append(series(average, t_ns, values[other]))
+    assert quality(Trace.of(parts), POWER.name).stuck is stuck
+
+
+def test_quality_of_failed_reads_and_of_no_numbers():
+    t_ns = np.arange(0, 30 * S, 10 * MS)
+    failed = series(POWER, t_ns, np.zeros(len(t_ns)), np.full(len(t_ns), 3))
+    found = quality(Trace.of([failed]), POWER.name)
+    assert (found.stuck, found.errors, found.not_numbers) == (None, {3: 3000}, 0)
+    meter = Channel("wall.power", "wall", "wall", Kind.POWER, "W", raw_dtype="float64")
+    found = quality(Trace.of([series(meter, t_ns, np.full(len(t_ns), np.nan))]), "wall.power")
+    assert (found.stuck, found.errors, found.not_numbers) == (None, {}, 3000)
+
+
 def test_quality_of_nothing_is_none():
     found = quality(Trace.of([Series.empty(POWER)]), POWER.name)
     assert (found.polls, found.achieved_hz, found.stale_share, found.stuck) == (0, None, None, None)

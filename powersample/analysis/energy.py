@@ -120,6 +120,8 @@ class _Power:
             return "trapezoid", []
         if self._seen.period_ns is not None:
             return "updates held backwards", []
+        if self._reads.good(window) == 0:
+            return "updates held backwards", []
         if self._reads.within("changes", window) == 0:
             why = "PSQ-CONSTANT the value never changed: repeats and a stuck sensor look the same"
             return "updates held backwards", [why]
@@ -165,13 +167,13 @@ class _Counter:
 
     def _one(self, window: Window, i: int, gained: float, resets: int, hidden_ns: float) -> Energy:
         reasons = self._reads.reasons(i)
-        reads, failed = self._reads.within("reads", i), sum(self._reads.failed(i).values())
+        reads, good = self._reads.within("reads", i), self._reads.good(i)
         if math.isnan(gained):
             if reads == 0:
                 reasons.append("PSQ-UNCOVERED the window holds no reading of the counter")
-            elif reads > failed and self._reads.within("changes", i) == 0:
-                reasons.append(f"PSQ-STUCK the counter did not move in {reads - failed} reads")
-            elif reads > failed:
+            elif good and self._reads.within("changes", i) == 0:
+                reasons.append(f"PSQ-STUCK the counter did not move in {good} reads")
+            elif good:
                 reasons.append("PSQ-UNCOVERED the counter moved too seldom around the window to tell")
             return _energy(self._channel, window, None, "counter difference", reasons)
         if resets:
@@ -194,7 +196,8 @@ def _covered(
     missing_ns = uncovered_ns + bridged_ns
     joules, reasons = result.joules, list(result.reasons)
     too_little = missing_ns > (1 - LEAST_COVERED) * length_ns
-    if uncovered_ns > 0:
+    all_failed = reads.within("reads", index) > 0 and reads.good(index) == 0
+    if uncovered_ns > 0 and not all_failed:
         left_out = f"PSQ-UNCOVERED {uncovered_ns / 1e9:.4g} s of {length_ns / 1e9:.4g} s are outside the record"
         reasons.append(left_out if too_little else f"{left_out}; only the rest is counted")
     return replace(

@@ -59,6 +59,10 @@ class Reads:
         counts = {code: int(sums[1, window] - sums[0, window]) for code, sums in sorted(self._failed.items())}
         return {code: count for code, count in counts.items() if count}
 
+    def good(self, window: int) -> int:
+        """Return reads that did not fail."""
+        return self.within("reads", window) - sum(self.failed(window).values())
+
     def reasons(self, window: int) -> list[str]:
         """Return what a window's reads have to be told about."""
         said, reads, failed = [], self.within("reads", window), self.failed(window)

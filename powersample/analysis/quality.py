@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.analysis.updates import STALL_FACTOR, pace
-from powersample.model import Kind, Series, Trace
+from powersample.model import Channel, Kind, Series, Trace
 
 GAPS_LISTED = 1000
 STUCK_NS = 10_000_000_000
@@ -37,8 +37,10 @@ class Quality:
         updates: changes of value.
         update_period_s: median spacing of changes.
         stale_share: share of good polls that repeat the value before.
-        stuck: whether it no longer moved at the end; None for AUX channels.
+        stuck: whether it no longer moved at the end though it should have: a counter always moves, a power does when
+            another of the same device does. None for AUX channels, and without a good poll.
         errors: count by code.
+        not_numbers: reads that succeeded and gave no number.
         skipped: slots its lane was late for.
         dropped: records its lane lost to a full ring.
         gaps: the first 1000 spacings above 3 times the median.
@@ -54,6 +56,7 @@ class Quality:
     stale_share: float | None
     stuck: bool | None
     errors: Mapping[int, int]
+    not_numbers: int
     skipped: int | None
     dropped: int | None
     gaps: tuple[Gap, ...]
@@ -90,6 +93,7 @@ class _Pass:
     good: int = 0
     updates: int = 0
     stalls: int = 0
+    not_numbers: int = 0
     gaps_total: int = 0
     errors: Counter[int] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
@@ -102,7 +106,8 @@ class _Pass:
         failed = chunk.status[~good]
         if len(failed):
             codes, counts = np.unique(failed, return_counts=True)
-            self.errors.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
+            self.errors.update({int(code): int(n) for code, n in zip(codes, counts, strict=True) if code})
+            self.not_numbers += int(counts[codes == 0].sum())
         self.polls += len(chunk)
         kept = chunk if not len(failed) else chunk.take(good)
         self.good += len(kept)
@@ -149,10 +154,6 @@ def quality(trace: Trace, name: str) -> Quality:
     extent = trace.extent(name)
     span_s = (extent.last_ns - extent.first_ns) / 1e9 if extent else 0.0
     period_ns = run.spacings.median_ns()
-    stuck = None
-    if channel.kind is not Kind.AUX and extent is not None:
-        quiet_ns = extent.last_ns - (extent.first_ns if run.last_change_ns is None else run.last_change_ns)
-        stuck = quiet_ns > max(STUCK_NS, STUCK_SPACINGS * (period_ns or 0.0))
     return Quality(
         asked_hz=asked_hz,
         achieved_hz=(run.polls - 1) / span_s if span_s > 0 else None,
@@ -160,11 +161,36 @@ def quality(trace: Trace, name: str) -> Quality:
         updates=run.updates,
         update_period_s=period_ns / 1e9 if period_ns else None,
         stale_share=1 - (run.updates + 1) / run.good if run.good else None,
-        stuck=stuck,
+        stuck=_stuck(trace, channel, run, period_ns),
         errors=dict(sorted(run.errors.items())),
+        not_numbers=run.not_numbers,
         skipped=lane.skipped if lane else None,
         dropped=lane.dropped if lane else None,
         gaps=tuple(run.gaps),
         gaps_total=run.gaps_total,
         stalls=run.stalls,
     )
+
+
+def _stuck(trace: Trace, channel: Channel, run: _Pass, period_ns: float | None) -> bool | None:
+    extent = trace.extent(channel.name)
+    if channel.kind is Kind.AUX or extent is None or not run.good:
+        return None
+    still_ns = extent.first_ns if run.last_change_ns is None else run.last_change_ns
+    quiet_ns = max(STUCK_NS, STUCK_SPACINGS * (period_ns or 0.0))
+    if extent.last_ns - still_ns <= quiet_ns:
+        return False
+    if channel.kind is Kind.ENERGY:
+        return True
+    # Constant power is nothing odd, unless another power of the same device moved in that time.
+    place = (channel.device, channel.domain, Kind.POWER)
+    others = [one for one in trace.channels.values() if (one.device, one.domain, one.kind) == place]
+    return any(_moved(trace, one.name, still_ns + STUCK_NS) for one in others if one.name != channel.name)
+
+
+def _moved(trace: Trace, name: str, since_ns: int) -> bool:
+    for chunk in trace.chunks(name, since_ns, None):
+        raw = chunk.raw[chunk.good]
+        if len(raw) and np.any(raw != raw[0]):
+            return True
+    return False

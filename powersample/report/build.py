@@ -111,6 +111,7 @@ def _channel(channel: Channel, found: Quality) -> dict[str, Any]:
         "stale_share": found.stale_share,
         "stuck": found.stuck,
         "errors": {str(code): count for code, count in found.errors.items()},
+        "not_numbers": found.not_numbers,
         "skipped": found.skipped,
         "dropped": found.dropped,
         "gaps": [asdict(gap) for gap in found.gaps],
@@ -158,7 +159,7 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if channel["stuck"]:
             what = f"{channel['name']} no longer moved at the end of the record"
             yield check("PSQ-STUCK", "warning", what, "Compare with the device's other channels.")
-        if channel["polls"] and sum(channel["errors"].values()) == channel["polls"]:
+        if channel["polls"] and sum(channel["errors"].values()) + channel["not_numbers"] == channel["polls"]:
             what = f"every read of {channel['name']} failed"
             yield check(
                 "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."

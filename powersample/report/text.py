@@ -134,7 +134,7 @@ def _channels(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
                 str(one["updates"]),
                 number(one["update_period_s"]),
                 DASH if stale is None else f"{100 * stale:.1f}",
-                str(sum(one["errors"].values())),
+                str(sum(one["errors"].values()) + one["not_numbers"]),
                 str(one["gaps_total"]),
                 str(one["stalls"]),
             ]
@@ -144,6 +144,8 @@ def _channels(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         if one["errors"]:
             codes = ", ".join(f"code {code} {count} times" for code, count in one["errors"].items())
             yield from _paragraph(f"{one['name']}: reads failed with {codes}", 2)
+        if one["not_numbers"]:
+            yield from _paragraph(f"{one['name']}: {one['not_numbers']} reads gave no number", 2)
     yield ""
 
 
