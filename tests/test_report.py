@@ -134,6 +134,50 @@ def test_text_shows_energies_totals_quality_and_late_lanes_within_100_columns():
     assert "skipped" in shown
 
 
+def test_truth_that_the_node_voided_is_not_shown():
+    node = {"profile": "h100", "truth_void": True, "truth_late": 3, "truth_late_max_ns": 4_000_000, "truth_full": True}
+    trace = recording(simulated=True, windows=WINDOWS)
+    assert {one["truth_j"] for one in build(trace).data["windows"][1]["energies"]} == {600.0}
+    parts = [trace.series(name) for name in trace.channels]
+    void = build(Trace.of(parts, windows=WINDOWS, meta={"simulated": True, "simulated_node": node}))
+    assert {one["truth_j"] for window in void.data["windows"] for one in window["energies"]} == {None}
+    (said,) = (one["what"] for one in void.data["checks"] if one["code"] == "PSQ-TRUTH-VOID")
+    assert "3 times" in said
+    assert "4 ms" in said
+    assert "no room" in said
+
+
+def test_text_of_a_partly_covered_window_says_part_and_why_there_is_no_total():
+    report = build(recording(windows=[Window("long", 0, 16 * S)]))
+    assert report.data["windows"][0]["totals"]["gpu_j"] is None
+    assert report.data["windows"][0]["totals"]["covered_s"] == pytest.approx(10, abs=0.1)
+    shown = str(report)
+    assert "(part)" in shown
+    assert "(part)" in report.brief()
+    assert "PSQ-PARTIAL" in shown
+    assert "(part)" not in str(build(recording(windows=WINDOWS)))
+
+
+def test_text_ends_with_notes_of_marks_devices_pinning_and_rates():
+    origin = "calls limited to 2 % of the lane's time"
+    lane = LaneStats("nvml:gpu0", rate_hz=125.0, rate_origin=origin, cpu_errno=22)
+    meta = {
+        "marks_left_out": {"unknown": 2, "unmatched": 0, "other_boot": 1},
+        "notes": ["CUDA_VISIBLE_DEVICES=1 selects 1 of 2 GPUs"],
+    }
+    shown = str(build(Trace.of([], lanes=[lane], meta=meta)))
+    for words in (
+        "2 lines of the marks' file are no marks",
+        "1 marks are of another boot",
+        "selects 1 of 2 GPUs",
+        "not pinned to the CPU asked for: Invalid argument",
+        "nvml:gpu0 ran at 125 Hz: calls limited to 2 %",
+    ):
+        assert words in shown
+    assert "no begin" not in shown
+    assert "note:" not in str(build(recording()))
+
+
 def test_text_of_an_empty_recording_says_nothing_was_recorded():
     assert "Nothing was recorded" in str(build(Trace.of([])))
 

@@ -4,7 +4,7 @@
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
 from powersample.analysis.quality import Gap, Quality, quality
-from powersample.analysis.truth import truth_joules
+from powersample.analysis.truth import truth_joules, truth_void
 from powersample.analysis.updates import Pace, pace
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "run_window",
     "totals",
     "truth_joules",
+    "truth_void",
     "window_energies",
 ]

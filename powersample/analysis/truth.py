@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated node's exact energies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,23 @@ class _Truth:
 
 
 def truth_joules(trace: Trace, device: str, domain: str, window: Window) -> float | None:
-    """Return the simulated node's exact energy over a window; None without a truth that covers it."""
+    """Return the simulated node's exact energy over a window.
+
+    None without a truth that covers it, and where the node voided it (`truth_void`).
+    """
     return truths_joules(trace, device, domain, [window])[0]
 
 
 def truths_joules(trace: Trace, device: str, domain: str, windows: Sequence[Window]) -> list[float | None]:
     """Return the same for many windows, in one pass."""
+    if truth_void(trace.meta):
+        return [None] * len(windows)
     for name, channel in trace.channels.items():
         if name.startswith(TRUTH_PREFIX) and channel.device == device and channel.domain == domain:
             return sweep(trace, name, windows, partial(_Truth, channel))
     return [None] * len(windows)
+
+
+def truth_void(meta: Mapping[str, Any]) -> bool:
+    """Whether the simulated node said that its truth cannot be trusted; `meta` is a trace's."""
+    return bool((meta.get("simulated_node") or {}).get("truth_void"))

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from powersample.analysis import Measured, Quality, find_window, quality, run_window, totals, window_energies
+from powersample.analysis import (
+    Measured,
+    Quality,
+    find_window,
+    quality,
+    run_window,
+    totals,
+    truth_void,
+    window_energies,
+)
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window, clock_steps, suspends
 from powersample.report.text import brief, text
 
@@ -128,12 +137,24 @@ def _duty_pct(lane: Mapping[str, Any]) -> float | None:
     return float(cost_ns * rate_hz / 1e7)
 
 
+def _why_void(node: Mapping[str, Any]) -> str:
+    causes = []
+    if late := node.get("truth_late"):
+        worst_ms = (node.get("truth_late_max_ns") or 0) / 1e6
+        causes.append(f"power was set {late} times after its own instant, {worst_ms:.3g} ms at worst")
+    if node.get("truth_full"):
+        causes.append("there was no room for all changes of power")
+    return f"the simulated node's truth is void: {' and '.join(causes) or 'the node says so'}"
+
+
 def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     def check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
         return {"code": code, "level": level, "what": what, "fix": fix}
 
     for trouble in data["meta"].get("trouble") or ():
         yield check("PSQ-TROUBLE", "error", str(trouble), "Record again once its cause is gone.")
+    if truth_void(data["meta"]):
+        yield check("PSQ-TRUTH-VOID", "warning", _why_void(data["meta"]["simulated_node"]), "Simulate on an idle core.")
     if data["meta"].get("recovered") and not data["meta"].get("spool_end"):
         what = "the recording was cut short and recovered"
         yield check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")

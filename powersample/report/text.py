@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report for a terminal: plain text, at most 100 columns."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -9,6 +10,11 @@ from powersample.analysis.choice import WHOLE
 
 WIDTH = 100
 DASH = "-"
+LEFT_OUT = {
+    "unknown": "lines of the marks' file are no marks",
+    "unmatched": "ends of windows have no begin",
+    "other_boot": "marks are of another boot of this machine",
+}
 TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "node"}
 
 
@@ -19,7 +25,7 @@ def text(data: Mapping[str, Any]) -> str:
         lines += ["Nothing was recorded.", ""]
     for window in data["windows"]:
         lines += [*_window(window, simulated=data["simulated"]), ""]
-    lines += [*_channels(data["channels"]), *_lanes(data["lanes"]), *_checks(data["checks"])]
+    lines += [*_channels(data["channels"]), *_lanes(data["lanes"]), *_checks(data["checks"]), *_notes(data)]
     while lines and not lines[-1]:
         lines.pop()
     return "\n".join(lines)
@@ -163,6 +169,22 @@ def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 def _checks(checks: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for check in checks:
         yield from _paragraph(f"{check['level']}: {check['code']} {check['what']}. {check['fix']}", 2)
+
+
+def _notes(data: Mapping[str, Any]) -> Iterable[str]:
+    """Yield how the recording came to be what it is, where a reader should know."""
+    left_out = data["meta"].get("marks_left_out") or {}
+    for key, what in LEFT_OUT.items():
+        if left_out.get(key):
+            yield from _paragraph(f"note: {left_out[key]} {what}; left out", 2)
+    for note in data["meta"].get("notes") or ():
+        yield from _paragraph(f"note: {note}", 2)
+    for lane in data["lanes"]:
+        if lane["cpu_errno"]:
+            why = os.strerror(lane["cpu_errno"])
+            yield from _paragraph(f"note: {lane['name']} was not pinned to the CPU asked for: {why}", 2)
+        if "limited" in (lane["rate_origin"] or ""):
+            yield from _paragraph(f"note: {lane['name']} ran at {number(lane['rate_hz'])} Hz: {lane['rate_origin']}", 2)
 
 
 def _paragraph(words: str, hanging: int) -> list[str]:
