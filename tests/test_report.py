@@ -110,24 +110,59 @@ def test_build_simulated_carries_the_truth_and_says_so_first():
     epoch = report.data["windows"][1]
     assert {energy["truth_j"] for energy in epoch["energies"]} == {600.0}
     assert "truth.gpu0.energy" not in {channel["name"] for channel in report.data["channels"]}
-    lines = str(report).splitlines()
-    assert lines[0] == "SIMULATED NODE h100, not a measurement"
+    for shown in (str(report), report.brief(), report.every_channel()):
+        assert shown.splitlines()[0] == "SIMULATED NODE h100, not a measurement"
+    lines = report.every_channel().splitlines()
     assert any("gpu0.power.instant" in line and "+3.00" in line for line in lines)
 
 
-def test_text_shows_energies_totals_quality_and_late_lanes_within_100_columns():
-    shown = str(build(recording(windows=(*WINDOWS, Window("x" * 300 + "\n\x1b[31m", S, 2 * S)))))
+def test_text_shows_the_primary_energy_of_every_window_and_the_codes_once():
+    windows = [Window(f"epoch {i}", i * S, (i + 1) * S) for i in range(8)]
+    shown = str(build(recording(windows=[*windows, Window("late", 20 * S, 30 * S), Window("later", 20 * S, 30 * S)])))
+    lines = [line for line in shown.splitlines() if line.startswith("epoch ")]
+    assert [line.split()[1] for line in lines] == [str(i) for i in range(8)]
+    assert all("200.0" in line and "unrated" in line for line in lines)
+    assert len([line for line in shown.splitlines() if line.startswith("  PSQ-UNCOVERED")]) == 1
+    assert "more)" in shown
+    assert "gpu0.temperature" not in shown
+    assert "1 auxiliary channels" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 100
+
+
+def test_text_of_many_windows_stays_short_and_says_where_the_rest_is():
+    windows = [Window(f"step {i}", i * 10 * MS, (i + 1) * 10 * MS) for i in range(300)]
+    report = build(recording(windows=windows))
+    assert "... and 200 more windows; --json has all" in str(report)
+    assert "... and 288 more windows" in report.brief()
+    assert "PSQ-SHORT step 0" in str(report)
+
+
+def test_text_names_program_host_time_and_boards():
+    meta = {
+        "command": {"program": "train"},
+        "host": "node7",
+        "started_unix_ns": 1_700_000_000 * S,
+        "devices": [{"name": "NVIDIA H100"}, {"name": "NVIDIA H100"}],
+        "driver": "550.1",
+    }
+    first = str(build(Trace.of([], meta=meta))).splitlines()[0]
+    assert first == "train, on node7, 2023-11-14 22:13:20 UTC, 2 x NVIDIA H100, driver 550.1"
+
+
+def test_text_of_every_channel_shows_energies_totals_quality_and_late_lanes_within_100_columns():
+    windows = (*WINDOWS, Window("x" * 300 + "\n\x1b[31m", S, 2 * S))
+    shown = build(recording(windows=windows)).every_channel()
     assert max(len(line) for line in shown.splitlines()) <= 100
     assert all(character.isprintable() or character == "\n" for character in shown)
     assert "SIMULATED" not in shown
     assert "truth" not in shown
     for words in (
         "epoch 1",
-        "3 s",
+        "3.000 s",
         "600",
         "counter difference",
         "unrated",
-        "total: GPU 600 J",
+        "total: GPU 600.0 J",
         "never ended",
     ):
         assert words in shown
@@ -171,7 +206,7 @@ def test_text_ends_with_notes_of_marks_devices_pinning_and_rates():
         "1 marks are of another boot",
         "selects 1 of 2 GPUs",
         "not pinned to the CPU asked for: Invalid argument",
-        "nvml:gpu0 ran at 125 Hz: calls limited to 2 %",
+        "nvml:gpu0 ran at 125.0 Hz: calls limited to 2 %",
     ):
         assert words in shown
     assert "no begin" not in shown
@@ -183,9 +218,10 @@ def test_text_of_an_empty_recording_says_nothing_was_recorded():
 
 
 def test_text_of_missing_energy_is_a_dash_and_a_reason():
-    shown = str(build(recording(windows=[Window("late", 20 * S, 30 * S)])))
-    assert "total: none can be told" in shown
-    assert "PSQ-UNCOVERED" in shown
+    report = build(recording(windows=[Window("late", 20 * S, 30 * S)]))
+    assert "total: none can be told" in report.every_channel()
+    for shown in (str(report), report.every_channel()):
+        assert "PSQ-UNCOVERED" in shown
 
 
 def test_checks_tell_of_drops_hangs_failed_channels_suspends_and_trouble():

@@ -26,6 +26,7 @@ from powersample.model.energy import OPEN
 LEAST_COVERED = 0.5
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
 REACH_PERIODS = 1.5
+SHORT_PERIODS = 3.0
 SURE_OF_ONE = 1.05  # periods in which at least one update must have been published
 
 
@@ -110,6 +111,7 @@ class _Power:
             reasons += self._reads.reasons(i)
             if gaps[i]:
                 reasons.append(_gap(int(gaps[i]), float(hidden_ns[i]), window, "bridged by a line"))
+            reasons += _short(window, seen.period_ns)
             result = _energy(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
             result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
             found.append(Told(result, Kind.POWER, period_s, False, float(least[i]) * scale, float(most[i]) * scale))
@@ -180,7 +182,15 @@ class _Counter:
             reasons.append(f"PSQ-RESET the counter went back {resets} times; what the steps hid is not counted")
         if hidden_ns:
             reasons.append(_gap(1 if reads == 0 else None, hidden_ns, window, "at its edges; shared out by a line"))
+        reasons += _short(window, self._period_ns)
         return _energy(self._channel, window, gained * self._channel.scale, "counter difference", reasons)
+
+
+def _short(window: Window, period_ns: float | None) -> list[str]:
+    """Say when a window holds so few updates that its energy is mostly that of its neighbourhood."""
+    if not period_ns or window.end_ns - window.start_ns >= SHORT_PERIODS * period_ns:
+        return []
+    return [f"PSQ-SHORT {window.duration_s:.3g} s, and the sensor tells something new each {period_ns / 1e9:.3g} s"]
 
 
 def _gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 EXAMPLE = """\
 examples:
   powersample report run.parquet
+  powersample report run.parquet --all
   powersample report run.parquet --json | jq '.windows[].totals.gpu_j'
 """
 
@@ -26,6 +27,7 @@ def add(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("file", type=Path, metavar="FILE", help="a trace (Parquet), or the spool of one being recorded")
+    verb.add_argument("--all", action="store_true", help="every channel of every window, not only the one that stands")
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     verb.set_defaults(run=run)
 
@@ -41,5 +43,5 @@ def run(options: argparse.Namespace) -> int:
         json.dump(report.data, sys.stdout, indent=1, allow_nan=False)
         print()
     else:
-        print(report)
+        print(report.every_channel() if options.all else report)
     return 0

@@ -31,6 +31,10 @@ class Report:
     def __str__(self) -> str:
         return text(self.data)
 
+    def every_channel(self) -> str:
+        """Return the text with every channel of every window."""
+        return text(self.data, every=True)
+
     def brief(self) -> str:
         """Return the primary energies, a line a window and device."""
         return brief(self.data)

@@ -2,32 +2,52 @@
 """The report for a terminal: plain text, at most 100 columns."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
 
 from powersample.analysis.choice import WHOLE
+from powersample.report.table import DASH, cut, number, table
 
 WIDTH = 100
-DASH = "-"
+MOST_WINDOWS = 100  # in the short form
 LEFT_OUT = {
     "unknown": "lines of the marks' file are no marks",
     "unmatched": "ends of windows have no begin",
     "other_boot": "marks are of another boot of this machine",
 }
+LEGEND = (
+    "by: the channel that stands for its device (energy: its counter). verdict: unrated until energies have intervals.",
+    "updates: new values seen; stale: polls that repeated one, as most do where polls are faster than the sensor.",
+    "gaps, stalls: polls more than 3 or 1.5 of their spacing apart. --all: every channel of every window.",
+)
 TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "node"}
 
 
-def text(data: Mapping[str, Any]) -> str:
-    """Return a report's JSON object as text, without a newline at its end."""
-    lines = _headline(data)
+def text(data: Mapping[str, Any], *, every: bool = False) -> str:
+    """Return a report's JSON object as text, without a newline at its end.
+
+    Args:
+        data: the object.
+        every: list every channel of every window, not only the one that stands for each device.
+    """
+    lines = [*_headline(data), *_origin(data)]
     if not data["windows"]:
         lines += ["Nothing was recorded.", ""]
-    for window in data["windows"]:
-        lines += [*_window(window, simulated=data["simulated"]), ""]
-    lines += [*_channels(data["channels"]), *_lanes(data["lanes"]), *_checks(data["checks"]), *_notes(data)]
+    elif every:
+        for window in data["windows"]:
+            lines += [*_window(window, simulated=data["simulated"]), ""]
+    else:
+        lines += [*_primaries(data, MOST_WINDOWS), *_reasons(data), ""]
+    lines += [*_channels(data["channels"], every=every), *_lanes(data["lanes"])]
+    lines += [*_checks(data["checks"]), *_notes(data)]
+    if data["windows"] and not every:
+        lines += [line for words in ("", *LEGEND) for line in wrap(words, WIDTH) or [""]]
     while lines and not lines[-1]:
         lines.pop()
+    lines = [line for i, line in enumerate(lines) if line or lines[i - 1]]
     return "\n".join(lines)
 
 
@@ -38,29 +58,52 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
         data: a report's JSON object.
         most: windows to show.
     """
-    lines = _headline(data)
-    header = ["window", "s", "device", "J", "mean W", "by"]
+    return "\n".join([*_headline(data), *_primaries(data, most)])
+
+
+def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
+    header = ["window", "s", "device", "J", "mean W", "by", "verdict"]
     if data["simulated"]:
         header += ["truth J", "error %"]
     rows = []
     for window in data["windows"][:most]:
-        for energy in window["energies"]:
-            if energy["primary"]:
-                device, _, by = energy["channel"].partition(".")
-                rows.append(
-                    [
-                        _cut(window["name"], 24),
-                        number(window["duration_s"]),
-                        device,
-                        *_watts(window, energy),
-                        by,
-                    ]
-                    + (_truth(energy) if data["simulated"] else [])
-                )
-    lines += table(header, rows, "lrlrrlrr"[: len(header)]) if rows else ["No energy can be told."]
+        name = cut(window["name"], 24) + (" (open)" if "open" in window["flags"] else "")
+        for energy in (one for one in window["energies"] if one["primary"]):
+            device, _, by = energy["channel"].partition(".")
+            row = [name, number(window["duration_s"]), device, *_watts(window, energy), by, energy["verdict"]]
+            rows.append(row + (_truth(energy) if data["simulated"] else []))
+    yield from table(header, rows, "lrlrrllrr"[: len(header)]) if rows else ["No energy can be told."]
     if len(data["windows"]) > most:
-        lines.append(f"... and {len(data['windows']) - most} more windows")
-    return "\n".join(lines)
+        yield f"... and {len(data['windows']) - most} more windows; --json has all"
+
+
+def _reasons(data: Mapping[str, Any]) -> Iterable[str]:
+    """Yield each code that a shown energy or its total bears once, with the first case and their number."""
+    found: dict[str, list[str]] = {}
+    for window in data["windows"]:
+        shown = [(one["channel"], one["reasons"]) for one in window["energies"] if one["primary"] or not one["joules"]]
+        for source, reasons in [*shown, ("total", window["totals"]["reasons"])]:
+            for reason in reasons:
+                code, _, words = reason.partition(" ")
+                found.setdefault(code, []).append(f"{window['name']}, {source}: {words}")
+    for code, cases in sorted(found.items()):
+        more = f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""
+        yield from _paragraph(f"{code} {cases[0]}{more}", 4)
+
+
+def _origin(data: Mapping[str, Any]) -> list[str]:
+    """Return what was recorded, where and when, as far as the file tells."""
+    meta = data["meta"]
+    program = (meta.get("command") or {}).get("program")
+    words = [program, f"on {meta['host']}" if meta.get("host") else None]
+    if meta.get("started_unix_ns"):
+        when = datetime.fromtimestamp(meta["started_unix_ns"] / 1e9, UTC)
+        words.append(f"{when:%Y-%m-%d %H:%M:%S} UTC")
+    boards = Counter(str(device.get("name")) for device in meta.get("devices") or ())
+    words += [f"{count} x {name}" if count > 1 else name for name, count in boards.items()]
+    words.append(f"driver {meta['driver']}" if meta.get("driver") else None)
+    line = ", ".join(word for word in words if word)
+    return [*wrap(line, WIDTH), ""] if line else []
 
 
 def _headline(data: Mapping[str, Any]) -> list[str]:
@@ -87,13 +130,13 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
     name, seconds = window["name"], window["duration_s"]
     is_open = " (never ended)" if "open" in window["flags"] else ""
     room = WIDTH - 20 - len(is_open)
-    yield f"{_cut(name, room)}{is_open}  {number(seconds)} s"
+    yield f"{cut(name, room)}{is_open}  {number(seconds)} s"
     header = ["", "channel", "J", "mean W", "method", "verdict"]
     if simulated:
         header += ["truth J", "error %"]
     rows = []
     for energy in window["energies"]:
-        row = ["*" if energy["primary"] else "", _cut(energy["channel"], 28), *_watts(window, energy)]
+        row = ["*" if energy["primary"] else "", cut(energy["channel"], 28), *_watts(window, energy)]
         row += [energy["method"], energy["verdict"]]
         rows.append(row + (_truth(energy) if simulated else []))
     if not rows:
@@ -113,7 +156,9 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
             yield from _paragraph(f"{energy['channel']}: {reason}", 4)
 
 
-def _channels(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
+    aux = [one for one in channels if one["kind"] == "aux" and not every]
+    channels = [one for one in channels if one not in aux]
     if not channels:
         return
     header = [
@@ -133,7 +178,7 @@ def _channels(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         stale = one["stale_share"]
         rows.append(
             [
-                _cut(one["name"], 26) + (" STUCK" if one["stuck"] else ""),
+                cut(one["name"], 26) + (" STUCK" if one["stuck"] else ""),
                 number(one["asked_hz"]),
                 number(one["achieved_hz"]),
                 str(one["polls"]),
@@ -146,7 +191,9 @@ def _channels(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             ]
         )
     yield from table(header, rows, "l" + "r" * 9)
-    for one in channels:
+    if aux:
+        yield f"and {len(aux)} auxiliary channels (utilisation, clocks, temperature ...)"
+    for one in [*channels, *aux]:
         if one["errors"]:
             codes = ", ".join(f"code {code} {count} times" for code, count in one["errors"].items())
             yield from _paragraph(f"{one['name']}: reads failed with {codes}", 2)
@@ -161,7 +208,7 @@ def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         return
     header = ["lane", "slots", "passes", "skipped", "records", "dropped", "reopened"]
     keys = ("slots", "passes", "skipped", "records", "dropped", "reopens")
-    rows = [[_cut(lane["name"], 30), *(DASH if lane[key] is None else str(lane[key]) for key in keys)] for lane in late]
+    rows = [[cut(lane["name"], 30), *(DASH if lane[key] is None else str(lane[key]) for key in keys)] for lane in late]
     yield from table(header, rows, "l" + "r" * len(keys))
     yield ""
 
@@ -189,38 +236,3 @@ def _notes(data: Mapping[str, Any]) -> Iterable[str]:
 
 def _paragraph(words: str, hanging: int) -> list[str]:
     return wrap(words, WIDTH - 2, initial_indent="  ", subsequent_indent=" " * (2 + hanging))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str, indent: int = 0) -> Iterable[str]:
-    """Yield aligned lines.
-
-    Args:
-        header: the columns' names.
-        rows: their cells.
-        align: "l" or "r" a column.
-        indent: spaces before each line.
-    """
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        cells = (
-            cell.ljust(width) if side == "l" else cell.rjust(width)
-            for cell, width, side in zip(row, widths, align, strict=True)
-        )
-        yield (" " * indent + "  ".join(cells)).rstrip()
-
-
-def number(value: float | None) -> str:
-    """Return a number to four digits or more: "1234.6", "0.01235"; a dash for None."""
-    if value is None:
-        return DASH
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:.1f}"
-    return f"{value:.4g}" if size >= 1e-4 else f"{value:.2e}"
-
-
-def _cut(name: str, room: int) -> str:
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return name if len(name) <= room else name[: room - 3] + "..."

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aligned columns and the numbers in them."""
+
+from collections.abc import Iterable, Sequence
+
+DASH = "-"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str, indent: int = 0) -> Iterable[str]:
+    """Yield aligned lines.
+
+    Args:
+        header: the columns' names.
+        rows: their cells.
+        align: "l" or "r" a column.
+        indent: spaces before each line.
+    """
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        cells = (
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        )
+        yield (" " * indent + "  ".join(cells)).rstrip()
+
+
+def number(value: float | None) -> str:
+    """Return a number to four digits or more: "1234.6", "408.0", "0.01235"; a dash for None."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:.1f}"
+    return f"{value:#.4g}".rstrip(".") if size >= 1e-4 else f"{value:.2e}"
+
+
+def cut(name: str, room: int) -> str:
+    """Return a name in at most `room` letters, all of them printable."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return name if len(name) <= room else name[: room - 3] + "..."
