@@ -77,12 +77,12 @@ def _line(verb: str, mark: int, name: str) -> bytes:
 class MarkWriter:
     """Appends marks to one file. Thread-safe; in a forked child it goes on with ids of the child's own.
 
-    The file is opened for each mark: a descriptor that is kept could, in a program that closes what it does
-        not know, come
-    to mean another file.
+    The file is opened for each mark: a descriptor that is kept could, in a program that closes what it does not know,
+    come to mean another file. It is never created: once the recorder has taken it away, the recording is over, and a
+    file made anew would only stand in the way of its clean-up.
 
     Args:
-        path: the marks file.
+        path: the marks file, which the recorder has made.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -139,11 +139,13 @@ class MarkWriter:
         if self._silent:
             return
         try:
-            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
                 os.write(file, line)
             finally:
                 os.close(file)
+        except FileNotFoundError:  # the recording has ended before this program
+            self._silent = True
         except OSError as error:  # the measured program matters more than its marks
             self._silent = True
             warnings.warn(f"powersample: no more marks, {self.path}: {error.strerror}", RuntimeWarning, stacklevel=4)

@@ -28,6 +28,7 @@ def written(path, end_ns=None):
 @pytest.fixture
 def marks_file(tmp_path, monkeypatch):
     path = tmp_path / "marks"
+    path.touch()
     monkeypatch.setenv(marks.ENVIRONMENT, str(path))
     return path
 
@@ -138,6 +139,7 @@ def test_window_left_by_an_exception_is_ended(marks_file):
 
 
 def test_end_twice_or_of_nothing_is_an_error(tmp_path):
+    (tmp_path / "marks").touch()
     writer = marks.MarkWriter(tmp_path / "marks")
     mark = writer.begin("a")
     writer.end(mark)
@@ -147,6 +149,7 @@ def test_end_twice_or_of_nothing_is_an_error(tmp_path):
 
 
 def test_writer_of_many_threads_tears_no_line(tmp_path):
+    (tmp_path / "marks").touch()
     writer = marks.MarkWriter(tmp_path / "marks")
 
     def work(name):
@@ -176,6 +179,7 @@ with marks.window("parent"):
         os.waitpid(child, 0)
 """
     path = tmp_path / "marks"
+    path.touch()
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         env={**os.environ, marks.ENVIRONMENT: str(path)},
@@ -190,8 +194,20 @@ with marks.window("parent"):
     assert parent.source != child.source
 
 
+def test_writer_after_the_recording_has_ended_is_silent_and_makes_no_file(tmp_path):
+    path = tmp_path / "marks"
+    path.touch()
+    writer = marks.MarkWriter(path)
+    mark = writer.begin("a")
+    path.unlink()
+    writer.end(mark)
+    writer.event("late")
+    assert not path.exists()
+
+
 def test_writer_that_cannot_write_warns_once_and_goes_on(tmp_path):
-    writer = marks.MarkWriter(tmp_path / "missing" / "marks")
+    (tmp_path / "marks").mkdir()
+    writer = marks.MarkWriter(tmp_path / "marks")
     with pytest.warns(RuntimeWarning, match="no more marks"):
         mark = writer.begin("a")
     writer.end(mark)

@@ -132,6 +132,25 @@ def test_window_outside_a_recording_is_refused(node):
         pass
 
 
+def test_marks_of_a_thread_that_outlives_the_run_leave_the_output_alone(node, tmp_path):
+    refused = threading.Event()
+
+    def work():
+        try:
+            while True:
+                with run.window("busy"):
+                    pass
+        except errors.StateError:
+            refused.set()
+
+    with ps.measure(simulate=node, output=tmp_path / "run.parquet") as run:
+        thread = threading.Thread(target=work)
+        thread.start()
+    thread.join()
+    assert refused.is_set()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.parquet"]
+
+
 def test_energy_of_a_finished_window_is_told_while_the_run_goes_on(node):
     """Per-epoch logging needs it before the run has ended."""
     with ps.measure(simulate=node) as run:

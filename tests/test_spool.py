@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from powersample import store
+from powersample import marks, store
 from powersample.errors import BadFormat, DiskFull, InputNotFound, InvalidArgument, OutputExists
 from powersample.model import Channel, Kind, Series
-from powersample.store import writer
+from powersample.store import convert, writer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import spools
@@ -102,6 +102,29 @@ def test_converter_while_recording_leaves_one_trace_at_every_step(spool):
     assert trace.meta["exit_code"] == 0
     assert trace.meta["spool_end"]["reason"] == "stop"
     assert trace.windows[0].name == "a"
+
+
+def test_converter_finish_while_a_program_still_marks_leaves_only_the_output(spool):
+    writer = marks.MarkWriter(spool / "marks")
+    out = spool.with_suffix("")
+
+    def extra():
+        writer.event("late")
+        yield from ()
+
+    store.Converter(spool, out).finish(extra())
+    writer.event("later")
+    assert list(spool.parent.iterdir()) == [out]
+
+
+def test_converter_finish_whose_cleaning_up_fails_keeps_the_output_and_warns(spool, monkeypatch):
+    def busy(_path):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(convert.shutil, "rmtree", busy)
+    with pytest.warns(RuntimeWarning, match="recording is complete.*busy"):
+        out = store.Converter(spool, spool.with_suffix("")).finish()
+    check_whole(store.load(out))
 
 
 def test_converter_takes_readings_from_elsewhere(spool):

@@ -137,18 +137,19 @@ class Run:
     def stop(self) -> None:
         """End the recording and write the trace; harmless when repeated or in a forked child."""
         with self._state:
-            recording = self._recording
-            if recording is None or self._writer is None or self._foreign():
+            recording, writer = self._recording, self._writer
+            if recording is None or writer is None or self._foreign():
                 return
-            self._writer.end(self._run_mark)
+            self._writer = None  # no thread may mark what is being finished
             try:
+                writer.end(self._run_mark)
                 time.sleep(MARGIN_S)
                 self._trace = recording.finish()
             except BaseException:
                 recording.abandon()
                 raise
             finally:
-                self._recording = self._writer = None
+                self._recording = None
                 self._close_node()
         for trouble in self._trace.meta.get("trouble", ()):
             warnings.warn(f"powersample: {trouble}", RuntimeWarning, stacklevel=2)

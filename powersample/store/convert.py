@@ -7,7 +7,9 @@ by row group, into the output, which gets its name only when it is whole; then t
 point loses nothing that was on disk.
 """
 
+import os
 import shutil
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -83,7 +85,7 @@ class Converter:
                 writer.add(series)
             writer.close(found.description(self.spool))
         if not found.trouble:
-            shutil.rmtree(self.spool)
+            _remove(self.spool)
         return self.output
 
     def _raw(self, number: int, suffix: str) -> Path:
@@ -108,6 +110,21 @@ class Converter:
         channels: dict[str, Channel] = {channel.name: channel for channel in description.channels}
         for series in part.series(channels):
             writer.add(series)
+
+
+def _remove(spool: Path) -> None:
+    """Remove a spool whose output is complete; trouble with that is worth a warning and no more."""
+    aside = spool.with_name(f"{spool.name}.{os.getpid()}.done")
+    try:
+        spool.rename(aside)  # in one step, so that a program's late mark finds no file instead of a half-removed folder
+        shutil.rmtree(aside)
+    except OSError as error:
+        left = aside if aside.exists() else spool
+        warnings.warn(
+            f"powersample: the recording is complete; {left} could not be removed ({error.strerror})",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def recover(spool_dir: PathLike, out: PathLike | None = None, *, replace: bool = False) -> StoredTrace:
