@@ -2,6 +2,7 @@
 """Parquet files: lossless, sparing, pruned when read, and clear about what they are not."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powersample import store
-from powersample.errors import BadFormat, InputNotFound, OutputExists
+from powersample.errors import AccessDenied, BadFormat, DiskFull, InputNotFound, OutputExists
 from powersample.model import Anchor, Channel, Kind, LaneStats, Series, Trace, Window
 from powersample.store import schema, stored
 
@@ -167,6 +168,29 @@ def test_save_never_overwrites_unless_asked(tmp_path):
     again.save(tmp_path / "y.parquet")
     same(store.load(tmp_path / "y.parquet").series("gpu0.power.instant"), trace.series("gpu0.power.instant"))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.parquet", "y.parquet"]
+
+
+def test_save_and_load_under_a_name_that_is_no_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"r\xe9sultat.parquet")
+    store.save(Trace.of([busy(power(), 10)]), path)
+    assert len(store.load(path).series("gpu0.power.instant")) == 10
+
+
+def test_save_of_a_stored_trace_on_a_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+    store.save(Trace.of([busy(power(), 10)]), tmp_path / "x.parquet")
+    trace = store.load(tmp_path / "x.parquet")
+
+    def full(_source, target):
+        target.touch()
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(stored.shutil, "copyfile", full)
+    with pytest.raises(DiskFull, match=r"y\.parquet"):
+        trace.save(tmp_path / "y.parquet")
+    monkeypatch.undo()
+    with pytest.raises(AccessDenied, match="missing is not a folder"):
+        trace.save(tmp_path / "missing" / "y.parquet")
+    assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]
 
 
 def test_save_that_fails_leaves_nothing(tmp_path):

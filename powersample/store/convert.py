@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from powersample.errors import BadFormat, InvalidArgument
+from powersample.errors import AccessDenied, BadFormat, InvalidArgument
 from powersample.model import Channel, Series
 from powersample.store.spool import RawPart, Survey, open_part, part_numbers, survey
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, load
@@ -32,6 +32,7 @@ class Converter:
 
     Raises:
         OutputExists: the file is there and `replace` is False.
+        AccessDenied: its folder is missing.
     """
 
     def __init__(self, spool_dir: PathLike, out_path: PathLike, *, replace: bool = False) -> None:
@@ -40,6 +41,8 @@ class Converter:
         self._replace = replace
         if self.output.exists() and not replace:
             raise exists(self.output)
+        if not self.output.parent.is_dir():
+            raise AccessDenied(f"{self.output.parent} is not a folder", "Create it first.")
 
     def step(self) -> int:
         """Convert the parts that are closed; return how many there were.

@@ -4,16 +4,17 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from powersample.errors import AccessDenied, BadFormat, InputNotFound
+from powersample.errors import AccessDenied, BadFormat, InputNotFound, PowerSampleError
 from powersample.model import Backend, Channel, Extent, Series, Trace
 from powersample.store.schema import KEY, READ_COLUMNS, Description, channel_names, row_groups, to_series
-from powersample.store.writer import TraceWriter, exists, publish
+from powersample.store.writer import TraceWriter, disk_trouble, exists, publish
 
 PathLike = str | os.PathLike[str]
 
@@ -27,9 +28,14 @@ class ParquetFile:
         self._groups = row_groups(metadata)
         self.extents = extents
 
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        with pa.OSFile(os.fsencode(self.path), "rb") as source, pq.ParquetFile(source, metadata=self._metadata) as file:
+            yield file
+
     def series(self, channels: Mapping[str, Channel]) -> Iterator[Series]:
         """Yield every reading: row group by row group, in each channel by channel."""
-        with pq.ParquetFile(self.path, metadata=self._metadata) as file:
+        with self._open() as file:
             for group in self._groups:
                 table = file.read_row_group(group.index, columns=[*READ_COLUMNS, "span_ns"], use_threads=False)
                 for name in sorted(channel_names(table)):
@@ -38,7 +44,7 @@ class ParquetFile:
     def chunks(self, channel: Channel, start_ns: int | None, end_ns: int | None) -> Iterator[Series]:
         """See `powersample.model.Backend`."""
         columns = READ_COLUMNS + (["span_ns"] if channel.span == "sample" else [])
-        with pq.ParquetFile(self.path, metadata=self._metadata) as file:
+        with self._open() as file:
             for group in self._groups:
                 if group.may_hold(channel.name, start_ns, end_ns):
                     table = file.read_row_group(group.index, columns=columns, use_threads=False)
@@ -71,6 +77,7 @@ class StoredTrace(Trace):
         Raises:
             OutputExists: the file is there and `replace` is False.
             DiskFull: no space is left.
+            AccessDenied: its folder is missing or not writable.
         """
         target = Path(path)
         if not self.path.is_file():
@@ -84,8 +91,13 @@ class StoredTrace(Trace):
             with open(new, "rb") as file:
                 os.fsync(file.fileno())
             publish(new, target, replace=replace)
+        except PowerSampleError:
+            raise
+        except OSError as error:
+            raise disk_trouble(error, target) from error
         finally:
-            new.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may be what is missing
+                new.unlink(missing_ok=True)
 
 
 def open_parquet(path: Path) -> tuple[ParquetFile, Description]:
@@ -97,7 +109,8 @@ def open_parquet(path: Path) -> tuple[ParquetFile, Description]:
         BadFormat: it is no Parquet file, not powersample's, or newer than this version.
     """
     try:
-        metadata = pq.read_metadata(path)
+        with pa.OSFile(os.fsencode(path), "rb") as source:  # as bytes: a name need not be UTF-8
+            metadata = pq.read_metadata(source)
     except FileNotFoundError:
         raise InputNotFound(f"{path}: no such file", "Check the path.") from None
     except PermissionError:

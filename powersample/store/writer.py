@@ -8,9 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from powersample.errors import DiskFull, OutputExists
+from powersample.errors import AccessDenied, DiskFull, OutputExists
 from powersample.model import Extent, Series
 from powersample.store.schema import KEY, SCHEMA, WRITE_OPTIONS, Description, to_table
 
@@ -43,7 +44,16 @@ class TraceWriter:
         self._new = path.with_name(path.name + ".new")
         self._held: dict[str, list[Series]] = {}
         self._rows: dict[str, int] = {}
-        self._writer: pq.ParquetWriter | None = pq.ParquetWriter(self._new, SCHEMA, **WRITE_OPTIONS)
+        try:
+            self._file = pa.OSFile(os.fsencode(self._new), "wb")  # as bytes: a name need not be UTF-8
+        except OSError as error:
+            raise disk_trouble(error, self._new) from error
+        self._writer: pq.ParquetWriter | None = None
+        try:
+            self._writer = pq.ParquetWriter(self._file, SCHEMA, **WRITE_OPTIONS)
+        except OSError as error:
+            self.abandon()
+            raise disk_trouble(error, self._new) from error
 
     def add(self, series: Series) -> None:
         """Append readings; those of one channel must come in their order."""
@@ -77,7 +87,7 @@ class TraceWriter:
         try:
             self._writer.write_table(table, row_group_size=table.num_rows)
         except OSError as error:
-            raise _disk_trouble(error, self._new) from error
+            raise disk_trouble(error, self._new) from error
         for name in names:
             del self._held[name], self._rows[name]
 
@@ -94,18 +104,20 @@ class TraceWriter:
         try:
             writer.add_key_value_metadata({KEY.decode(): description.to_json(self.extents)})
             writer.close()
+            self._file.close()
             with open(self._new, "rb") as file:
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _disk_trouble(error, self._new) from error
+            raise disk_trouble(error, self._new) from error
         publish(self._new, self.path, replace=self._replace)
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            with contextlib.suppress(OSError):  # the full disk that brought us here
-                writer.close()
+        writer, self._writer = self._writer, None
+        for one in (writer, self._file):
+            if one is not None:
+                with contextlib.suppress(OSError):  # the full disk that brought us here
+                    one.close()
         self._new.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -142,7 +154,12 @@ def exists(path: Path) -> OutputExists:
     return OutputExists(f"{path} exists", "Choose another name, or ask for it to be replaced.")
 
 
-def _disk_trouble(error: OSError, path: Path) -> OSError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        return DiskFull(f"no space left to write {path}", "Free space there; what is recorded stays in the spool.")
+def disk_trouble(error: OSError, path: Path) -> OSError:
+    """Return what to raise for an error while writing `path`: one of this package where it knows better."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"no space left to write {path}", "Free space there, or write to another file system.")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return AccessDenied(f"{path.parent} is not a folder", "Create it first.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return AccessDenied(f"{path} may not be written ({os.strerror(error.errno)})", "Write into another folder.")
     return error
