@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -287,6 +288,25 @@ def test_record_uses_a_library_by_path(tmp_path):
         done = powersample("record", "--nvml-lib", node.library, "--duration", "0.3", "-o", "x.parquet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert store.load(tmp_path / "x.parquet").simulated
+
+
+def test_record_on_a_disk_that_fills_up_answers_with_the_programs_code_and_says_how_to_go_on(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    probe = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=200k none "$0"']
+    if shutil.which("unshare") is None or subprocess.run([*probe, small], capture_output=True).returncode != 0:
+        pytest.skip("a small file system needs a mount namespace, which this machine does not allow")
+    program = 'mount -t tmpfs -o size=200k none "$0" && cd "$0" && "$@"; code=$?; find . -size 0; exit $code'
+    record = ["record", "--simulate", "h100x4", "--rate", "1000", "-o", "x.parquet"]
+    record += ["--", "sh", "-c", "sleep 1; exit 5"]
+    done = subprocess.run(
+        [*probe[:-1], program, str(small), *POWERSAMPLE, *record], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 5, done.stderr
+    assert "No space left" in done.stderr or "no space left" in done.stderr
+    assert "powersample recover x.parquet.spool" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert ".new" not in done.stdout
 
 
 def unprivileged_python() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import powersample as ps
-from powersample import errors
+from powersample import errors, store
 from powersample.sim import Node
 
 
@@ -228,6 +228,18 @@ def test_run_output_is_written_and_not_replaced(node, tmp_path):
 def test_run_output_in_a_missing_folder_is_refused_before_recording(node, tmp_path):
     with pytest.raises(errors.AccessDenied, match="create it first"):
         ps.measure(simulate=node, output=tmp_path / "no" / "run.parquet").start()
+
+
+def test_run_that_cannot_be_finished_says_where_its_spool_is(node, tmp_path, monkeypatch):
+    def full(*_args):
+        raise errors.DiskFull("no space left")
+
+    out = tmp_path / "run.parquet"
+    with pytest.raises(errors.DiskFull) as caught, ps.measure(simulate=node, output=out):
+        monkeypatch.setattr(store.Converter, "finish", full)
+    assert f"powersample recover {out}.spool" in caught.value.__notes__[0]
+    monkeypatch.undo()
+    assert store.recover(f"{out}.spool").windows[0].name == "run"
 
 
 def test_run_saved_trace_opens_again(node, tmp_path):

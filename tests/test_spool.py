@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from powersample import marks, store
-from powersample.errors import BadFormat, DiskFull, InputNotFound, InvalidArgument, OutputExists
+from powersample.errors import AccessDenied, BadFormat, DiskFull, InputNotFound, InvalidArgument, OutputExists
 from powersample.model import Channel, Kind, Series
 from powersample.store import convert, writer
 
@@ -224,6 +224,22 @@ def test_converter_on_a_full_disk_keeps_the_raw_part(spool, monkeypatch):
     monkeypatch.undo()
     assert list(spool.glob("*.new")) == []
     check_whole(store.read_spool(spool))
+
+
+def test_converter_that_cannot_even_begin_a_file_leaves_none(spool, monkeypatch):
+    def full(*_args, **_more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer.pq, "ParquetWriter", full)
+    with pytest.raises(DiskFull):
+        store.Converter(spool, spool.with_suffix("")).finish()
+    assert list(spool.glob("*.new")) == []
+
+
+def test_recover_into_a_missing_folder_says_so_and_keeps_the_spool(spool):
+    with pytest.raises(AccessDenied, match="missing is not a folder"):
+        store.recover(spool, spool.parent / "missing" / "x.parquet")
+    check_whole(store.recover(spool))
 
 
 @pytest.mark.parametrize(

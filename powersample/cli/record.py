@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
             node.close()
     for text in result.trouble:
         _note(text)
-    if not options.quiet:
+    if result.trace is not None and not options.quiet:
         _summary(result.trace, output)
     if result.exit_code is None:
         return 1 if result.trouble else 0
@@ -129,9 +129,13 @@ def _default_output(command: list[str]) -> Path:
 
 
 def _summary(trace: Any, output: Path) -> None:
+    from powersample import errors
     from powersample.report import build
 
-    print(build(trace).brief(), file=sys.stderr)
+    try:
+        print(build(trace).brief(), file=sys.stderr)
+    except errors.PowerSampleError as error:  # the program's exit code stands all the same
+        _note(str(error))
     _note(f"wrote {output}; next: powersample report {output}")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from powersample import errors
 from powersample.capture import Plan
 from powersample.marks import ENVIRONMENT, MarkWriter
 from powersample.session.child import Child
@@ -24,10 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What became of it: the program's exit code (None without a program), the trace, and trouble while recording."""
+    """What became of it.
+
+    Attributes:
+        exit_code: The program's; None without a program.
+        trace: The recording; None when it could not be finished, and then `trouble` says what is left of it.
+        trouble: What went wrong while recording.
+    """
 
     exit_code: int | None
-    trace: StoredTrace
+    trace: StoredTrace | None
     trouble: tuple[str, ...]
 
 
@@ -91,7 +98,15 @@ def record_command(
         code = child.wait(watch)
         writer.end(mark)
         time.sleep(MARGIN_S)
-        trace = recording.finish(exit_code=code)
+        return _finish(recording, code, exit_code=code)
+
+
+def _finish(recording: Recording, code: int | None, **more: object) -> CommandResult:
+    try:
+        trace = recording.finish(**more)
+    except Exception as error:  # whatever it is: who started the program acts upon the program's own end
+        recording.abandon()
+        return CommandResult(code, None, (str(error) or repr(error), recording.what_is_left()))
     return CommandResult(code, trace, tuple(trace.meta.get("trouble", ())))
 
 
@@ -106,29 +121,33 @@ def record_for(
 ) -> CommandResult:
     """Record the machine for `duration_s`, or until SIGINT or SIGTERM; the window is called "run".
 
-    Must be called in the main thread. Args and Raises as `record_command`.
+    Must be called in the main thread. Args and Raises as `record_command`, and:
+
+    Raises:
+        InvalidArgument: The duration is not above 0.
     """
+    if duration_s is not None and not duration_s > 0:
+        raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
     recording = Recording(plan, output, node=node, in_process=False, replace=replace)
     stop = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if node is not None:
-            from powersample.session.simulate import apply_load
+        with recording:
+            if node is not None:
+                from powersample.session.simulate import apply_load
 
-            apply_load(node, load, 0)
-        recording.start()
-        time.sleep(MARGIN_S)
-        writer = MarkWriter(recording.marks)
-        mark = writer.begin("run")
-        deadline = None if duration_s is None else time.monotonic() + duration_s
-        while not stop.wait(0.5 if deadline is None else max(0.0, min(0.5, deadline - time.monotonic()))):
-            if recording.recorder.failure() or (deadline is not None and time.monotonic() >= deadline):
-                break
-        writer.end(mark)
-        stop.wait(0)
-        time.sleep(MARGIN_S)
-        trace = recording.finish()
+                apply_load(node, load, 0)
+            recording.start()
+            time.sleep(MARGIN_S)
+            writer = MarkWriter(recording.marks)
+            mark = writer.begin("run")
+            deadline = None if duration_s is None else time.monotonic() + duration_s
+            while not stop.wait(0.5 if deadline is None else max(0.0, min(0.5, deadline - time.monotonic()))):
+                if recording.recorder.failure() or (deadline is not None and time.monotonic() >= deadline):
+                    break
+            writer.end(mark)
+            time.sleep(MARGIN_S)
+            return _finish(recording, None)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return CommandResult(None, trace, tuple(trace.meta.get("trouble", ())))

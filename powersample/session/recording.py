@@ -7,6 +7,7 @@ are converted while it goes on, and the spool is removed only once the output is
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -152,6 +153,10 @@ class Recording:
         self._ending.set()
         self.recorder.stop()
 
+    def what_is_left(self) -> str:
+        """Say where the recording is that could not be finished, and how to get it."""
+        return f"the recording is in {self.spool}; get it with `powersample recover {self.spool}`"
+
     def __enter__(self) -> Self:
         return self
 
@@ -161,8 +166,14 @@ class Recording:
 
     def _write_meta(self) -> None:
         temporary = self.spool / "session.json.new"
-        temporary.write_text(json.dumps(self._meta, indent=1), encoding="utf-8")
-        temporary.replace(self.spool / "session.json")
+        try:
+            temporary.write_text(json.dumps(self._meta, indent=1), encoding="utf-8")
+            temporary.replace(self.spool / "session.json")
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise errors.DiskFull(f"no space left in {self.spool}", "Free space there.") from error
+            raise
 
 
 def _remove(spool: Path) -> None:

@@ -145,8 +145,9 @@ class Run:
                 writer.end(self._run_mark)
                 time.sleep(MARGIN_S)
                 self._trace = recording.finish()
-            except BaseException:
+            except BaseException as error:
                 recording.abandon()
+                error.add_note(recording.what_is_left())
                 raise
             finally:
                 self._recording = None
