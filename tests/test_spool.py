@@ -2,6 +2,9 @@
 """Spools: read live, converted while they grow, recovered after a kill; nothing that was on disk is lost."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,9 +12,18 @@ import numpy as np
 import pytest
 
 from powersample import marks, store
-from powersample.errors import AccessDenied, BadFormat, DiskFull, InputNotFound, InvalidArgument, OutputExists
+from powersample.errors import (
+    AccessDenied,
+    BadFormat,
+    DiskFull,
+    InputNotFound,
+    InvalidArgument,
+    OutputExists,
+    StateError,
+)
 from powersample.model import Channel, Kind, Series
 from powersample.store import convert, writer
+from powersample.store.lock import SpoolLock, holder
 
 sys.path.insert(0, str(Path(__file__).parent))
 import spools
@@ -157,6 +169,39 @@ def test_recover_after_a_kill_between_converting_and_deleting_counts_nothing_twi
     (spool / "part-000000.part").write_bytes(raw)
     check_whole(store.read_spool(spool))
     check_whole(store.recover(spool))
+
+
+def test_recover_of_a_spool_being_recorded_is_refused_and_harms_nothing(spool):
+    with SpoolLock(spool), pytest.raises(StateError, match=f"still being recorded by process {os.getpid()}"):
+        store.recover(spool)
+    assert (spool / "part-000002.open").exists()
+    check_whole(store.recover(spool))
+
+
+def test_lock_of_a_killed_recorder_is_free_again_and_its_children_do_not_hold_it(spool):
+    program = (
+        "import os, pathlib, signal, subprocess, sys, warnings\n"
+        "from powersample.store.lock import SpoolLock\n"
+        "lock = SpoolLock(pathlib.Path(sys.argv[1]))\n"
+        "started = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL).pid\n"
+        "forked = os.fork()\n"
+        "if not forked: os.close(1); signal.pause()\n"
+        "print(started, forked, flush=True)\n"
+        "signal.pause()\n"
+    )
+    recorder = subprocess.Popen([sys.executable, "-c", program, spool], stdout=subprocess.PIPE, text=True)
+    left = [int(pid) for pid in recorder.stdout.readline().split()]
+    try:
+        assert holder(spool) == str(recorder.pid)
+        with pytest.raises(StateError, match=str(recorder.pid)):
+            store.recover(spool)
+        recorder.kill()
+        recorder.communicate()
+        assert holder(spool) is None
+        check_whole(store.recover(spool))
+    finally:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_recover_with_a_spoiled_part_keeps_the_rest_and_the_spool(spool):

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,8 +27,12 @@ STOP_TIMEOUT_S = 10.0
 class Recorder(Protocol):
     """Records a plan's devices into a spool directory."""
 
-    def start(self) -> None:
-        """Return once every lane runs."""
+    def start(self, keep: Sequence[int] = ()) -> None:
+        """Return once every lane runs.
+
+        Args:
+            keep: Descriptors that stay open for as long as anything records, whatever becomes of this process.
+        """
 
     def sync(self) -> None:
         """Return once every record taken before the call can be read from the spool."""
@@ -49,8 +54,8 @@ class InProcess:
         self._pid = os.getpid()
         self._failure: str | None = None
 
-    def start(self) -> None:
-        """Add one lane a GPU and start them all."""
+    def start(self, keep: Sequence[int] = ()) -> None:
+        """Add one lane a GPU and start them all; they end with this process, and so need to keep nothing."""
         sampler = Sampler()
         try:
             with Nvml(self._plan.nvml_library) as nvml:
@@ -123,13 +128,14 @@ class Executable:
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: str | None = None
 
-    def start(self) -> None:
+    def start(self, keep: Sequence[int] = ()) -> None:
         """Start it and wait for its ready line."""
         self._process = subprocess.Popen(
             self._arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=keep,
             process_group=0,  # a Ctrl-C is for the measured program; this one ends when asked
         )
         assert self._process.stdout is not None

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import socket
 import threading
 import time
@@ -28,7 +29,8 @@ from powersample.capture import Executable, InProcess, Inventory, Plan, Recorder
 if TYPE_CHECKING:
     from powersample.model import Series
     from powersample.sim import Node
-    from powersample.store import StoredTrace
+    from powersample.store import Converter, StoredTrace
+    from powersample.store.lock import SpoolLock
 
 # Recording goes on around every window: what covers an edge is published up to a period and a window later.
 MARGIN_S = 0.3
@@ -54,10 +56,15 @@ def check_output(output: Path, *, replace: bool) -> None:
         raise errors.AccessDenied(f"{folder} is not a folder; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise errors.AccessDenied(f"{folder} is not writable for this user; record into another folder")
-    if spool_of(output).exists():
+    spool = spool_of(output)
+    if spool.exists():
+        from powersample.store.lock import holder
+
+        if pid := holder(spool):
+            raise errors.OutputExists(f"{output} is being recorded by process {pid} right now; choose another name")
         raise errors.OutputExists(
-            f"{spool_of(output)} is left from a recording that was killed; "
-            f"get it back with `powersample recover {spool_of(output)}`, or remove it"
+            f"{spool} is left from a recording that was killed; "
+            f"get it back with `powersample recover {spool}`, or remove it"
         )
 
 
@@ -96,29 +103,43 @@ class Recording:
         self.recorder: Recorder = recorder(plan, self.inventory, self.spool)
         self._background: threading.Thread | None = None
         self._ending = threading.Event()
-        self._converter: Any = None
+        self._converter: Converter | None = None
+        self._lock: SpoolLock | None = None
+        self._made = False
         self._trouble: list[str] = []
 
     def start(self) -> None:
-        """Create the spool and start the lanes; nothing is left behind when that fails."""
-        from powersample.store import Converter
+        """Create the spool and start the lanes; nothing is left behind when that fails.
 
-        self.spool.mkdir()
+        Raises:
+            OutputExists: Another recording of the same output has begun meanwhile.
+        """
+        from powersample.store import Converter
+        from powersample.store.lock import SpoolLock
+
         try:
+            self.spool.mkdir()
+        except FileExistsError:
+            raise errors.OutputExists(f"{self.output} is being recorded already; choose another name") from None
+        self._made = True
+        try:
+            self._lock = SpoolLock(self.spool, patience_s=1.0)  # who looks whether it is held holds it for a moment
             self._write_meta()
             self.marks.touch()
-            self.recorder.start()
+            self._converter = Converter(self.spool, self.output, replace=self._replace)
+            self.recorder.start(keep=(self._lock.fd,))
+            self._background = threading.Thread(
+                target=self._convert, args=(self._converter,), name="powersample-convert", daemon=True
+            )
+            self._background.start()
         except BaseException:
-            _remove(self.spool)
+            self.discard()
             raise
-        self._converter = Converter(self.spool, self.output, replace=self._replace)
-        self._background = threading.Thread(target=self._convert, name="powersample-convert", daemon=True)
-        self._background.start()
 
-    def _convert(self) -> None:
+    def _convert(self, converter: Converter) -> None:
         while not self._ending.wait(CONVERT_EVERY_S):
             try:
-                self._converter.step()
+                converter.step()
             except (errors.PowerSampleError, OSError) as error:  # kept raw; the end tries again and reports
                 self._trouble.append(f"converting while recording: {error}")
                 return
@@ -131,11 +152,10 @@ class Recording:
         """
         from powersample import store
 
-        self.recorder.stop()
+        assert self._converter is not None
+        assert self._lock is not None
+        self._stop()
         end_ns = api.now_ns()
-        self._ending.set()
-        if self._background is not None:
-            self._background.join()
         trouble = [text for text in (self.recorder.failure(), *self._trouble) if text]
         self._meta.update(more, ended_ns=end_ns, trouble=trouble)
         extra: Iterable[Series] = ()
@@ -146,12 +166,26 @@ class Recording:
             extra = truth_series(self.node, self._meta["started_ns"], end_ns)
         self._write_meta()
         self._converter.finish(extra)
+        self._lock.release()
         return store.load(self.output)
 
     def abandon(self) -> None:
         """Stop without an output; the spool stays for `powersample recover`."""
+        self._stop()
+        if self._lock is not None:
+            self._lock.release()
+
+    def discard(self) -> None:
+        """Stop and leave nothing behind."""
+        self.abandon()
+        if self._made:  # else it is another recording's
+            shutil.rmtree(self.spool, ignore_errors=True)
+
+    def _stop(self) -> None:
         self._ending.set()
         self.recorder.stop()
+        if self._background is not None:
+            self._background.join()
 
     def what_is_left(self) -> str:
         """Say where the recording is that could not be finished, and how to get it."""
@@ -174,12 +208,6 @@ class Recording:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise errors.DiskFull(f"no space left in {self.spool}", "Free space there.") from error
             raise
-
-
-def _remove(spool: Path) -> None:
-    import shutil
-
-    shutil.rmtree(spool, ignore_errors=True)
 
 
 def _meta(

@@ -17,9 +17,12 @@ import pyarrow as pa
 
 from powersample.errors import AccessDenied, BadFormat, InvalidArgument
 from powersample.model import Channel, Series
+from powersample.store.lock import SpoolLock
 from powersample.store.spool import RawPart, Survey, open_part, part_numbers, survey
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, load
 from powersample.store.writer import TraceWriter, exists
+
+SAMPLER_ENDS_S = 5.0  # the executable notices within half a second that its recorder was killed, and writes its end
 
 
 class Converter:
@@ -145,13 +148,17 @@ def recover(spool_dir: PathLike, out: PathLike | None = None, *, replace: bool =
         InputNotFound, BadFormat: there is no spool.
         OutputExists: the file is there and `replace` is False.
         InvalidArgument: the spool's name does not tell the output's.
+        StateError: it is still being recorded.
+        AccessDenied: it, or the folder of `out`, may not be written.
     """
     directory = Path(spool_dir)
     if out is None:
         if directory.suffix != ".spool":
             raise InvalidArgument(f"{directory} does not end in .spool", "Name the output with -o OUT.")
         out = directory.with_suffix("")
-    found: Survey = survey(directory, scan=False)
-    if found.trouble and not found.numbers:
-        raise BadFormat(f"{directory}: no part can be read; {found.trouble[0]}")
-    return load(Converter(directory, out, replace=replace).finish(recovered=True))
+    survey(directory, scan=False)  # that it is a spool, before anything is made inside
+    with SpoolLock(directory, patience_s=SAMPLER_ENDS_S):
+        found: Survey = survey(directory, scan=False)
+        if found.trouble and not found.numbers:
+            raise BadFormat(f"{directory}: no part can be read; {found.trouble[0]}")
+        return load(Converter(directory, out, replace=replace).finish(recovered=True))

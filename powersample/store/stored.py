@@ -58,7 +58,12 @@ class ParquetFile:
 
 
 class StoredTrace(Trace):
-    """A `Trace` in a file or spool, at `path`."""
+    """A `Trace` in a file or spool, at `path`.
+
+    Attributes:
+        path: the file or folder.
+        keep: an object that must live as long as the trace, such as the owner of a temporary folder; or None.
+    """
 
     def __init__(self, path: Path, backend: Backend, description: Description) -> None:
         super().__init__(
@@ -70,6 +75,7 @@ class StoredTrace(Trace):
             meta=description.meta,
         )
         self.path = path
+        self.keep: object = None
 
     def save(self, path: PathLike, *, replace: bool = False) -> None:
         """Write the trace to another Parquet file.
