@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`measure()` on simulated nodes: windows, threads, forks, faults, and energies against the exact truth."""
 
+import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -11,6 +14,7 @@ import pytest
 
 import powersample as ps
 from powersample import errors, store
+from powersample.session import recording
 from powersample.sim import Node
 
 
@@ -211,6 +215,70 @@ def test_fork_inside_a_window_leaves_the_parents_recording_alone(node):
     assert not [w for w in run.windows if w.name.startswith("child")]
     assert window(run, "parent").flags == ()
     assert run.energy().joules > 0
+
+
+def test_fork_whose_child_exits_as_programs_do_leaves_the_recording_alone(node):
+    program = (
+        "import os, sys, warnings, powersample as ps\n"
+        "warnings.simplefilter('ignore')\n"
+        "with ps.measure(simulate='h100') as run:\n"
+        "    child = os.fork()\n"
+        "    if child == 0: sys.exit(7)\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
+        "assert len(run.trace.series('gpu0.power.instant')) > 10\n"
+        "print(run.trace.path.parent)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not os.path.exists(done.stdout.strip())
+
+
+def test_start_interrupted_leaves_no_lane_and_no_folder(node, tmp_path, monkeypatch):
+    def interrupted(_seconds):
+        raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    run = ps.measure(simulate=node, output=tmp_path / "run.parquet")
+    monkeypatch.setattr("powersample.session.run.time.sleep", interrupted)
+    tasks = len(os.listdir("/proc/self/task"))
+    with pytest.raises(KeyboardInterrupt):
+        run.start()
+    monkeypatch.undo()
+    assert set(threading.enumerate()) == before
+    assert len(os.listdir("/proc/self/task")) <= tasks
+    assert list(tmp_path.iterdir()) == []
+    run.stop()
+    with run:
+        pass
+    assert ps.load(tmp_path / "run.parquet").windows[0].name == "run"
+
+
+def test_trace_outlives_its_run(node):
+    def record():
+        with ps.measure(simulate=node) as run:
+            pass
+        return run.trace
+
+    trace = record()
+    gc.collect()
+    assert len(trace.series("gpu0.power.instant"))
+    folder = trace.path.parent
+    del trace
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_two_runs_into_one_output_the_second_is_refused_by_name(node, tmp_path, monkeypatch):
+    out = tmp_path / "run.parquet"
+    with ps.measure(simulate=node, output=out):
+        with pytest.raises(errors.OutputExists, match=f"recorded by process {os.getpid()}"):
+            ps.measure(simulate=node, output=out).start()
+        monkeypatch.setattr(recording, "check_output", lambda *_, **__: None)  # as if it had looked before
+        with pytest.raises(errors.OutputExists, match="recorded already"):
+            ps.measure(simulate=node, output=out).start()
+        with pytest.raises(errors.StateError, match="still being recorded"):
+            store.recover(f"{out}.spool")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.parquet"]
 
 
 def test_run_output_is_written_and_not_replaced(node, tmp_path):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -94,6 +95,7 @@ class Run:
     ) -> None:
         self._plan, self._simulate, self._load, self._replace = plan, simulate, load, replace
         self._output = None if output is None else Path(output)
+        self._scratch: _Scratch | None = None
         self._node: Node | None = None
         self._recording: Recording | None = None
         self._writer: MarkWriter | None = None
@@ -116,22 +118,24 @@ class Run:
         with self._state:
             if self._recording is not None or self._trace is not None:
                 raise errors.StateError("this Run was started before; call measure() for another")
-            output = self._output or self._temporary_output()
-            plan, node = self._plan, self._make_node()
-            if node is not None:
-                from dataclasses import replace
-
-                plan = replace(plan, nvml_library=os.fspath(node.library))
+            recording: Recording | None = None
             try:
-                recording = Recording(plan, output, node=node, replace=self._replace)
+                plan, node = self._plan, self._make_node()
+                if node is not None:
+                    from dataclasses import replace
+
+                    plan = replace(plan, nvml_library=os.fspath(node.library))
+                recording = Recording(plan, self._output_path(), node=node, replace=self._replace)
                 recording.start()
-            except BaseException:
+                time.sleep(MARGIN_S)
+                writer = MarkWriter(recording.marks)
+                self._run_mark = writer.begin("run")
+            except BaseException:  # a Ctrl-C too: no lane may run on that nobody can stop
+                if recording is not None:
+                    recording.discard()
                 self._close_node()
                 raise
-            self._pid, self._recording = os.getpid(), recording
-            self._writer = MarkWriter(recording.marks)
-        time.sleep(MARGIN_S)
-        self._run_mark = self._writer.begin("run")
+            self._pid, self._recording, self._writer = os.getpid(), recording, writer
         return self
 
     def stop(self) -> None:
@@ -145,6 +149,7 @@ class Run:
                 writer.end(self._run_mark)
                 time.sleep(MARGIN_S)
                 self._trace = recording.finish()
+                self._trace.keep = self._scratch  # who returns the trace out of the run's reach can still read it
             except BaseException as error:
                 recording.abandon()
                 error.add_note(recording.what_is_left())
@@ -161,10 +166,11 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
 
-    def _temporary_output(self) -> Path:
-        folder = tempfile.TemporaryDirectory(prefix="powersample-")
-        weakref.finalize(self, folder.cleanup)
-        return Path(folder.name) / "run.parquet"
+    def _output_path(self) -> Path:
+        if self._output is not None:
+            return self._output
+        self._scratch = _Scratch()
+        return self._scratch.path / "run.parquet"
 
     def _make_node(self) -> Node | None:
         if self._simulate is None:
@@ -282,6 +288,19 @@ class Run:
         from powersample.report import build
 
         return build(self.trace)
+
+
+class _Scratch:
+    """A temporary folder, for as long as this object lives."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="powersample-"))
+        weakref.finalize(self, _remove_own, self.path, os.getpid())
+
+
+def _remove_own(path: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child that exits must leave its parent's recording alone
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class WindowMark:
