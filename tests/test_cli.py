@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import powersample as powersample_package
-from powersample import store
+from powersample import cli, store
+from powersample.cli import report
+from powersample.model import Trace
 from powersample.sim import Node
 
 POWERSAMPLE = [sys.executable, "-m", "powersample.cli"]
@@ -115,6 +118,57 @@ def test_report_text_begins_with_what_it_is_not(recorded):
     assert max(map(len, done.stdout.splitlines())) <= 110
 
 
+def test_report_to_a_full_disk_says_so_once(recorded):
+    folder, _ = recorded
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*POWERSAMPLE, "report", "run.parquet"], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "powersample: standard output cannot be written: No space left on device\n"
+
+
+def test_report_of_a_window_that_the_terminal_cannot_spell_is_printed(recorded, tmp_path):
+    folder, _ = recorded
+    trace = store.load(folder / "run.parquet")
+    epoch = next(w for w in trace.windows if w.name == "epoch 0")
+    named = Trace.of(
+        [trace.series("gpu0.energy")], windows=[replace(epoch, name="épreuve")], meta=trace.meta, lanes=trace.lanes
+    )
+    store.save(named, tmp_path / "x.parquet")
+    done = powersample("report", "x.parquet", cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "\\xe9preuve" in done.stdout
+
+
+def test_recover_into_a_missing_folder_says_so_and_keeps_the_spool(tmp_path):
+    spool = tmp_path / "x.parquet.spool"
+    spool.mkdir()
+    (spool / "session.json").write_text("{}")
+    done = powersample("recover", spool, "-o", "/missing/x.parquet", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "/missing is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (spool / "session.json").exists()
+
+
+def test_unexpected_system_error_is_one_line_with_the_file_and_the_cause(monkeypatch, capsys):
+    def fails(_options):
+        raise OSError(5, "Input/output error", "/data/run.parquet")
+
+    monkeypatch.setattr(report, "run", fails)
+    assert cli.main(["report", "run.parquet"]) == 1
+    assert capsys.readouterr().err == "powersample: report: /data/run.parquet: Input/output error\n"
+
+
+def test_record_into_a_name_that_is_no_utf8(tmp_path):
+    name = os.fsdecode(b"r\xe9sultat.parquet")
+    done = powersample("record", "--simulate", "h100", "-o", name, "--", "true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert powersample("report", name, cwd=tmp_path).returncode == 0
+
+
 def test_record_refuses_to_overwrite(recorded):
     folder, _ = recorded
     done = powersample("record", "--simulate", "h100", "-o", "run.parquet", "--", "true", cwd=folder)
@@ -150,7 +204,12 @@ def test_record_refuses_to_overwrite(recorded):
         (("record", "-o", "x.parquet"), 2, "COMMAND"),
         (("report", "missing.parquet"), 1, "missing.parquet"),
         (("report", "/etc/hostname"), 1, "/etc/hostname"),
+        (("report", "--", "missing.parquet"), 1, "missing.parquet"),
+        (("report", "--"), 2, "FILE"),
         (("recover", "missing.spool"), 1, "missing.spool"),
+        (("record", "--simulate", "h100", "--duration", "nan", "-o", "x.parquet"), 2, "above 0"),
+        (("record", "--simulate", "h100", "--duration", "-5", "-o", "x.parquet"), 2, "above 0"),
+        (("record", "--simulate", "h100", "--duration", "0", "-o", "x.parquet"), 2, "above 0"),
         (("frobnicate",), 2, "frobnicate"),
         ((), 2, "VERB"),
     ],

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from powersample import store
+from powersample import cli, store
 from powersample.experiments import demo
 
 
@@ -71,7 +71,17 @@ def test_demo_picture_is_a_png(shown, tmp_path):
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("there", ["mine.parquet", "mine.png"])
+def test_demo_command_replaces_nothing_that_is_somebodys(tmp_path, there, capsys):
+    (tmp_path / there).write_text("mine")
+    assert cli.main(["demo", "-o", str(tmp_path / "mine.parquet"), "--epochs", "1", "--epoch-seconds", "0.3"]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / there).read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_demo_command_prints_json_and_names_the_next_command(tmp_path):
+    (tmp_path / "demo.parquet").write_text("of the last demo")
     done = subprocess.run(
         [sys.executable, "-m", "powersample.cli", "demo", "--epochs", "1", "--epoch-seconds", "0.3", "--json"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,

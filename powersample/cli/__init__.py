@@ -8,7 +8,7 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 faile
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import sys
 from collections.abc import Sequence
 
@@ -44,27 +44,36 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a window may have any name, a terminal only some letters
+            stream.reconfigure(errors="backslashreplace")
     command: list[str] = []
-    if "--" in arguments:  # all behind it is the program's, whatever it looks like
+    if arguments[:1] == ["record"] and "--" in arguments:  # all behind it is the program's, whatever it looks like
         cut = arguments.index("--")
         arguments, command = arguments[:cut], arguments[cut + 1 :]
     options = parser().parse_args(arguments)
     options.command = [*getattr(options, "command", []), *command]
     try:
         return int(options.run(options))
-    except errors.NothingMeasurable as error:
-        return _say(error, NOTHING_MEASURABLE)
-    except errors.InvalidArgument as error:
-        return _say(error, USAGE)
     except errors.PowerSampleError as error:
-        return _say(error, getattr(error, "exit_code", FAILED))
+        return _say(error, _code(error))
     except BrokenPipeError:  # the reader of our output left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{options.verb}: {where}{error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         return 130
 
 
-def _say(error: Exception, code: int) -> int:
+def _code(error: errors.PowerSampleError) -> int:
+    if isinstance(error, errors.NothingMeasurable):
+        return NOTHING_MEASURABLE
+    if isinstance(error, errors.InvalidArgument):
+        return USAGE
+    return int(getattr(error, "exit_code", FAILED))
+
+
+def _say(error: Exception | str, code: int) -> int:
     print(f"powersample: {error}", file=sys.stderr)
     return code

@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from powersample.cli.output import emit
+
 EXAMPLE = """\
 examples:
   powersample demo
   powersample demo --board 7 --json
 """
+
+DEFAULT = Path("demo.parquet")
 
 
 def add(verbs: Any) -> None:
@@ -26,7 +30,8 @@ def add(verbs: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("-o", "--output", type=Path, default=Path("demo.parquet"), help="trace; default demo.parquet")
+    verb.add_argument("-o", "--output", type=Path, help=f"trace, and .png beside it; default {DEFAULT}, replaced")
+    verb.add_argument("--force", action="store_true", help="replace what -o names, if it exists")
     verb.add_argument("--profile", default="h100", help="board to simulate; default h100")
     verb.add_argument(
         "--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default a perfect one"
@@ -43,30 +48,30 @@ def run(options: argparse.Namespace) -> int:
     from powersample import errors
     from powersample.experiments.demo import run_demo, to_json, to_text, write_png
 
+    output = DEFAULT if options.output is None else options.output
+    picture = output.with_suffix(".png")
+    replace = options.force or output == DEFAULT
+    if picture.exists() and not replace:
+        raise errors.OutputExists(f"{picture} exists; choose another name, or add --force to replace it")
     if options.epochs < 1 or not options.epoch_seconds >= 0.2:
         raise errors.InvalidArgument("the demo needs at least 1 epoch of at least 0.2 s")
     demo = run_demo(
-        options.output,
+        output,
         profile=options.profile,
         board_seed=options.board,
         epochs=options.epochs,
         epoch_s=options.epoch_seconds,
         nvidia_smi=options.nvidia_smi,
-        replace=True,
+        replace=replace,
         say=_note,
     )
-    if options.json:
-        json.dump(to_json(demo), sys.stdout, indent=1, allow_nan=False)
-        print()
-    else:
-        print(to_text(demo))
-    picture = options.output.with_suffix(".png")
+    emit(json.dumps(to_json(demo), indent=1, allow_nan=False) if options.json else to_text(demo))
     try:
         write_png(demo, picture)
-        _note(f"wrote {options.output} and {picture}")
+        _note(f"wrote {output} and {picture}")
     except errors.NotSupported as error:
-        _note(f"wrote {options.output}; {error}")
-    _note(f"next: powersample report {options.output}")
+        _note(f"wrote {output}; {error}")
+    _note(f"next: powersample report {output}")
     return 0
 
 

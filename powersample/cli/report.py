@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from powersample.cli.output import emit
 
 EXAMPLE = """\
 examples:
@@ -39,9 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
     trace = store.read_spool(options.file) if options.file.is_dir() else store.load(options.file)
     report = build(trace)
-    if options.json:
-        json.dump(report.data, sys.stdout, indent=1, allow_nan=False)
-        print()
-    else:
-        print(report.every_channel() if options.all else report)
+    shown = report.every_channel() if options.all else str(report)
+    emit(json.dumps(report.data, indent=1, allow_nan=False) if options.json else shown)
     return 0
