@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from powersample.errors import StateError
+from powersample.errors import InvalidArgument, StateError
 
 if TYPE_CHECKING:
     from powersample.model import Window
@@ -74,6 +74,11 @@ def _line(verb: str, mark: int, name: str) -> bytes:
     return f"{head}{quoted}\n".encode("ascii")
 
 
+def _check(name: str) -> None:
+    if not isinstance(name, str):
+        raise InvalidArgument(f"{name!r} cannot name a window", "Give text, such as f'epoch {epoch}'.")
+
+
 class MarkWriter:
     """Appends marks to one file. Thread-safe; in a forked child it goes on with ids of the child's own.
 
@@ -101,7 +106,12 @@ class MarkWriter:
         _WRITERS.add(self)
 
     def begin(self, name: str) -> int:
-        """Begin a window; return the id for `end`."""
+        """Begin a window; return the id for `end`.
+
+        Raises:
+            InvalidArgument: the name is no text.
+        """
+        _check(name)
         with self._lock:
             self._last += 1
             mark = self._last
@@ -126,7 +136,12 @@ class MarkWriter:
         self._write(now)
 
     def event(self, name: str) -> None:
-        """Mark an instant."""
+        """Mark an instant.
+
+        Raises:
+            InvalidArgument: the name is no text.
+        """
+        _check(name)
         with self._lock:
             self._last += 1
             mark = self._last
@@ -182,7 +197,12 @@ def _writer() -> MarkWriter | None:
 
 
 def begin(name: str) -> int:
-    """Begin a window in the recording of this program, if there is one; return the id for `end`, else 0."""
+    """Begin a window in the recording of this program, if there is one; return the id for `end`, else 0.
+
+    Raises:
+        InvalidArgument: the name is no text; said without a recording too, lest it first be heard of in one.
+    """
+    _check(name)
     writer = _writer()
     return 0 if writer is None else writer.begin(name)
 
@@ -199,7 +219,12 @@ def end(mark: int) -> None:
 
 
 def event(name: str) -> None:
-    """Mark an instant in the recording of this program, if there is one."""
+    """Mark an instant in the recording of this program, if there is one.
+
+    Raises:
+        InvalidArgument: the name is no text.
+    """
+    _check(name)
     writer = _writer()
     if writer is not None:
         writer.event(name)

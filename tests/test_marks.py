@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powersample import marks
-from powersample.errors import StateError
+from powersample.errors import InvalidArgument, StateError
 from powersample.model import Window
 
 BOOT = "3c0a"
@@ -146,6 +146,18 @@ def test_end_twice_or_of_nothing_is_an_error(tmp_path):
     for wrong in (mark, 99):
         with pytest.raises(StateError):
             writer.end(wrong)
+
+
+@pytest.mark.parametrize("name", [3, None, b"epoch"])
+def test_name_that_is_no_text_is_refused_with_and_without_a_recording(name, tmp_path, monkeypatch):
+    path = tmp_path / "marks"
+    path.touch()
+    writer = marks.MarkWriter(path)
+    monkeypatch.delenv(marks.ENVIRONMENT, raising=False)
+    for call in (writer.begin, writer.event, marks.begin, marks.event, lambda n: marks.window(n).__enter__()):
+        with pytest.raises(InvalidArgument, match="Give text"):
+            call(name)
+    assert path.read_bytes() == b""
 
 
 def test_writer_of_many_threads_tears_no_line(tmp_path):
