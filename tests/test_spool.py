@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spools: read live, converted while they grow, recovered after a kill; nothing that was on disk is lost."""
 
+import gc
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from powersample import marks, store
@@ -266,6 +268,17 @@ def test_converter_on_a_full_disk_keeps_the_raw_part(spool, monkeypatch):
     monkeypatch.setattr(writer.pq.ParquetWriter, "write_table", full)
     with pytest.raises(DiskFull, match="no space left"):
         store.Converter(spool, spool.with_suffix("")).step()
+    monkeypatch.undo()
+    assert list(spool.glob("*.new")) == []
+    check_whole(store.read_spool(spool))
+
+
+def test_converter_on_a_disk_that_fills_up_at_the_very_end_leaves_no_half_file(spool, monkeypatch):
+    opened = pa.OSFile
+    monkeypatch.setattr(writer.pa, "OSFile", lambda path, mode: opened("/dev/full" if mode == "wb" else path, mode))
+    with pytest.raises(DiskFull, match="no space left"):
+        store.Converter(spool, spool.with_suffix("")).step()
+    gc.collect()  # pyarrow's own writer tries to close itself once more, and would say so on stderr
     monkeypatch.undo()
     assert list(spool.glob("*.new")) == []
     check_whole(store.read_spool(spool))

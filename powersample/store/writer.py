@@ -100,10 +100,11 @@ class TraceWriter:
         """
         self._flush()
         assert self._writer is not None
-        writer, self._writer = self._writer, None
+        writer = self._writer
         try:
             writer.add_key_value_metadata({KEY.decode(): description.to_json(self.extents)})
             writer.close()
+            self._writer = None
             self._file.close()
             with open(self._new, "rb") as file:
                 os.fsync(file.fileno())
@@ -116,8 +117,10 @@ class TraceWriter:
         writer, self._writer = self._writer, None
         for one in (writer, self._file):
             if one is not None:
-                with contextlib.suppress(OSError):  # the full disk that brought us here
+                with contextlib.suppress(OSError, pa.ArrowInvalid):  # the full disk that brought us here
                     one.close()
+        if writer is not None:
+            writer.is_open = False  # else its finalizer tries again, and complains on stderr
         self._new.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
