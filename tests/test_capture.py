@@ -65,6 +65,24 @@ def test_discover_without_a_library_offers_the_simulated_node(tmp_path):
         discover(Plan(nvml_library=str(tmp_path / "libnvidia-ml.so.1")))
 
 
+def test_discover_with_one_lost_gpu_records_the_others_and_says_so():
+    with Node("h100", gpus=4) as node:
+        node.inject("any", 15, gpu=2)
+        found = discover(plan(node), {})
+        assert indices(found) == [0, 1, 3]
+        assert len(found.notes) == 1
+        assert "gpu2 is left out" in found.notes[0]
+        with pytest.raises(errors.DeviceNotFound, match="gpu2 is left out"):
+            discover(plan(node, gpus=("gpu2",)))
+
+
+def test_discover_with_every_gpu_lost_has_nothing_to_measure():
+    with Node("h100", gpus=2) as node:
+        node.inject("any", 15)
+        with pytest.raises(errors.NothingMeasurable, match="15"):
+            discover(plan(node), {})
+
+
 def test_discover_with_a_driver_that_refuses_says_its_code(four):
     with Node("h100") as node:
         node.inject("init", 9)
@@ -80,7 +98,10 @@ def test_discover_with_a_driver_that_refuses_says_its_code(four):
         ({"rate_hz": 0.0}, "rate"),
         ({"rate_hz": -5.0}, "rate"),
         ({"rate_hz": float("nan")}, "rate"),
-        ({"mode": "burst"}, "burst"),
+        ({"rate_hz": "10"}, "no number"),
+        ({"cpu": "1"}, "no number"),
+        ({"mode": "burst"}, "burst.*use paced or tight$"),
+        ({"mode": "virtual"}, "use paced or tight$"),
     ],
 )
 def test_plan_with_a_senseless_option_is_refused(options, words):

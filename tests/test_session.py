@@ -324,6 +324,18 @@ def test_measure_without_a_device_offers_the_simulated_node(tmp_path):
         ps.measure(nvml_library=tmp_path / "libnvidia-ml.so.1").start()
 
 
+@pytest.mark.parametrize("gpus", ["gpu1", "1", 1, ["gpu1"], (1,), " gpu1 , 1"])
+def test_measure_takes_one_gpu_or_several_by_any_spelling(gpus):
+    with ps.measure(simulate="h100x2", load="idle", sources="nvml", gpus=gpus) as run:
+        pass
+    assert {name.split(".")[0] for name in run.trace.channels if name.startswith("gpu")} == {"gpu1"}
+
+
+def test_measure_at_a_rate_that_is_text_is_refused():
+    with pytest.raises(errors.InvalidArgument, match="'10' is no number"):
+        ps.measure(simulate="h100", rate_hz="10")
+
+
 def test_lost_gpu_is_recorded_as_statuses_and_comes_back(node):
     with ps.measure(simulate=node, rate_hz=500) as run:
         time.sleep(0.2)

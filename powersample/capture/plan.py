@@ -6,11 +6,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 from powersample import errors
 from powersample._native.api import LaneOptions, Nvml, NvmlDevice
 
 KNOWN_SOURCES = ("nvml",)
+MODES = ("paced", "tight")
+DEVICE_ERRORS = (
+    errors.DeviceNotFound,
+    errors.DeviceError,
+    errors.AccessDenied,
+    errors.NotSupported,
+    errors.Timeout,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,12 @@ class Plan:
             raise errors.InvalidArgument(
                 f"source {', '.join(unknown) or '(none)'} is unknown; use {', '.join(KNOWN_SOURCES)}"
             )
-        self.lane_options().to_c()  # says what is wrong with rate and mode
+        if self.mode not in MODES:
+            raise errors.InvalidArgument(f"mode {self.mode!r} is unknown; use {' or '.join(MODES)}")
+        for name, value, kind in (("rate", self.rate_hz, Real), ("cpu", self.cpu, Integral)):
+            if value is not None and not isinstance(value, kind):
+                raise errors.InvalidArgument(f"{name} {value!r} is no number; leave it out for the default")
+        self.lane_options().to_c()  # says what is wrong with the rate
 
     def lane_options(self) -> LaneOptions:
         """Return what every lane of this plan runs with."""
@@ -79,19 +93,42 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
     environment = os.environ if environment is None else environment
     try:
         with Nvml(plan.nvml_library) as nvml:
-            everything = tuple(nvml.describe(index) for index in range(nvml.count()))
+            everything, lost = _describe_all(nvml)
             driver, library, simulated = nvml.versions()
-    except (errors.DeviceNotFound, errors.DeviceError, errors.AccessDenied, errors.NotSupported) as error:
+    except DEVICE_ERRORS as error:
         raise errors.NothingMeasurable(
             f"nothing here can be measured.\n  nvml: {error}\n"
             'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
         ) from error
     if not everything:
         raise errors.NothingMeasurable("the NVML library works and shows no GPU; is one passed to this container?")
-    notes: list[str] = []
-    named = plan.gpus is not None
-    devices = _named(everything, plan.gpus or ()) if named else _visible(everything, environment, notes)
+    notes = list(lost)
+    try:
+        named = plan.gpus is not None
+        devices = _named(everything, plan.gpus or ()) if named else _visible(everything, environment, notes)
+    except errors.DeviceNotFound as error:
+        raise errors.DeviceNotFound("; ".join((str(error), *lost))) from None
     return Inventory(devices, driver, library, simulated, tuple(notes))
+
+
+def _describe_all(nvml: Nvml) -> tuple[tuple[NvmlDevice, ...], list[str]]:
+    """Return the GPUs that answer, and a note on each that does not.
+
+    Raises:
+        DeviceError, ...: None answers; the first one's error.
+    """
+    devices: list[NvmlDevice] = []
+    lost: list[str] = []
+    first: errors.PowerSampleError | None = None
+    for index in range(nvml.count()):
+        try:
+            devices.append(nvml.describe(index))
+        except DEVICE_ERRORS as error:  # one lost GPU is no reason to record none of the others
+            first = first or error
+            lost.append(f"gpu{index} is left out: {error}")
+    if first is not None and not devices:
+        raise first
+    return tuple(devices), lost
 
 
 def _named(devices: Sequence[NvmlDevice], names: Sequence[str]) -> tuple[NvmlDevice, ...]:

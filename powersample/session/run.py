@@ -38,8 +38,8 @@ def measure(
     output: str | os.PathLike[str] | None = None,
     rate_hz: float | None = None,
     mode: str = "paced",
-    sources: Sequence[str] = KNOWN_SOURCES,
-    gpus: Sequence[str | int] | None = None,
+    sources: str | Sequence[str] = KNOWN_SOURCES,
+    gpus: str | int | Sequence[str | int] | None = None,
     nvml_library: str | os.PathLike[str] | None = None,
     cpu: int | None = None,
     replace: bool = False,
@@ -51,11 +51,14 @@ def measure(
             this machine. Its results say so wherever they appear.
         load: Of a node given by profile: "cpu" (this process's own CPU use), "idle", "script:FILE" or "trace:FILE". A
             `Node` object keeps whatever load it was given.
-        output: Parquet file to write at the end; None keeps the trace in a temporary file for the life of the `Run`.
+        output: Parquet file to write at the end, with the spool beside it meanwhile. None keeps both in a folder
+            under $TMPDIR (else /tmp, which may be memory: about 32 bytes a reading) for the life of the `Run` and its
+            trace; name an output for a long recording.
         rate_hz: Passes a second of every lane; None lets the cost of the device calls decide, at most 1 kHz.
         mode: "paced", or "tight" for back-to-back reads.
-        sources: Ways to read devices.
-        gpus: NVML indices or UUIDs; None takes what CUDA_VISIBLE_DEVICES shows, else all.
+        sources: Ways to read devices, as a sequence or comma-separated.
+        gpus: NVML indices or UUIDs, as a sequence or comma-separated; None takes what CUDA_VISIBLE_DEVICES shows, else
+            all.
         nvml_library: Path of libnvidia-ml; None takes the driver's.
         cpu: Pin the lanes to this CPU.
         replace: Replace an existing `output`.
@@ -67,14 +70,20 @@ def measure(
         InvalidArgument: An option is outside its range.
     """
     plan = Plan(
-        sources=tuple(sources),
+        sources=_names(sources),
         nvml_library=None if nvml_library is None else os.fspath(nvml_library),
-        gpus=None if gpus is None else tuple(str(gpu) for gpu in gpus),
+        gpus=None if gpus is None else _names(gpus),
         rate_hz=rate_hz,
         mode=mode,
         cpu=cpu,
     )
     return Run(plan, simulate=simulate, load=load, output=output, replace=replace)
+
+
+def _names(value: str | int | Sequence[str | int]) -> tuple[str, ...]:
+    if isinstance(value, str):  # a sequence of letters is never meant
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return (str(value),) if isinstance(value, int) else tuple(str(one) for one in value)
 
 
 class Run:
