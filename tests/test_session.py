@@ -14,6 +14,7 @@ import pytest
 
 import powersample as ps
 from powersample import errors, store
+from powersample.model import Trace
 from powersample.session import recording
 from powersample.sim import Node
 
@@ -354,10 +355,34 @@ def test_lost_gpu_is_recorded_as_statuses_and_comes_back(node):
 def test_load_from_own_cpu_use_follows_it():
     with ps.measure(simulate="h100") as run:
         with run.window("busy"):
-            end = time.monotonic() + 0.8
-            while time.monotonic() < end:
+            begin_s = time.process_time()
+            while time.process_time() - begin_s < 0.4:  # of work, however long that takes beside busy neighbours
                 pass
         with run.window("idle"):
             time.sleep(0.8)
-    busy, idle = run.energy("busy").joules, run.energy("idle").joules
-    assert busy > 1.5 * idle
+    truth = run.trace.series("truth.gpu0.energy")
+
+    def watts(name):
+        at = window(run, name)
+        joules = np.interp([at.start_ns, at.end_ns], truth.t_ns.astype(float), truth.value)
+        return float(joules[1] - joules[0]) / at.duration_s
+
+    assert watts("busy") > 1.15 * watts("idle")
+
+
+def test_load_from_a_recording_repeats_its_power(tmp_path):
+    script = tmp_path / "load.csv"
+    script.write_text("seconds,watts\n0,400\n")
+    with ps.measure(simulate="h100", load=f"script:{script}", output=tmp_path / "first.parquet"):
+        time.sleep(0.5)
+    with ps.measure(simulate="a100", load=f"trace:{tmp_path / 'first.parquet'}") as run:
+        time.sleep(0.5)
+    whole = window(run, "run")
+    assert run.energy().joules == pytest.approx(400 * whole.duration_s, rel=0.1)
+
+
+def test_load_from_a_recording_without_power_is_refused(tmp_path):
+    store.save(Trace.of([]), tmp_path / "empty.parquet")
+    run = ps.measure(simulate="h100", load=f"trace:{tmp_path / 'empty.parquet'}")
+    with pytest.raises(errors.BadFormat, match="holds no GPU power"):
+        run.start()

@@ -100,14 +100,14 @@ def truth_series(node: Node, start_ns: int, end_ns: int) -> Iterator[Series]:
             stamp="instant",
             sensor="simulated truth",
         )
-        offset_nj, sequence = 0, 0
+        sequence = 0
         for t_ns, energy_nj in node.truth_counter(gpu, start_ns, end_ns):
             count = len(t_ns)
             yield Series(
                 channel=channel,
                 t0_ns=t_ns,
                 t1_ns=t_ns,
-                raw=energy_nj + offset_nj,
+                raw=energy_nj,
                 status=np.zeros(count, np.uint16),
                 seq=np.arange(sequence, sequence + count, dtype=np.uint32),
             )
