@@ -26,6 +26,7 @@ from powersample.errors import (
 from powersample.model import Channel, Kind, Series
 from powersample.store import convert, writer
 from powersample.store.lock import SpoolLock, holder
+from powersample.store.spool import RawPart
 
 sys.path.insert(0, str(Path(__file__).parent))
 import spools
@@ -87,6 +88,30 @@ def test_read_spool_finds_everything_that_is_there(spool):
     assert [a.monotonic_ns for a in trace.anchors] == [0, 5]
     assert (trace.lanes[0].slots, trace.lanes[0].skipped) == (9, 2)
     assert trace.extent("gpu0.energy").records == 300
+
+
+def test_read_spool_again_reads_only_what_has_grown(spool, monkeypatch):
+    known = {}
+    first = store.read_spool(spool, known)
+    read = []
+    slices = RawPart.slices
+
+    def counted(self, first=0):
+        for records in slices(self, first):
+            read.append(len(records))
+            yield records
+
+    monkeypatch.setattr(RawPart, "slices", counted)
+    opened = spool / "part-000002.open"
+    opened.write_bytes(opened.read_bytes()[: 4096 + 200 * 32] + part(3).tobytes())
+    again = store.read_spool(spool, known)
+    assert sum(read) == 200
+    assert again.extent("gpu0.energy").records == first.extent("gpu0.energy").records + 100 == 400
+    assert again.extent("gpu0.energy") == store.read_spool(spool).extent("gpu0.energy")
+    opened.rename(spool / "part-000002.part")
+    store.Converter(spool, spool.with_suffix("")).step()
+    assert store.read_spool(spool, known).extent("gpu0.energy") == again.extent("gpu0.energy")
+    check_whole(again, parts=4)
 
 
 def test_read_spool_in_time_reads_only_that(spool):

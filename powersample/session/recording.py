@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from powersample.sim import Node
     from powersample.store import Converter, StoredTrace
     from powersample.store.lock import SpoolLock
+    from powersample.store.spool import Scan
 
 # Recording goes on around every window: what covers an edge is published up to a period and a window later.
 MARGIN_S = 0.3
@@ -106,6 +107,7 @@ class Recording:
         self._converter: Converter | None = None
         self._lock: SpoolLock | None = None
         self._made = False
+        self._scans: dict[int, Scan] = {}
         self._trouble: list[str] = []
 
     def start(self) -> None:
@@ -143,6 +145,13 @@ class Recording:
             except (errors.PowerSampleError, OSError) as error:  # kept raw; the end tries again and reports
                 self._trouble.append(f"converting while recording: {error}")
                 return
+
+    def so_far(self) -> StoredTrace:
+        """Return a trace of what has been recorded until now."""
+        from powersample import store
+
+        self.recorder.sync()
+        return store.read_spool(self.spool, self._scans)
 
     def finish(self, **more: object) -> StoredTrace:
         """Stop the lanes, write the output and open it.

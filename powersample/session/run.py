@@ -254,10 +254,7 @@ class Run:
             return self._trace
         if self._recording is None:
             raise errors.StateError("this Run has not recorded anything yet")
-        from powersample import store
-
-        self._recording.recorder.sync()
-        return store.read_spool(self._recording.spool)
+        return self._recording.so_far()
 
     @property
     def windows(self) -> tuple[Window, ...]:

@@ -7,7 +7,7 @@ then gone).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,14 @@ from powersample.store.writer import GROUP_ROWS
 SPOOL_VERSION = 1
 SLICE_RECORDS = 1 << 16  # 2 MB
 HEADER_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a raw part's first `records` hold of each channel. A part only grows, so a scan is never wrong later."""
+
+    records: int
+    extents: dict[str, Extent]
 
 
 class RawPart:
@@ -54,11 +62,11 @@ class RawPart:
             )
         self.records = max(0, size - self._offset) // SAMPLE_DTYPE.itemsize
 
-    def slices(self) -> Iterator[NDArray[np.void]]:
-        """Yield the records as they were written, at most 2 MB at a time."""
+    def slices(self, first: int = 0) -> Iterator[NDArray[np.void]]:
+        """Yield the records from the `first`-th on as they were written, at most 2 MB at a time."""
         with self.path.open("rb") as file:
-            file.seek(self._offset)
-            left = self.records
+            file.seek(self._offset + first * SAMPLE_DTYPE.itemsize)
+            left = self.records - first
             while left > 0:
                 found = np.fromfile(file, SAMPLE_DTYPE, min(left, SLICE_RECORDS))
                 if not len(found):
@@ -76,8 +84,7 @@ class RawPart:
             order = np.argsort(records["channel"], kind="stable")
             ids, first = np.unique(records["channel"][order], return_index=True)
             for number, index in zip(ids.tolist(), np.split(order, first[1:]), strict=True):
-                if number not in self.channels:
-                    raise BadFormat(f"{self.path}: a record of channel {number}, which its header does not name")
+                self._named(number)
                 held.setdefault(number, []).append(records[index])
                 rows[number] = rows.get(number, 0) + len(index)
                 if rows[number] > GROUP_ROWS - SLICE_RECORDS:
@@ -94,12 +101,22 @@ class RawPart:
             if len(series):
                 yield series
 
-    def extents(self) -> dict[str, Extent]:
-        """Return what there is of each channel; reads the part."""
-        found: dict[str, Extent] = {}
-        for series in self.series():
-            _extend(found, series.channel.name, Extent(len(series), int(series.t0_ns[0]), int(series.t1_ns[-1])))
-        return found
+    def scan(self, before: "Scan | None" = None) -> "Scan":
+        """Return what there is of each channel; reads the part from where `before`, an earlier scan of it, ended."""
+        done, found = (before.records, dict(before.extents)) if before else (0, {})
+        for records in self.slices(done):
+            done += len(records)
+            for number in np.unique(records["channel"]).tolist():
+                mine = records[records["channel"] == number]
+                extent = Extent(len(mine), int(mine["t0_ns"][0]), int(mine["t1_ns"][-1]))
+                _extend(found, self._named(number).name, extent)
+        return Scan(done, found)
+
+    def _named(self, number: int) -> Channel:
+        try:
+            return self.channels[number]
+        except KeyError:
+            raise BadFormat(f"{self.path}: a record of channel {number}, which its header does not name") from None
 
 
 def _channel(data: dict[str, Any], lanes: list[str]) -> Channel:
@@ -196,12 +213,14 @@ class Survey:
         return Description(tuple(self.channels.values()), found.windows, tuple(anchors), tuple(self.lanes), meta)
 
 
-def survey(directory: Path, *, scan: bool = True) -> Survey:
+def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None = None) -> Survey:
     """Look through a spool.
 
     Args:
         directory: the spool.
         scan: also read raw parts through for the channels' extents.
+        known: scans of an earlier survey of the same spool, by part; what they hold is not read again, and they are
+            brought up to date.
 
     Raises:
         InputNotFound: there is no such folder.
@@ -231,7 +250,13 @@ def survey(directory: Path, *, scan: bool = True) -> Survey:
         found.boot_id = found.boot_id or (description.meta or {}).get("boot_id") or None
         if isinstance(part, RawPart) and not scan:
             continue
-        extents = part.extents() if isinstance(part, RawPart) else part.extents
+        if isinstance(part, RawPart):
+            scanned = part.scan(known.get(number) if known else None)
+            if known is not None:
+                known[number] = scanned
+            extents: Mapping[str, Extent] = scanned.extents
+        else:
+            extents = part.extents
         for name, extent in extents.items():
             _extend(found.extents, name, extent)
     _read_events(directory / "events.jsonl", found)
@@ -297,13 +322,17 @@ class SpoolParts:
         return self._extents.get(channel.name)
 
 
-def read_spool(directory: PathLike) -> StoredTrace:
+def read_spool(directory: PathLike, known: dict[int, Scan] | None = None) -> StoredTrace:
     """Open a spool as a trace of what has been recorded so far.
+
+    Args:
+        directory: the spool.
+        known: an empty dict, given again with every reading of the same spool, saves reading it all each time.
 
     Raises:
         InputNotFound: there is no such folder.
         BadFormat: it is no spool.
     """
     path = Path(directory)
-    found = survey(path)
+    found = survey(path, known=known)
     return StoredTrace(path, SpoolParts(path, found), found.description(path))
