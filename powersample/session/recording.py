@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import threading
@@ -65,7 +66,7 @@ def check_output(output: Path, *, replace: bool) -> None:
             raise errors.OutputExists(f"{output} is being recorded by process {pid} right now; choose another name")
         raise errors.OutputExists(
             f"{spool} is left from a recording that was killed; "
-            f"get it back with `powersample recover {spool}`, or remove it"
+            f"get it back with `powersample recover {shlex.quote(str(spool))}`, or remove it"
         )
 
 
@@ -198,7 +199,9 @@ class Recording:
 
     def what_is_left(self) -> str:
         """Say where the recording is that could not be finished, and how to get it."""
-        return f"the recording is in {self.spool}; get it with `powersample recover {self.spool}`"
+        if not self.spool.exists():
+            return f"the recording is complete in {self.output}"
+        return f"the recording is in {self.spool}; get it with `powersample recover {shlex.quote(str(self.spool))}`"
 
     def __enter__(self) -> Self:
         return self
