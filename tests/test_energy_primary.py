@@ -180,3 +180,24 @@ def test_aux_channel_has_no_joules():
     trace = Trace.of([series(aux, t_ns, t_ns)])
     with pytest.raises(InvalidArgument, match="%"):
         channel_energy(trace, "gpu0.utilization", Window("w", 0, S))
+
+
+def test_primary_is_not_a_power_read_ten_times_less_often_than_another():
+    """Lines between reads a second apart span any window, and know nothing of it."""
+    often, seldom = polls(0, 10, 1), polls(0, 10, 1000)
+    often = often[(often < 4 * S) | (often > 4.3 * S)]  # a hole: 0.3 s of the window are not covered
+    instant = series(channel(divisor=1), often, np.full(len(often), 400_000))
+    usage = series(channel("gpu0.power.usage", divisor=1000), seldom, np.full(len(seldom), 100_000))
+    assert energy(Trace.of([instant, usage]), Window("w", 3 * S, 6 * S)).channel == "gpu0.power.instant"
+
+
+def test_power_that_is_constant_is_whole_in_spite_of_gaps_shorter_than_any_sensors_period():
+    """Without changes the period is not known; polls 5 ms late still cannot have missed an update."""
+    t_ns = polls(0, 3, 1)
+    t_ns = t_ns[~((t_ns > S) & (t_ns < S + 6 * MS))]
+    found = energy(
+        Trace.of([series(channel(sensor="nvml.field.186"), t_ns, np.full(len(t_ns), 400_000))]),
+        Window("w", S, int(1.5 * S)),
+    )
+    assert found.covered_s == pytest.approx(0.5)
+    assert found.joules == pytest.approx(200.0)

@@ -10,6 +10,7 @@ from powersample.model import Energy, Kind, Window
 WHOLE = 0.99  # share of a window from which its energy is the window's
 LEAST_UPDATES = 20  # of a counter, from which its edges matter little
 LEAST_UPDATES_UNSEEN = 100  # of one that moves at every poll, either of whose edges may be a whole update off
+SELDOM = 10  # times less often than its siblings
 GAIN_OF_TWO = 0.03  # of the energy: what the gains of two paths may differ
 
 
@@ -17,7 +18,8 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
     """Choose among one device and domain's channels.
 
     The counter, if it moved often enough in the window and agrees with the power; else the first power in the order
-    given; else the counter as it is. Channels that cover 99 % of the window come before those that do not.
+    given; else the counter as it is. Channels that cover 99 % of the window come before those that do not, and a
+    power that is read ten times less often than another comes last.
 
     A counter C agrees with a power P over a window of L s, where the power ranges from least to most W, when
 
@@ -35,7 +37,10 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
     """
     energies = [one.energy for one in told]
     there = [i for i, one in enumerate(energies) if one.joules is not None]
-    there.sort(key=lambda i: not whole(energies[i], window))  # stable: the order given, whole ones first
+    often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
+    seldom = [one.kind is not Kind.ENERGY and one.divisor > SELDOM * often for one in told]
+    # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
+    there.sort(key=lambda i: (seldom[i], not whole(energies[i], window)))
     counters = [i for i in there if told[i].kind is Kind.ENERGY]
     power = next((i for i in there if told[i].kind is not Kind.ENERGY), None)
     lack = "the counter tells nothing here" if any(one.kind is Kind.ENERGY for one in told) else "there is no counter"

@@ -27,6 +27,7 @@ LEAST_COVERED = 0.5
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
 REACH_PERIODS = 1.5
 SHORT_PERIODS = 3.0
+FASTEST_NS = 15_000_000  # no averaging sensor is known to publish faster: arXiv 2312.02741, Kepler
 SURE_OF_ONE = 1.05  # periods in which at least one update must have been published
 
 
@@ -41,6 +42,7 @@ class Told:
         every_poll: a counter that moves at every poll: when it was published is not seen.
         least_w: least power around the window; NaN for counters.
         most_w: most power around it.
+        divisor: how much more seldom it is read than its lane goes round.
     """
 
     energy: Energy
@@ -49,6 +51,7 @@ class Told:
     every_poll: bool = False
     least_w: float = math.nan
     most_w: float = math.nan
+    divisor: int = 1
 
 
 def channel_energy(trace: Trace, name: str, window: Window) -> Energy:
@@ -88,7 +91,8 @@ class _Power:
         self._channel, self._windows, self._seen = channel, windows, seen
         self._shift_ns = round(seen.period_ns) if averages(channel) and seen.period_ns is not None else 0
         # A gap between polls that is shorter than the sensor's period hides no update, and so no energy.
-        hides_ns = max(seen.gap_ns, SURE_OF_ONE * self._shift_ns)
+        fastest_ns = FASTEST_NS if averages(channel) and seen.period_ns is None else 0
+        hides_ns = max(seen.gap_ns, SURE_OF_ONE * self._shift_ns, fastest_ns)
         self._integral = PowerIntegral(edges(windows, self._shift_ns), hides_ns)
         self._reads = Reads(edges(windows))
 
@@ -114,7 +118,8 @@ class _Power:
             reasons += _short(window, seen.period_ns)
             result = _energy(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
             result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
-            found.append(Told(result, Kind.POWER, period_s, False, float(least[i]) * scale, float(most[i]) * scale))
+            range_w = (float(least[i]) * scale, float(most[i]) * scale)
+            found.append(Told(result, Kind.POWER, period_s, False, *range_w, self._channel.divisor))
         return found
 
     def _method(self, window: int) -> tuple[str, list[str]]:
