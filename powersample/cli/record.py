@@ -18,8 +18,13 @@ examples:
 The exit code is the program's. To mark windows from inside it, in Python:
   import powersample as ps
   with ps.window("epoch 1"): ...
-in any language: append lines to the file that $POWERSAMPLE_MARKS names:
-  v1 begin ID MONOTONIC_NS BOOT_ID PID TID "NAME"      (and v1 end ID ...)
+in any language: append lines, each by one write, to the file that $POWERSAMPLE_MARKS names:
+  v1 begin ID TIME BOOT PID TID "NAME"
+  v1 end ID TIME BOOT PID TID ""
+ID: a number of yours, the same in both. TIME: CLOCK_MONOTONIC in ns, as Python's time.monotonic_ns().
+BOOT: the content of /proc/sys/kernel/random/boot_id. The name is a JSON string.
+
+Exit codes of its own: 1 failed, 2 usage, 3 nothing measurable, 126 and 127 as a shell's.
 """
 
 
