@@ -196,6 +196,30 @@ def _writer() -> MarkWriter | None:
         return _by_path[path]
 
 
+def enlist(writer: MarkWriter) -> str | None:
+    """Let this module's marks, and those of programs started from here, go where `writer` writes.
+
+    Returns:
+        What $POWERSAMPLE_MARKS was, for `dismiss`.
+    """
+    before, path = os.environ.get(ENVIRONMENT), str(writer.path.absolute())
+    with _by_path_lock:
+        _by_path[path] = writer  # the same one: two writers of a process would use the same ids
+    os.environ[ENVIRONMENT] = path
+    return before
+
+
+def dismiss(writer: MarkWriter, before: str | None) -> None:
+    """Undo `enlist`."""
+    path = str(writer.path.absolute())
+    with _by_path_lock:
+        _by_path.pop(path, None)
+    if os.environ.get(ENVIRONMENT) == path:
+        os.environ.pop(ENVIRONMENT)
+        if before is not None:
+            os.environ[ENVIRONMENT] = before
+
+
 def begin(name: str) -> int:
     """Begin a window in the recording of this program, if there is one; return the id for `end`, else 0.
 
@@ -319,6 +343,8 @@ def _parse_line(line: bytes) -> tuple[str, int, int, str, int, str] | None:
     if len(line) > LINE_BYTES or not line.endswith(b"\n"):
         return None
     words = line.split(maxsplit=7)
+    if len(words) == 7 and words[1] == b"end":  # its name is its begin's
+        words.append(b'""')
     if len(words) != 8 or words[0] != b"v1" or words[1] not in (b"begin", b"end", b"event"):
         return None
     try:

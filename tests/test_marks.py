@@ -245,3 +245,11 @@ def test_writer_in_a_shifted_time_namespace_writes_nothing(tmp_path, monkeypatch
         writer = marks.MarkWriter(tmp_path / "marks")
     writer.end(writer.begin("a"))
     assert not (tmp_path / "marks").exists()
+
+
+def test_end_may_leave_the_name_out():
+    """Shell scripts do; a window that its program ended must not stand open."""
+    boot = b"b"
+    lines = [b'v1 begin 7 100 b 1 1 "x"\n', b"v1 end 7 200 b 1 1\n"]
+    (window,) = marks.parse(lines, boot.decode(), 900).windows
+    assert (window.start_ns, window.end_ns, window.flags) == (100, 200, ())

@@ -386,3 +386,18 @@ def test_load_from_a_recording_without_power_is_refused(tmp_path):
     run = ps.measure(simulate="h100", load=f"trace:{tmp_path / 'empty.parquet'}")
     with pytest.raises(errors.BadFormat, match="holds no GPU power"):
         run.start()
+
+
+def test_marks_by_module_and_of_children_belong_to_the_run_around_them(node):
+    """A library marks by `ps.window` and need not know whether `record` or `measure` runs."""
+    program = "import powersample as ps\nwith ps.window('child'): pass"
+    before = os.environ.get("POWERSAMPLE_MARKS")
+    with ps.measure(simulate=node) as run:
+        with ps.window("outer"), run.window("inner"), ps.window("innermost"):
+            pass
+        subprocess.run([sys.executable, "-c", program], check=True)
+    assert [w.name for w in run.windows] == ["run", "outer", "inner", "innermost", "child"]
+    assert all(w.flags == () for w in run.windows)
+    assert os.environ.get("POWERSAMPLE_MARKS") == before
+    with ps.window("after"):  # nobody records: nothing happens
+        pass

@@ -20,7 +20,7 @@ The exit code is the program's. To mark windows from inside it, in Python:
   with ps.window("epoch 1"): ...
 in any language: append lines, each by one write, to the file that $POWERSAMPLE_MARKS names:
   v1 begin ID TIME BOOT PID TID "NAME"
-  v1 end ID TIME BOOT PID TID ""
+  v1 end ID TIME BOOT PID TID
 ID: a number of yours, the same in both. TIME: CLOCK_MONOTONIC in ns, as Python's time.monotonic_ns().
 BOOT: the content of /proc/sys/kernel/random/boot_id. The name is a JSON string.
 

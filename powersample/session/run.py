@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from powersample import errors
 from powersample._native import api
 from powersample.capture import KNOWN_SOURCES, Plan
-from powersample.marks import MarkWriter
+from powersample.marks import MarkWriter, dismiss, enlist
 from powersample.session.recording import MARGIN_S, Recording
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Run:
         self._writer: MarkWriter | None = None
         self._trace: StoredTrace | None = None
         self._run_mark = 0
+        self._marked_before: str | None = None
         self._pid = os.getpid()
         self._warned = False
         self._state = threading.Lock()
@@ -145,6 +146,7 @@ class Run:
                 self._close_node()
                 raise
             self._pid, self._recording, self._writer = os.getpid(), recording, writer
+            self._marked_before = enlist(writer)
         return self
 
     def stop(self) -> None:
@@ -154,6 +156,7 @@ class Run:
             if recording is None or writer is None or self._foreign():
                 return
             self._writer = None  # no thread may mark what is being finished
+            dismiss(writer, self._marked_before)
             try:
                 writer.end(self._run_mark)
                 time.sleep(MARGIN_S)
