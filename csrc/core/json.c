@@ -127,8 +127,12 @@ void ps_json_channel(ps_text *text, const ps_channel *channel)
     string_member(text, "unit", channel->unit);
     string_member(text, "sensor", channel->sensor);
     double_member(text, "scale", channel->scale);
-    ps_text_add(text, "\"kind\":%d,\"lane\":%u,\"group\":%u,\"divisor\":%u,\"id\":%u}", channel->kind, channel->lane,
+    ps_text_add(text, "\"kind\":%d,\"lane\":%u,\"group\":%u,\"divisor\":%u,\"id\":%u,", channel->kind, channel->lane,
                 channel->group, channel->divisor, channel->id);
+    if (channel->modulus)
+        ps_text_add(text, "\"modulus\":%" PRIu64 "}", channel->modulus);
+    else
+        ps_text_add(text, "\"modulus\":null}");
 }
 
 static void lane_members(ps_text *text, const ps_lane_stats *lane)

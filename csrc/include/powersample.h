@@ -105,6 +105,7 @@ typedef struct ps_channel {
     uint32_t group;   /* the device call that reads it, within its source */
     uint32_t divisor; /* read every so many passes; set at start */
     uint32_t id;      /* ps_sample.channel; set when the source is added */
+    uint64_t modulus; /* a counter's raw values wrap to 0 here; 0: they do not */
 } ps_channel;
 
 /* A way to read one device. Given to ps_sampler_add, which takes ownership on success. */
@@ -168,6 +169,32 @@ int ps_nvml_describe(ps_nvml *nvml, uint32_t index, ps_nvml_device *out, ps_erro
 int ps_nvml_versions(ps_nvml *nvml, char *driver, uint32_t driver_size, char *library, uint32_t library_size,
                      int32_t *simulated, ps_error *error);
 int ps_nvml_source_new(ps_nvml *nvml, uint32_t index, ps_source **out, ps_error *error);
+
+/* ---- RAPL -------------------------------------------------------------------------------------------------- */
+
+/* The processor's energy counters, by the routes that the kernel offers. The status of their samples is an errno:
+ * ENODATA for an empty file, EBADMSG for one that holds no number. */
+enum ps_rapl_route {
+    PS_RAPL_PERF = 0,    /* perf's PMU "power": one call reads all domains; 64 bits, so it does not wrap */
+    PS_RAPL_POWERCAP = 1 /* /sys/class/powercap: a file a domain; wraps at its max_energy_range_uj */
+};
+
+#define PS_RAPL_ROUTES 2
+
+typedef struct ps_rapl_opening {
+    int32_t route;                    /* enum ps_rapl_route that was taken */
+    int32_t cpu;                      /* from which reading is cheapest: one of the package's; -1 unknown */
+    int32_t moved;                    /* 1 if any of its counters moved within 50 ms, as real ones do; else 0 */
+    int32_t reserved;
+    ps_error refused[PS_RAPL_ROUTES]; /* why a route was not taken; status PS_OK: it was taken, or not tried */
+} ps_rapl_opening;
+
+/* The numbers of the packages with a counter, ascending. *count is all there are; at most `capacity` are written.
+ * sysfs: NULL for "/sys". PS_E_NOT_FOUND when the kernel offers neither route. */
+int ps_rapl_packages(const char *sysfs, uint32_t *out, uint32_t capacity, uint32_t *count, ps_error *error);
+/* Opens all domains of one package by the first route that gives the package's own energy, else by one that gives
+ * anything. `opening` is filled on failure, too. */
+int ps_rapl_open(const char *sysfs, uint32_t package, ps_source **out, ps_rapl_opening *opening, ps_error *error);
 
 /* ---- lanes and sampler ------------------------------------------------------------------------------------- */
 

@@ -148,6 +148,7 @@ static void describe(scripted *self, const char *device)
         snprintf(channel->unit, sizeof channel->unit, "%s", units[self->script.kind]);
         snprintf(channel->sensor, sizeof channel->sensor, "scripted");
         channel->scale = self->script.scale;
+        channel->modulus = self->script.raw_modulus;
         channel->kind = (int32_t)self->script.kind;
         channel->group = i;
         self->groups[i].max_hz = self->script.max_hz;
