@@ -192,6 +192,19 @@ def test_counter_wrap_with_known_modulus_is_no_reset():
     assert "PSQ-RESET" not in found.codes
 
 
+def test_counter_unread_for_longer_than_half_a_turn_says_so():
+    """At 200 W a counter of 1049 J turns every 5.2 s; nobody read it for 12 s, which hides two turns."""
+    t_ns = polls(0, 30, 100)
+    raw = (np.arange(len(t_ns)) * 20_000) % (1 << 20)
+    read = (t_ns < 10_000 * MS) | (t_ns >= 22_000 * MS)
+    counter = channel("package-0.energy", Kind.ENERGY, "package-0", "package", modulus=1 << 20)
+    found = one(Trace.of([series(counter, t_ns[read], raw[read])]), 1, 29)
+    assert "PSQ-WRAP" in found.codes
+    assert "every 5.2" in next(reason for reason in found.reasons if reason.startswith("PSQ-WRAP"))
+    before = one(Trace.of([series(counter, t_ns[read], raw[read])]), 1, 9)
+    assert "PSQ-WRAP" not in before.codes
+
+
 def test_counter_that_goes_back_keeps_what_was_before():
     t_ns = polls(0, 10, 100)
     raw = np.arange(len(t_ns)) * 10_000

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
 from powersample.analysis.polls import Polls
 from powersample.analysis.sweep import edges, sweep
+from powersample.analysis.turns import Turns
 from powersample.analysis.updates import Pace, averages, pace
 from powersample.errors import InvalidArgument
 from powersample.model import Channel, Energy, Kind, Trace, Window
@@ -142,18 +143,22 @@ class _Counter:
         self._channel, self._windows = channel, windows
         self._every_poll = seen.change_share > FAST_COUNTER
         self._period_ns = (seen.poll_ns if self._every_poll else (seen.period_ns or seen.change_ns)) or 0.0
+        gap_ns = max(seen.gap_ns, SURE_OF_ONE * self._period_ns)
         self._difference = CounterDifference(
             edges(windows),
             every_poll=self._every_poll,
             period_ns=self._period_ns or float("inf"),
-            gap_ns=max(seen.gap_ns, SURE_OF_ONE * self._period_ns),
+            gap_ns=gap_ns,
             modulus=channel.modulus,
         )
+        self._turns = None if channel.modulus is None else Turns(edges(windows), gap_ns, channel.modulus)
         self._reads = Reads(edges(windows))
 
     def add(self, piece: Polls) -> None:
         self._reads.add(piece)
         self._difference.add(piece.t_ns, piece.raw)
+        if self._turns is not None:
+            self._turns.add(piece.t_ns, piece.raw)
 
     def lacks(self) -> NDArray[np.bool_]:
         return self._difference.lacks()
@@ -161,11 +166,14 @@ class _Counter:
     def results(self) -> list[Told]:
         gained, uncovered_ns = self._difference.close(REACH_PERIODS * self._period_ns)
         hidden_ns, resets = self._difference.hidden_ns(), self._difference.resets()
+        wraps = [] if self._turns is None else self._turns.reasons()
         found = []
         for i, window in enumerate(self._windows):
             result = self._one(window, i, float(gained[i]), int(resets[i]), float(hidden_ns[i]))
             if result.joules is not None:
                 result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
+            if result.joules is not None and wraps:
+                result = replace(result, reasons=(*result.reasons, *wraps[i]))
             if result.joules is not None and self._every_poll:
                 edge = f"PSQ-EDGE either edge may be off by one update ({self._period_ns / 1e9:.3g} s)"
                 result = replace(result, reasons=(*result.reasons, edge))
