@@ -18,8 +18,9 @@ static const char help[] =
     "Samples power and energy sensors until --duration is over, SIGINT or SIGTERM comes, or its parent ends.\n"
     "Prints one JSON line when it is sampling and one at the end; everything else goes to standard error.\n"
     "\n"
-    "  --sources LIST     what to read, separated by commas (default: nvml)\n"
+    "  --sources LIST     what to read, separated by commas (default: nvml,rapl)\n"
     "                       nvml                    NVIDIA GPUs, one lane each\n"
+    "                       rapl                    CPU and memory energy, one lane a package (perf, powercap)\n"
     "                       scripted[:N[@P]]        for tests: one lane of N power channels (1 to 64, default 1)\n"
     "                                               that step between 100 W and 200 W every P passes (default 100)\n"
     "  --rate HZ|auto     passes a second (default: auto, the highest useful rate at which the calls take at most\n"
@@ -28,6 +29,7 @@ static const char help[] =
     "  --duration S       seconds to sample (default: until a signal)\n"
     "  --cpu N            run the lanes on CPU N\n"
     "  --nvml-lib PATH    libnvidia-ml to load (default: the driver's)\n"
+    "  --sysfs DIR        where rapl is looked for (default: /sys)\n"
     "  --gpus LIST        NVML indices or UUIDs, separated by commas (default: all)\n"
     "  --spool DIR        write the records there; made if missing, refused if it holds a recording\n"
     "                     (default: records are counted and thrown away)\n"
@@ -38,12 +40,13 @@ static const char help[] =
     "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing measurable.\n"
     "Example: powersample-sampler --duration 10 --spool run.spool\n";
 
-enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, GPUS, SPOOL, WITH_PARENT, LIST, VERSION, HELP };
+enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, SYSFS, GPUS, SPOOL, WITH_PARENT, LIST, VERSION, HELP };
 
 static const struct option long_options[] = {
     {"sources", required_argument, NULL, SOURCES},   {"rate", required_argument, NULL, RATE},
     {"mode", required_argument, NULL, MODE},         {"duration", required_argument, NULL, DURATION},
     {"cpu", required_argument, NULL, CPU},           {"nvml-lib", required_argument, NULL, NVML_LIB},
+    {"sysfs", required_argument, NULL, SYSFS},
     {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
     {"with-parent", optional_argument, NULL, WITH_PARENT}, {"list", no_argument, NULL, LIST},
     {"version", no_argument, NULL, VERSION},         {"help", no_argument, NULL, HELP},
@@ -97,6 +100,9 @@ static const char *take(int option, char *value, sampler_options *out)
     case NVML_LIB:
         out->library = value;
         return NULL;
+    case SYSFS:
+        out->sysfs = value;
+        return *value ? NULL : "give a directory";
     case GPUS:
         out->gpus = value;
         return *value ? NULL : "give indices or UUIDs";
@@ -126,7 +132,7 @@ static bool usage_error(int *exit_code)
 
 bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exit_code)
 {
-    static char default_sources[] = "nvml";
+    static char default_sources[] = "nvml,rapl";
     *out = (sampler_options){
         .sources = default_sources, .lane = {.mode = PS_MODE_PACED, .cpu = -1}, .parent = getppid()};
     *exit_code = EXIT_DONE;

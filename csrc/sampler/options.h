@@ -17,6 +17,7 @@ typedef struct sampler_options {
     char *sources;        /* comma list; cut up by its reader */
     char *gpus;           /* comma list of indices and UUIDs, NULL for all */
     const char *library;  /* of NVML, NULL for the driver's */
+    const char *sysfs;    /* where RAPL is looked for, NULL for /sys */
     const char *spool;    /* directory, NULL for none */
     ps_lane_options lane;
     int64_t duration_ns;  /* 0: until a signal */

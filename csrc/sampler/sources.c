@@ -8,7 +8,7 @@
 
 #include "sampler/sources.h"
 
-enum { GPUS_MAX = 64, SCRIPT_CHANNELS_MAX = 64 };
+enum { GPUS_MAX = 64, PACKAGES_MAX = 64, SCRIPT_CHANNELS_MAX = 64 };
 
 void sampler_report(const char *what, const ps_error *error, const char *remedy)
 {
@@ -19,10 +19,10 @@ void sampler_report(const char *what, const ps_error *error, const char *remedy)
     fprintf(stderr, ").%s%s\n", remedy ? " " : "", remedy ? remedy : "");
 }
 
-static int add_source(const sampler_options *options, ps_sampler *sampler, ps_source *source)
+static int add_source(const ps_lane_options *lane, ps_sampler *sampler, ps_source *source)
 {
     ps_error error = {0};
-    if (ps_sampler_add(sampler, source, &options->lane, NULL, &error) == PS_OK)
+    if (ps_sampler_add(sampler, source, lane, NULL, &error) == PS_OK)
         return EXIT_DONE;
     sampler_report("lane", &error, NULL);
     ps_source_free(source);
@@ -58,7 +58,7 @@ static int add_scripted(const char *word, const sampler_options *options, ps_sam
         sampler_report(word, &error, NULL);
         return EXIT_FAILED;
     }
-    return add_source(options, sampler, source);
+    return add_source(&options->lane, sampler, source);
 }
 
 /* ---- NVML -------------------------------------------------------------------------------------------------- */
@@ -129,9 +129,59 @@ static int add_nvml(const sampler_options *options, ps_sampler *sampler, ps_nvml
             sampler_report(what, &error, "It is left out.");
             continue;
         }
-        if (add_source(options, sampler, source) != EXIT_DONE)
+        if (add_source(&options->lane, sampler, source) != EXIT_DONE)
             return EXIT_FAILED;
         code = EXIT_DONE;
+    }
+    return code;
+}
+
+/* ---- RAPL -------------------------------------------------------------------------------------------------- */
+
+static int add_package(const sampler_options *options, ps_sampler *sampler, uint32_t package)
+{
+    static const char *const routes[PS_RAPL_ROUTES] = {[PS_RAPL_PERF] = "perf", [PS_RAPL_POWERCAP] = "powercap"};
+    ps_source *source;
+    ps_rapl_opening opening;
+    int status = ps_rapl_open(options->sysfs, package, &source, &opening, NULL);
+    for (int i = 0; i < PS_RAPL_ROUTES && status != PS_OK; i++) {
+        char what[40];
+        snprintf(what, sizeof what, "rapl package-%u by %s", package, routes[i]);
+        sampler_report(what, &opening.refused[i], NULL);
+    }
+    if (status != PS_OK)
+        return EXIT_NOTHING;
+    ps_lane_options lane = options->lane;
+    if (lane.cpu < 0)
+        lane.cpu = opening.cpu; /* from another package a read interrupts this one, at many times the cost */
+    return add_source(&lane, sampler, source);
+}
+
+static bool is_simulated(ps_nvml *nvml)
+{
+    char driver[96], library[96];
+    int32_t simulated = 0;
+    return nvml && ps_nvml_versions(nvml, driver, sizeof driver, library, sizeof library, &simulated, NULL) == PS_OK &&
+           simulated;
+}
+
+static int add_rapl(const sampler_options *options, ps_sampler *sampler, ps_nvml *nvml)
+{
+    if (!options->sysfs && is_simulated(nvml))
+        return EXIT_DONE; /* this machine's own CPUs are no part of a simulated node */
+    uint32_t packages[PACKAGES_MAX], count = 0;
+    ps_error error = {0};
+    if (ps_rapl_packages(options->sysfs, packages, PACKAGES_MAX, &count, &error) != PS_OK) {
+        sampler_report("rapl", &error, "Virtual machines and containers mostly have none.");
+        return EXIT_NOTHING;
+    }
+    int code = EXIT_NOTHING;
+    for (uint32_t i = 0; i < count; i++) {
+        int added = add_package(options, sampler, packages[i]);
+        if (added == EXIT_FAILED)
+            return EXIT_FAILED;
+        if (added == EXIT_DONE)
+            code = EXIT_DONE;
     }
     return code;
 }
@@ -146,10 +196,12 @@ int sampler_add_sources(const sampler_options *options, ps_sampler *sampler, ps_
         size_t stem = strcspn(word, ":");
         if (strcmp(word, "nvml") == 0) {
             code = add_nvml(options, sampler, nvml);
+        } else if (strcmp(word, "rapl") == 0) {
+            code = add_rapl(options, sampler, *nvml);
         } else if (stem == strlen("scripted") && strncmp(word, "scripted", stem) == 0) {
             code = add_scripted(word, options, sampler);
         } else {
-            fprintf(stderr, "powersample-sampler: --sources %s: unknown; there are nvml and scripted.\n", word);
+            fprintf(stderr, "powersample-sampler: --sources %s: unknown; there are nvml, rapl and scripted.\n", word);
             code = EXIT_USAGE;
         }
         missing += code == EXIT_NOTHING;

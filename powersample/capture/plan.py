@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 from powersample import errors
 from powersample._native.api import LaneOptions, Nvml, NvmlDevice
+from powersample.capture.rapl import Package, find_packages
 
-KNOWN_SOURCES = ("nvml",)
+KNOWN_SOURCES = ("nvml", "rapl")
 MODES = ("paced", "tight")
 DEVICE_ERRORS = (
     errors.DeviceNotFound,
@@ -29,6 +30,7 @@ class Plan:
     Attributes:
         sources: Ways to read devices, of `KNOWN_SOURCES`.
         nvml_library: Path or name of the library; None takes the driver's.
+        sysfs: Where RAPL is looked for; None is /sys.
         gpus: NVML indices or (the start of) UUIDs; None takes what CUDA_VISIBLE_DEVICES shows, else all.
         rate_hz: Passes a second of every lane; None lets the cost of the calls decide.
         mode: "paced" or "tight".
@@ -37,6 +39,7 @@ class Plan:
 
     sources: tuple[str, ...] = KNOWN_SOURCES
     nvml_library: str | None = None
+    sysfs: str | None = None
     gpus: tuple[str, ...] | None = None
     rate_hz: float | None = None
     mode: str = "paced"
@@ -66,40 +69,64 @@ class Inventory:
 
     Attributes:
         devices: The GPUs to record, by NVML index.
-        driver: Driver version as text.
-        nvml: Library version as text.
+        packages: The CPU packages to record.
+        driver: NVIDIA driver's version as text, or None without one.
+        nvml: Library version as text, or None.
         simulated: True when the library is the project's stand-in.
-        notes: How the selection came about, where a reader should know.
+        notes: How the selection came about and what is missing, where a reader should know.
     """
 
-    devices: tuple[NvmlDevice, ...]
-    driver: str
-    nvml: str
-    simulated: bool
-    notes: tuple[str, ...] = field(default=())
+    devices: tuple[NvmlDevice, ...] = ()
+    packages: tuple[Package, ...] = ()
+    driver: str | None = None
+    nvml: str | None = None
+    simulated: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Inventory:
     """Return the devices that `plan` means, without recording anything.
+
+    A source that has nothing is a note as long as another has something. Beside a simulated GPU this
+    machine's own CPUs are left out: only a `sysfs` that was named is read.
 
     Args:
         plan: What was asked for.
         environment: Where CUDA_VISIBLE_DEVICES is looked up; `os.environ` unless told.
 
     Raises:
-        NothingMeasurable: No source has a device; says what was tried.
+        NothingMeasurable: No source has a device, or the GPUs that were asked for by library or number have none; says
+            what was tried.
         DeviceNotFound: A GPU was named that is not there.
     """
-    environment = os.environ if environment is None else environment
+    found = Inventory()
+    missing: list[str] = []
+    if "nvml" in plan.sources:
+        try:
+            found = _discover_gpus(plan, os.environ if environment is None else environment)
+        except errors.NothingMeasurable as error:
+            missing.append(f"nvml: {error}")
+    gpus_lack = bool(missing) and (plan.nvml_library is not None or plan.gpus is not None)
+    if "rapl" in plan.sources and (plan.sysfs is not None or not found.simulated):
+        packages, reasons = find_packages(plan.sysfs)
+        found = replace(found, packages=packages)
+        missing += [f"rapl: {reason}" for reason in reasons]
+    if gpus_lack or not (found.devices or any(package.moved for package in found.packages)):
+        what = "the GPUs that were asked for cannot be measured" if gpus_lack else "nothing here can be measured"
+        raise errors.NothingMeasurable(
+            "\n  ".join([f"{what}.", *missing]) + "\n"
+            'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
+        )
+    return replace(found, notes=(*found.notes, *missing))
+
+
+def _discover_gpus(plan: Plan, environment: Mapping[str, str]) -> Inventory:
     try:
         with Nvml(plan.nvml_library) as nvml:
             everything, lost = _describe_all(nvml)
             driver, library, simulated = nvml.versions()
     except DEVICE_ERRORS as error:
-        raise errors.NothingMeasurable(
-            f"nothing here can be measured.\n  nvml: {error}\n"
-            'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
-        ) from error
+        raise errors.NothingMeasurable(str(error)) from error
     if not everything:
         raise errors.NothingMeasurable("the NVML library works and shows no GPU; is one passed to this container?")
     notes = list(lost)
@@ -108,7 +135,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
         devices = _named(everything, plan.gpus or ()) if named else _visible(everything, environment, notes)
     except errors.DeviceNotFound as error:
         raise errors.DeviceNotFound("; ".join((str(error), *lost))) from None
-    return Inventory(devices, driver, library, simulated, tuple(notes))
+    return Inventory(devices, driver=driver, nvml=library, simulated=simulated, notes=tuple(notes))
 
 
 def _describe_all(nvml: Nvml) -> tuple[tuple[NvmlDevice, ...], list[str]]:

@@ -13,11 +13,13 @@ import select
 import signal
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from powersample import errors
 from powersample._native.api import Nvml, Sampler, Spool
+from powersample._native.api_rapl import open_rapl
 from powersample.capture.plan import Inventory, Plan
 
 START_TIMEOUT_S = 30.0  # a cold driver without persistence mode takes seconds per GPU
@@ -55,12 +57,10 @@ class InProcess:
         self._failure: str | None = None
 
     def start(self, keep: Sequence[int] = ()) -> None:
-        """Add one lane a GPU and start them all; they end with this process, and so need to keep nothing."""
+        """Add one lane a GPU and one a CPU package, and start all; they end with this process and keep nothing."""
         sampler = Sampler()
         try:
-            with Nvml(self._plan.nvml_library) as nvml:
-                for device in self._inventory.devices:
-                    sampler.add(nvml.source(device.index), self._plan.lane_options())
+            self._add_lanes(sampler)
             sampler.start()
             self._sampler = sampler
             self._spool = Spool(self._directory, sampler)
@@ -69,6 +69,20 @@ class InProcess:
             self._sampler = None
             sampler.close()
             raise
+
+    def _add_lanes(self, sampler: Sampler) -> None:
+        options = self._plan.lane_options()
+        if self._inventory.devices:
+            with Nvml(self._plan.nvml_library) as nvml:
+                for device in self._inventory.devices:
+                    sampler.add(nvml.source(device.index), options)
+        for package in self._inventory.packages:
+            opened = open_rapl(package.number, self._plan.sysfs)
+            if opened.source is None:
+                raise errors.DeviceError(f"package-{package.number} could be read a moment ago and no longer can")
+            # Read from another package it would interrupt this one, at many times the cost.
+            cpu = opened.cpu if options.cpu is None else options.cpu
+            sampler.add(opened.source, replace(options, cpu=cpu))
 
     def sync(self) -> None:
         """Wait for the drain thread's handshake."""
@@ -117,8 +131,12 @@ class Executable:
 
     def __init__(self, plan: Plan, inventory: Inventory, spool: Path) -> None:
         self._arguments = [str(sampler_path()), "--spool", str(spool), "--with-parent", "--mode", plan.mode]
-        self._arguments += ["--sources", ",".join(plan.sources)]
-        self._arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]
+        found = {"nvml": inventory.devices, "rapl": inventory.packages}
+        self._arguments += ["--sources", ",".join(name for name, devices in found.items() if devices)]
+        if inventory.devices:
+            self._arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]
+        if plan.sysfs is not None:
+            self._arguments += ["--sysfs", plan.sysfs]
         if plan.rate_hz is not None:
             self._arguments += ["--rate", repr(plan.rate_hz)]
         if plan.cpu is not None:

@@ -42,12 +42,13 @@ def add(verbs: Any) -> None:
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.add_argument("--duration", type=float, metavar="S", help="without a command: record so many seconds")
     sampling = verb.add_argument_group("sampling (as powersample-sampler)")
-    sampling.add_argument("--sources", default="nvml", metavar="LIST", help="comma-separated; default nvml")
+    sampling.add_argument("--sources", default="nvml,rapl", metavar="LIST", help="comma-separated; default nvml,rapl")
     sampling.add_argument("--gpus", metavar="LIST", help="indices or UUIDs; default CUDA_VISIBLE_DEVICES, else all")
     sampling.add_argument("--rate", default="auto", metavar="HZ", help="passes a second, or auto (default)")
     sampling.add_argument("--mode", default="paced", choices=("paced", "tight"), help="default paced")
     sampling.add_argument("--cpu", type=int, metavar="N", help="pin the sampler to this CPU")
     sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
+    sampling.add_argument("--sysfs", metavar="DIR", help="where rapl is looked for; default /sys")
     simulated = verb.add_argument_group("simulated node")
     simulated.add_argument("--simulate", metavar="NODE", help="h100, a100, v100, rtx3090 ...; h100x4 for four GPUs")
     simulated.add_argument("--board", type=int, metavar="SEED", help="draw the board's errors; default a perfect one")
@@ -77,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
     plan = Plan(
         sources=tuple(name for name in options.sources.split(",") if name),
         nvml_library=options.nvml_lib,
+        sysfs=options.sysfs,
         gpus=None if options.gpus is None else tuple(options.gpus.split(",")),
         rate_hz=_rate(options.rate),
         mode=options.mode,
@@ -86,12 +88,10 @@ def run(options: argparse.Namespace) -> int:
     node = None
     try:
         if options.simulate is not None:
-            from dataclasses import replace
-
-            from powersample.session.simulate import make_node
+            from powersample.session.simulate import make_node, simulated_plan
 
             node = make_node(options.simulate, options.board)
-            plan = replace(plan, nvml_library=str(node.library))
+            plan = simulated_plan(plan, node)
         common = {"node": node, "replace": options.force}
         if options.command:
             result = record_command(
@@ -111,6 +111,8 @@ def run(options: argparse.Namespace) -> int:
     for text in result.trouble:
         _note(text)
     if result.trace is not None and not options.quiet:
+        for text in result.trace.meta.get("notes", ()):
+            _note(text)
         _summary(result.trace, output)
     if result.exit_code is None:
         return 1 if result.trouble else 0

@@ -244,6 +244,7 @@ def _meta(
         "driver": inventory.driver,
         "nvml": inventory.nvml,
         "devices": [asdict(device) for device in inventory.devices],
+        "packages": [asdict(package) for package in inventory.packages],
         "notes": list(inventory.notes),
         "plan": asdict(plan),
     }

@@ -41,6 +41,7 @@ def measure(
     sources: str | Sequence[str] = KNOWN_SOURCES,
     gpus: str | int | Sequence[str | int] | None = None,
     nvml_library: str | os.PathLike[str] | None = None,
+    sysfs: str | os.PathLike[str] | None = None,
     cpu: int | None = None,
     replace: bool = False,
 ) -> Run:
@@ -56,10 +57,13 @@ def measure(
             trace; name an output for a long recording.
         rate_hz: Passes a second of every lane; None lets the cost of the device calls decide, at most 1 kHz.
         mode: "paced", or "tight" for back-to-back reads.
-        sources: Ways to read devices, as a sequence or comma-separated.
+        sources: Ways to read devices, as a sequence or comma-separated: "nvml" (GPUs) and "rapl" (CPU and memory
+            energy). One that has nothing is a note in the trace as long as the other has something. A simulated node
+            has GPUs only.
         gpus: NVML indices or UUIDs, as a sequence or comma-separated; None takes what CUDA_VISIBLE_DEVICES shows, else
             all.
         nvml_library: Path of libnvidia-ml; None takes the driver's.
+        sysfs: Where RAPL is looked for; None is /sys.
         cpu: Pin the lanes to this CPU.
         replace: Replace an existing `output`.
 
@@ -72,6 +76,7 @@ def measure(
     plan = Plan(
         sources=_names(sources),
         nvml_library=None if nvml_library is None else os.fspath(nvml_library),
+        sysfs=None if sysfs is None else os.fspath(sysfs),
         gpus=None if gpus is None else _names(gpus),
         rate_hz=rate_hz,
         mode=mode,
@@ -132,9 +137,9 @@ class Run:
             try:
                 plan, node = self._plan, self._make_node()
                 if node is not None:
-                    from dataclasses import replace
+                    from powersample.session.simulate import simulated_plan
 
-                    plan = replace(plan, nvml_library=os.fspath(node.library))
+                    plan = simulated_plan(plan, node)
                 recording = Recording(plan, self._output_path(), node=node, replace=self._replace)
                 recording.start()
                 time.sleep(MARGIN_S)
@@ -271,8 +276,8 @@ class Run:
 
         Args:
             window: A window's name, if only one bears it, or the window.
-            device: "gpu0" or a UUID; None when there is only one.
-            domain: "gpu", "module", ...
+            device: "gpu0", "package-0" or a UUID; None when there is only one.
+            domain: "gpu", "module", "package", "dram", ...
 
         Raises:
             InvalidArgument: No such window or device, or several.

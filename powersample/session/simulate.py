@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powersample import errors
 
 if TYPE_CHECKING:
+    from powersample.capture import Plan
     from powersample.model import Series
     from powersample.sim import Node
 
@@ -29,6 +31,17 @@ def make_node(spec: str, board_seed: int | None = None) -> Node:
     if spec in profile_names() or not count.isdigit():
         profile, count = spec, "1"
     return Node(profile, gpus=int(count), board_seed=board_seed)
+
+
+def simulated_plan(plan: Plan, node: Node) -> Plan:
+    """Return `plan` for `node`: its library, and of the sources those that it has.
+
+    Raises:
+        InvalidArgument: None of the plan's sources is simulated.
+    """
+    if "nvml" not in plan.sources:
+        raise errors.InvalidArgument(f"a simulated node has GPUs only, not {', '.join(plan.sources)}; add nvml")
+    return replace(plan, nvml_library=os.fspath(node.library), sources=("nvml",))
 
 
 def apply_load(node: Node, load: str, pid: int) -> None:
