@@ -412,7 +412,7 @@ def test_record_on_a_machine_without_a_driver_says_what_to_do():
     if Path("/sys/module/nvidia").exists() or Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA driver")
     with tempfile.TemporaryDirectory() as name:
-        done = powersample("record", "-o", "x.parquet", "--", "true", cwd=name)
+        done = powersample("record", "--sources", "nvml", "-o", "x.parquet", "--", "true", cwd=name)
     assert done.returncode == 3
     assert "--simulate h100" in done.stderr
     assert "driver" in done.stderr
