@@ -127,6 +127,7 @@ void ps_json_channel(ps_text *text, const ps_channel *channel)
     string_member(text, "unit", channel->unit);
     string_member(text, "sensor", channel->sensor);
     double_member(text, "scale", channel->scale);
+    string_member(text, "stamp", channel->stamp == PS_STAMP_INSTANT ? "instant" : "bracket");
     ps_text_add(text, "\"kind\":%d,\"lane\":%u,\"group\":%u,\"divisor\":%u,\"id\":%u,", channel->kind, channel->lane,
                 channel->group, channel->divisor, channel->id);
     if (channel->modulus)
@@ -139,6 +140,7 @@ static void lane_members(ps_text *text, const ps_lane_stats *lane)
 {
     string_member(text, "name", lane->name);
     string_member(text, "driver", lane->driver);
+    string_member(text, "note", lane->note);
     double_member(text, "rate_hz", lane->rate_hz);
     double_member(text, "call_cost_ns", lane->call_cost_ns);
     ps_text_add(text,

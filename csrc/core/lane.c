@@ -84,8 +84,9 @@ static inline void wait_for_room(ps_lane *lane)
         ps_pace_sleep(VIRTUAL_WAIT_NS);
 }
 
-/* Puts the n readings of one call into the ring. */
-static ALWAYS_INLINE void push_readings(ps_lane *lane, uint32_t n, int64_t t0_ns, int64_t t1_ns, bool simulated)
+/* Puts the n readings of one call into the ring, at their own instants if they have any. */
+static ALWAYS_INLINE void push_readings(ps_lane *lane, uint32_t n, int64_t t0_ns, int64_t t1_ns,
+                                        const int64_t *stamps_ns, bool simulated)
 {
     ps_ring *const ring = lane->ring;
     uint64_t records = atomic_load_explicit(&lane->counters.records, memory_order_relaxed); /* own */
@@ -100,6 +101,8 @@ static ALWAYS_INLINE void push_readings(ps_lane *lane, uint32_t n, int64_t t0_ns
             ps_ring_count_drop(ring);
             continue;
         }
+        if (stamps_ns)
+            t0_ns = t1_ns = stamps_ns[reading - lane->readings];
         ps_sample *slot = ps_ring_slot(ring, written);
         slot->t0_ns = t0_ns;
         slot->raw = reading->raw;
@@ -110,6 +113,12 @@ static ALWAYS_INLINE void push_readings(ps_lane *lane, uint32_t n, int64_t t0_ns
         ps_ring_publish(ring, written++);
     }
     atomic_store_explicit(&lane->counters.records, records, memory_order_relaxed);
+}
+
+/* Rare: kept out of the way of calls about the present. */
+__attribute__((noinline, cold)) static void push_stamped(ps_lane *lane, uint32_t n, bool simulated)
+{
+    push_readings(lane, n, 0, 0, lane->source->stamps_ns, simulated);
 }
 
 /* Makes the calls that are due, the first starting at lane->now_ns, which moves on to the end of the last. Inlined
@@ -128,7 +137,10 @@ static ALWAYS_INLINE void make_pass(ps_lane *lane, bool simulated)
         const int64_t t0_ns = lane->now_ns;
         lane->now_ns = t1_ns;
         count_duration(lane->counters.call_hist, t1_ns - t0_ns);
-        push_readings(lane, n, t0_ns, t1_ns, simulated);
+        if (__builtin_expect(n & PS_READ_STAMPED, 0))
+            push_stamped(lane, n & ~PS_READ_STAMPED, simulated);
+        else
+            push_readings(lane, n, t0_ns, t1_ns, NULL, simulated);
     } while (group++, ++i < lane->source->n_groups);
 }
 

@@ -42,6 +42,7 @@ void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "%s", lane->source->name);
     snprintf(out->driver, sizeof out->driver, "%s", lane->source->driver);
+    snprintf(out->note, sizeof out->note, "%s", lane->source->note);
 
     /* First, so that what follows is final if the lane has ended. */
     out->state = state_of(lane, ps_lane_ended(lane));

@@ -8,7 +8,10 @@
 
 #include "powersample.h"
 
-enum { PS_GROUP_MAX = 32 }; /* channels one device call may fill */
+enum { PS_GROUP_MAX = 128 }; /* readings that one device call may give */
+
+/* Or'ed to the number of readings of a call that is about the past: each was taken at its own instant, by stamps_ns. */
+#define PS_READ_STAMPED 0x80000000u
 
 typedef struct ps_reading {
     int64_t raw;
@@ -26,7 +29,7 @@ typedef struct ps_group {
 
 struct ps_source_ops {
     /* The hot call, from the lane's thread only: makes the device call of `group` and fills at most PS_GROUP_MAX
-     * readings. Returns how many. Never fails: trouble is a reading with a status. Allocates, locks and logs nothing.
+     * readings. Returns how many, or'ed with PS_READ_STAMPED where they have times of their own. Never fails: trouble is a reading with a status. Allocates, locks and logs nothing.
      * `pass` counts the lane's passes from 0. */
     uint32_t (*read)(ps_source *source, uint32_t group, uint64_t pass, ps_reading *out);
     /* Called by the lane's thread between passes when the last read reported a status. May try to bring a lost device
@@ -45,6 +48,8 @@ struct ps_source {
     uint32_t n_groups;
     ps_channel *channels;
     ps_group *groups;
+    const int64_t *stamps_ns; /* of the readings of the last call with PS_READ_STAMPED */
+    char note[160];           /* what it does not offer and why, for who reads the recording */
 };
 
 /* Fills *error (NULL allowed) and returns status, so that failures read `return ps_fail(...)`. */

@@ -65,7 +65,7 @@ int ps_clock_anchor(ps_anchor *out);
 /* One record, 32 bytes, identical in the ring, in the spool and in numpy. `status` is 0 or the source's error code, and
  * then `raw` is undefined. `seq` counts the lane's records modulo 2^32, dropped ones included: a hole in seq is a drop. */
 typedef struct ps_sample {
-    int64_t t0_ns; /* before the device call */
+    int64_t t0_ns; /* before the device call; with PS_STAMP_INSTANT the instant of the value, and t1_ns too */
     int64_t t1_ns; /* after it; may be the t0_ns of the next call of the same pass */
     int64_t raw;   /* what the device said, in its own unit */
     uint32_t seq;
@@ -93,6 +93,11 @@ enum ps_kind {
     PS_KIND_AUX = 3     /* utilisation, clock, temperature ... */
 };
 
+enum ps_stamp {
+    PS_STAMP_BRACKET = 0, /* a record's times are those before and after the device call */
+    PS_STAMP_INSTANT = 1  /* both are the instant that the device itself gave the value, on our clock */
+};
+
 typedef struct ps_channel {
     char name[64];    /* "gpu0.power.instant" */
     char device[96];  /* UUID of the board, or "package-0" */
@@ -105,6 +110,7 @@ typedef struct ps_channel {
     uint32_t group;   /* the device call that reads it, within its source */
     uint32_t divisor; /* read every so many passes; set at start */
     uint32_t id;      /* ps_sample.channel; set when the source is added */
+    int32_t stamp;    /* enum ps_stamp */
     uint64_t modulus; /* a counter's raw values wrap to 0 here; 0: they do not */
 } ps_channel;
 
@@ -234,6 +240,7 @@ enum ps_lane_state {
 typedef struct ps_lane_stats {
     char name[48];
     char driver[16];
+    char note[160];       /* what the source does not offer and why; "" for nothing */
     uint64_t slots, passes, skipped; /* paced: slots == passes + skipped, exactly; of a hung lane up to the stop */
     uint64_t records, dropped, drained, in_ring; /* records == drained + dropped + in_ring, exactly once stopped */
     uint64_t reopens;     /* successful re-initialisations of a lost device */

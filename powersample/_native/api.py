@@ -21,6 +21,7 @@ from powersample.model import SAMPLE_DTYPE
 
 MODES = {"paced": lib.PS_MODE_PACED, "tight": lib.PS_MODE_TIGHT, "virtual": lib.PS_MODE_VIRTUAL}
 KINDS = {lib.PS_KIND_POWER: "power", lib.PS_KIND_ENERGY: "energy", lib.PS_KIND_AUX: "aux"}
+STAMPS = {lib.PS_STAMP_BRACKET: "bracket", lib.PS_STAMP_INSTANT: "instant"}
 RATE_ORIGINS = {
     lib.PS_RATE_ASKED: "asked",
     lib.PS_RATE_CAP: "highest useful",
@@ -314,9 +315,9 @@ class Sampler(_Owner):
         """Return the lane's statistics, as a dictionary of `ps_lane_stats`; `errors` maps code to count."""
         out = ffi.new("ps_lane_stats *")
         _check(lib.ps_sampler_stats(self.pointer, lane, out), call="ps_sampler_stats")
-        skip = {"name", "driver", "n_errors", "error_code", "error_count", "call_hist", "wake_hist"}
+        skip = {"name", "driver", "note", "n_errors", "error_code", "error_count", "call_hist", "wake_hist"}
         stats = {name: getattr(out, name) for name, _ in ffi.typeof("ps_lane_stats").fields if name not in skip}
-        stats["name"], stats["driver"] = _text(out.name), _text(out.driver)
+        stats["name"], stats["driver"], stats["note"] = _text(out.name), _text(out.driver), _text(out.note)
         stats["errors"] = {int(out.error_code[i]): int(out.error_count[i]) for i in range(out.n_errors)}
         stats["call_hist"], stats["wake_hist"] = list(out.call_hist), list(out.wake_hist)
         stats["rate_origin"] = RATE_ORIGINS.get(out.rate_origin, "unknown")
@@ -373,7 +374,7 @@ def _channels(function: Any, pointer: Any) -> list[dict[str, Any]]:
     return [
         {name: _text(getattr(row, name)) for name in texts}
         | {name: int(getattr(row, name)) for name in numbers}
-        | {"scale": float(row.scale), "kind": KINDS[row.kind]}
+        | {"scale": float(row.scale), "kind": KINDS[row.kind], "stamp": STAMPS[row.stamp]}
         for row in (rows[i] for i in range(int(count[0])))
     ]
 

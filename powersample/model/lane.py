@@ -10,11 +10,14 @@ from typing import Any
 class LaneStats:
     """Statistics of one lane, as struct ps_lane_stats; None where the recording does not tell.
 
+    `note` says what its source does not offer and why.
+
     `slots == passes + skipped` in paced mode; `records == drained + dropped + in_ring` once stopped.
     """
 
     name: str
     driver: str = ""
+    note: str = ""
     mode: str | None = None
     state: str | None = None
     rate_hz: float | None = None

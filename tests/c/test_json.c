@@ -63,8 +63,22 @@ static void test_lane_stats_errors_listed(void)
     ps_text_free(&text);
 }
 
+static void test_channel_says_what_its_times_are(void)
+{
+    ps_channel channel = {.name = "gpu0.power.driver", .kind = PS_KIND_POWER, .stamp = PS_STAMP_INSTANT};
+    ps_text text = {0};
+    ps_json_channel(&text, &channel);
+    CHECK_TEXT("\"stamp\":\"instant\"", text.data);
+    channel.stamp = PS_STAMP_BRACKET;
+    ps_text_clear(&text);
+    ps_json_channel(&text, &channel);
+    CHECK_TEXT("\"stamp\":\"bracket\"", text.data);
+    ps_text_free(&text);
+}
+
 int main(void)
 {
+    test_channel_says_what_its_times_are();
     test_string_specials_escaped();
     test_double_survives_locale_and_non_finite();
     test_text_grows_and_is_reused();

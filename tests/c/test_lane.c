@@ -259,8 +259,80 @@ static void test_pinning_refusal_recorded(void)
     }
 }
 
+/* ---- a call about the past ---- */
+
+enum { PAST_READINGS = 100, PAST_STEP_NS = 20000000 };
+
+/* Group 0 reads now, group 1 tells of the last PAST_READINGS instants. */
+typedef struct past_source {
+    ps_source base;
+    ps_channel channels[2];
+    ps_group groups[2];
+    int64_t stamps_ns[PS_GROUP_MAX];
+} past_source;
+
+static uint32_t past_read(ps_source *source, uint32_t group, uint64_t pass, ps_reading *out)
+{
+    past_source *self = (past_source *)source;
+    if (group == 0) {
+        out[0] = (ps_reading){.raw = (int64_t)pass, .channel = 0};
+        return 1;
+    }
+    for (int i = 0; i < PAST_READINGS; i++) {
+        self->stamps_ns[i] = ((int64_t)pass * PAST_READINGS + i) * PAST_STEP_NS;
+        out[i] = (ps_reading){.raw = i, .channel = 1, .status = i == 7 ? 9 : 0};
+    }
+    return PAST_READINGS | PS_READ_STAMPED;
+}
+
+static void past_free(ps_source *source)
+{
+    free(source);
+}
+
+static void test_stamped_readings_keep_their_own_instants(void)
+{
+    enum { PASSES = 3, RECORDS = PASSES * (1 + PAST_READINGS) };
+    static const struct ps_source_ops ops = {.read = past_read, .free = past_free};
+    past_source *self = calloc(1, sizeof *self);
+    REQUIRE(self);
+    self->base = (ps_source){.ops = &ops, .name = "past", .note = "a note", .n_channels = 2, .n_groups = 2,
+                             .channels = self->channels, .groups = self->groups, .stamps_ns = self->stamps_ns};
+    for (uint32_t i = 0; i < 2; i++) {
+        snprintf(self->channels[i].name, sizeof self->channels[i].name, "past.%u", i);
+        self->channels[i].group = i;
+        self->groups[i].max_hz = 1000;
+    }
+    self->channels[1].stamp = PS_STAMP_INSTANT;
+    ps_lane_options options = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 500, .max_passes = PASSES};
+    ps_sampler *sampler = script_sampler(&self->base, &options);
+    const int64_t before_ns = ps_clock_now_ns();
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    script_wait_done(sampler);
+    static ps_sample out[DRAIN];
+    CHECK_EQ(RECORDS, drain(sampler, 0, out, DRAIN));
+    int wrong = 0;
+    for (int i = 0; i < RECORDS; i++) {
+        int at = i % (1 + PAST_READINGS) - 1, pass = i / (1 + PAST_READINGS);
+        wrong += out[i].seq != (uint32_t)i || out[i].channel != (at >= 0);
+        if (at < 0)
+            wrong += out[i].t0_ns < before_ns || out[i].t1_ns < out[i].t0_ns || out[i].raw != pass;
+        else
+            wrong += out[i].t0_ns != ((int64_t)pass * PAST_READINGS + at) * PAST_STEP_NS ||
+                     out[i].t1_ns != out[i].t0_ns || out[i].raw != at || out[i].status != (at == 7 ? 9 : 0);
+    }
+    CHECK_EQ(0, wrong);
+    ps_lane_stats stats = script_stats(sampler, 0);
+    CHECK_EQ(RECORDS, stats.records);
+    CHECK_EQ(PASSES, stats.error_count[0]);
+    CHECK_TEXT("a note", stats.note);
+    CHECK(stats.last_ns >= before_ns); /* a pass ends now, whatever it tells of */
+    ps_sampler_free(sampler);
+}
+
 int main(void)
 {
+    test_stamped_readings_keep_their_own_instants();
     test_virtual_grid_and_values_exact();
     test_virtual_unread_stops_at_once();
     test_paced_stalls_skip_and_keep_grid();
