@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the RAPL routes share: names of domains, small sysfs files, and where a package's CPUs are.
+ * What the RAPL routes share: names of domains, and where a package's CPUs are.
  */
 #ifndef PS_RAPL_H
 #define PS_RAPL_H
@@ -9,8 +9,9 @@
 #include <stddef.h>
 
 #include "core/source.h"
+#include "sources/sysfs.h"
 
-enum { RAPL_PACKAGES_MAX = 64, RAPL_CHANNELS_MAX = 40, RAPL_TEXT = 128 };
+enum { RAPL_PACKAGES_MAX = 64, RAPL_CHANNELS_MAX = 40 };
 
 #define RAPL_MAX_HZ 1000.0 /* the counters move about once a millisecond */
 
@@ -20,9 +21,6 @@ typedef struct rapl_cpu {
     uint32_t package, die;
 } rapl_cpu;
 
-/* Reads a small file whose path the format gives, without its trailing white space. Returns 0 or an errno. */
-int rapl_file(char out[RAPL_TEXT], const char *format, ...) __attribute__((format(printf, 2, 3)));
-bool rapl_number(const char *text, int base, uint64_t *out); /* all of the text, and nothing else; "0x" for base 16 */
 /* The CPUs of a kernel list such as "0,16-17", with the packages they are in. Returns how many, at most capacity. */
 uint32_t rapl_cpus(const char *sysfs, const char *list, rapl_cpu *out, uint32_t capacity);
 int32_t rapl_cpu_of(const char *sysfs, uint32_t package); /* any CPU of it, -1 when the topology does not tell */

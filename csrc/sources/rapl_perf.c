@@ -92,17 +92,17 @@ static bool parse_scale(const char *text, double *out)
 
 static bool find_event(const char *pmu, const char *name, event *out)
 {
-    char text[RAPL_TEXT];
-    return rapl_file(text, "%s/events/%s", pmu, name) == 0 && strncmp(text, "event=", 6) == 0 &&
-           rapl_number(text + 6, 16, &out->config) && rapl_file(text, "%s/events/%s.unit", pmu, name) == 0 &&
-           strcmp(text, "Joules") == 0 && rapl_file(text, "%s/events/%s.scale", pmu, name) == 0 &&
+    char text[SYSFS_TEXT];
+    return sysfs_file(text, "%s/events/%s", pmu, name) == 0 && strncmp(text, "event=", 6) == 0 &&
+           sysfs_number(text + 6, 16, &out->config) && sysfs_file(text, "%s/events/%s.unit", pmu, name) == 0 &&
+           strcmp(text, "Joules") == 0 && sysfs_file(text, "%s/events/%s.scale", pmu, name) == 0 &&
            parse_scale(text, &out->scale);
 }
 
 static uint32_t find_cpus(const char *sysfs, rapl_cpu *out)
 {
-    char list[RAPL_TEXT];
-    if (rapl_file(list, "%s/bus/event_source/devices/power/cpumask", sysfs) != 0)
+    char list[SYSFS_TEXT];
+    if (sysfs_file(list, "%s/bus/event_source/devices/power/cpumask", sysfs) != 0)
         return 0;
     return rapl_cpus(sysfs, list, out, CPUS_MAX);
 }
@@ -159,10 +159,10 @@ static int add_die(perf *self, uint32_t type, const event *events, uint32_t n_ev
 
 static int add_dies(perf *self, const char *sysfs, uint32_t package, bool psys, int32_t *cpu, ps_error *error)
 {
-    char pmu[RAPL_TEXT * 4], text[RAPL_TEXT];
+    char pmu[SYSFS_TEXT * 4], text[SYSFS_TEXT];
     uint64_t type;
     if (snprintf(pmu, sizeof pmu, "%s/bus/event_source/devices/power", sysfs) >= (int)sizeof pmu ||
-        rapl_file(text, "%s/type", pmu) != 0 || !rapl_number(text, 10, &type) || type > UINT32_MAX)
+        sysfs_file(text, "%s/type", pmu) != 0 || !sysfs_number(text, 10, &type) || type > UINT32_MAX)
         return ps_fail(error, PS_E_NOT_FOUND, 0, "perf", "there is no PMU named power (%.100s)", pmu);
     event events[EVENTS_MAX];
     uint32_t n_events = 0;

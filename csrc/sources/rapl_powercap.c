@@ -15,7 +15,7 @@
 #include "core/errno_status.h"
 #include "sources/rapl.h"
 
-enum { ZONES_MAX = 64, NUMBER_BYTES = 32 };
+enum { ZONES_MAX = 64 };
 
 static const int64_t BACKOFF_MIN_NS = INT64_C(250000000), BACKOFF_MAX_NS = INT64_C(30000000000);
 
@@ -23,7 +23,7 @@ static const int64_t BACKOFF_MIN_NS = INT64_C(250000000), BACKOFF_MAX_NS = INT64
 typedef struct zone {
     uint32_t top;
     int32_t sub; /* -1: is a top zone */
-    char name[RAPL_TEXT];
+    char name[SYSFS_TEXT];
 } zone;
 
 typedef struct domain {
@@ -42,36 +42,16 @@ typedef struct powercap {
 
 /* ---- reading ---- */
 
-/* Digits, then nothing but white space. Not strtoull: this is the hot call, and a locale is none of its business. */
-static uint16_t parse(const char *text, size_t length, int64_t *out)
-{
-    size_t i = 0;
-    uint64_t value = 0;
-    for (; i < length && text[i] >= '0' && text[i] <= '9'; i++) {
-        if (value > (INT64_MAX - 9) / 10)
-            return EBADMSG;
-        value = value * 10 + (uint64_t)(text[i] - '0');
-    }
-    if (i == 0)
-        return EBADMSG;
-    for (; i < length; i++)
-        if (text[i] != '\n' && text[i] != ' ')
-            return EBADMSG;
-    *out = (int64_t)value;
-    return 0;
-}
-
 static uint16_t read_domain(domain *one, int64_t *out)
 {
     *out = 0;
     if (one->fd < 0)
         return one->status;
-    char text[NUMBER_BYTES];
-    ssize_t got;
-    do
-        got = pread(one->fd, text, sizeof text, 0);
-    while (got < 0 && errno == EINTR);
-    one->status = got < 0 ? (uint16_t)errno : got == 0 ? ENODATA : parse(text, (size_t)got, out);
+    one->status = sysfs_value(one->fd, out);
+    if (*out < 0) { /* no counter of joules */
+        one->status = EBADMSG;
+        *out = 0;
+    }
     return one->status;
 }
 
@@ -159,7 +139,7 @@ static uint32_t find_zones(const char *sysfs, zone zones[ZONES_MAX])
     DIR *folder = opendir(path);
     uint32_t n = 0;
     for (const struct dirent *entry; folder && n < ZONES_MAX && (entry = readdir(folder)) != NULL;)
-        if (parse_zone(entry->d_name, &zones[n]) && rapl_file(zones[n].name, "%s/%s/name", path, entry->d_name) == 0)
+        if (parse_zone(entry->d_name, &zones[n]) && sysfs_file(zones[n].name, "%s/%s/name", path, entry->d_name) == 0)
             n++;
     if (folder)
         closedir(folder);
@@ -199,7 +179,7 @@ static void add_domain(powercap *self, const char *sysfs, const zone *one, const
     if (self->base.n_channels == RAPL_CHANNELS_MAX)
         return;
     uint32_t at = self->base.n_channels;
-    char label[48], folder[PATH_MAX / 2], range[RAPL_TEXT];
+    char label[48], folder[PATH_MAX / 2], range[SYSFS_TEXT];
     if (one->sub < 0)
         snprintf(label, sizeof label, "intel-rapl:%u", one->top);
     else
@@ -214,7 +194,7 @@ static void add_domain(powercap *self, const char *sysfs, const zone *one, const
     rapl_describe(channel, place, name, "powercap", label);
     channel->scale = 1e-6;
     channel->group = at;
-    if (rapl_file(range, "%s/max_energy_range_uj", folder) != 0 || !rapl_number(range, 10, &channel->modulus) ||
+    if (sysfs_file(range, "%s/max_energy_range_uj", folder) != 0 || !sysfs_number(range, 10, &channel->modulus) ||
         channel->modulus > INT64_MAX)
         channel->modulus = 0; /* then a step back is a reset to whoever reads the record */
     self->groups[at] = (ps_group){.max_hz = RAPL_MAX_HZ, .divisor = 1};
