@@ -130,6 +130,8 @@ void ps_json_channel(ps_text *text, const ps_channel *channel)
     string_member(text, "stamp", channel->stamp == PS_STAMP_INSTANT ? "instant" : "bracket");
     ps_text_add(text, "\"kind\":%d,\"lane\":%u,\"group\":%u,\"divisor\":%u,\"id\":%u,", channel->kind, channel->lane,
                 channel->group, channel->divisor, channel->id);
+    if (channel->span_ns)
+        ps_text_add(text, "\"span\":\"fixed\",\"span_ns\":%" PRId64 ",", channel->span_ns);
     if (channel->modulus)
         ps_text_add(text, "\"modulus\":%" PRIu64 "}", channel->modulus);
     else

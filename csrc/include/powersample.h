@@ -112,6 +112,7 @@ typedef struct ps_channel {
     uint32_t id;      /* ps_sample.channel; set when the source is added */
     int32_t stamp;    /* enum ps_stamp */
     uint64_t modulus; /* a counter's raw values wrap to 0 here; 0: they do not */
+    int64_t span_ns;  /* each value averages so long, as its device says; 0: it says nothing */
 } ps_channel;
 
 /* A way to read one device. Given to ps_sampler_add, which takes ownership on success. */

@@ -371,7 +371,7 @@ def _channels(function: Any, pointer: Any) -> list[dict[str, Any]]:
     rows = ffi.new("ps_channel[]", max(1, int(count[0])))
     _check(function(pointer, rows, int(count[0]), count), call="channels")
     texts = ("name", "device", "domain", "unit", "sensor")
-    numbers = ("lane", "group", "divisor", "id", "modulus")
+    numbers = ("lane", "group", "divisor", "id", "modulus", "span_ns")
     return [
         {name: _text(getattr(row, name)) for name in texts}
         | {name: int(getattr(row, name)) for name in numbers}

@@ -76,9 +76,23 @@ static void test_channel_says_what_its_times_are(void)
     ps_text_free(&text);
 }
 
+static void test_channel_says_over_what_its_values_average(void)
+{
+    ps_channel channel = {.name = "module-0.power.average", .kind = PS_KIND_POWER, .span_ns = 50000000};
+    ps_text text = {0};
+    ps_json_channel(&text, &channel);
+    CHECK_TEXT("\"span\":\"fixed\",\"span_ns\":50000000,\"modulus\":null}", text.data);
+    channel.span_ns = 0;
+    ps_text_clear(&text);
+    ps_json_channel(&text, &channel);
+    CHECK(!strstr(text.data, "span"));
+    ps_text_free(&text);
+}
+
 int main(void)
 {
     test_channel_says_what_its_times_are();
+    test_channel_says_over_what_its_values_average();
     test_string_specials_escaped();
     test_double_survives_locale_and_non_finite();
     test_text_grows_and_is_reused();
