@@ -83,6 +83,11 @@ int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_opti
         status = ps_fail(error, PS_E_INVALID, 0, "ps_spool_new", "drain_ms: %u is beyond 2^31", set->drain_ms);
         goto out;
     }
+    if (set->keep != PS_KEEP_ALL && set->keep != PS_KEEP_CHANGES) {
+        status = ps_fail(error, PS_E_INVALID, 0, "ps_spool_new", "there is no keep mode %d", set->keep);
+        goto out;
+    }
+    spool->part.record_bytes = set->keep == PS_KEEP_CHANGES ? sizeof(ps_kept) : sizeof(ps_sample);
     read_boot_id(spool->boot_id, sizeof spool->boot_id);
 
     spool->directory = strdup(directory);
@@ -106,6 +111,18 @@ int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_opti
 out:
     ps_spool_free(spool);
     return status;
+}
+
+/* Once the lanes are planned. */
+static int prepare_keeping(ps_spool *spool)
+{
+    if (spool->options.keep == PS_KEEP_ALL || spool->keep)
+        return PS_OK;
+    uint32_t most = spool->sampler->n_channels > 2 * PS_SPOOL_BATCH_RECORDS ? spool->sampler->n_channels
+                                                                            : 2 * PS_SPOOL_BATCH_RECORDS;
+    free(spool->kept); /* of a start that failed */
+    spool->kept = malloc(most * sizeof *spool->kept);
+    return spool->kept ? ps_keep_new(spool->sampler, &spool->keep) : PS_E_NOMEM;
 }
 
 /* Removes what a failed start has made, so that a second try finds the directory empty. */
@@ -134,6 +151,8 @@ int ps_spool_start(ps_spool *spool, ps_error *error)
     if (atomic_load_explicit(&spool->sampler->spooled, memory_order_relaxed)) /* as in ps_sampler_drain */
         return ps_fail(error, PS_E_STATE, 0, call, "%s: the sampler has a spool already", spool->directory);
 
+    if (prepare_keeping(spool) != PS_OK)
+        return ps_fail(error, PS_E_NOMEM, 0, call, "%s", spool->directory);
     spool->events_fd = openat(spool->part.directory_fd, "events.jsonl",
                               O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
     if (spool->events_fd < 0)
@@ -144,6 +163,7 @@ int ps_spool_start(ps_spool *spool, ps_error *error)
     if (!failure) {
         int64_t now_ns = ps_clock_now_ns();
         spool->sync_due_ns = now_ns + spool->options.sync_ms * INT64_C(1000000);
+        spool->newest_due_ns = now_ns + PS_SPOOL_NEWEST_NS;
         spool->anchor_due_ns = now_ns + spool->options.anchor_ms * INT64_C(1000000);
         spool->lanes_due_ns = now_ns + PS_SPOOL_LANES_NS;
         sigset_t all, before;
@@ -215,6 +235,7 @@ int ps_spool_get_stats(const ps_spool *spool, ps_spool_stats *out)
         return PS_E_INVALID;
     out->records = atomic_load_explicit(&spool->records, memory_order_relaxed);
     out->bytes = atomic_load_explicit(&spool->bytes, memory_order_relaxed);
+    out->omitted = atomic_load_explicit(&spool->omitted, memory_order_relaxed);
     out->discarded = atomic_load_explicit(&spool->discarded, memory_order_relaxed);
     out->parts = atomic_load_explicit(&spool->parts, memory_order_relaxed);
     out->status = ps_spool_status(spool);
@@ -234,6 +255,8 @@ void ps_spool_free(ps_spool *spool)
             close(fds[i]);
     ps_sampler_release(spool->sampler);
     ps_text_free(&spool->text);
+    ps_keep_free(spool->keep);
+    free(spool->kept);
     free(spool->batch);
     free(spool->directory);
     free(spool);

@@ -10,11 +10,13 @@
 #include <sys/types.h>
 
 #include "core/json.h"
+#include "core/keep.h"
 #include "core/sampler.h"
 #include "core/spool_file.h"
 
 enum { PS_SPOOL_BATCH_RECORDS = 1 << 14 };
 
+#define PS_SPOOL_NEWEST_NS INT64_C(500000000) /* spacing of rows of a value that does not change: what a kill may cost */
 #define PS_SPOOL_LANES_NS INT64_C(600000000000) /* spacing of the lanes' statistics, unless a part closes before */
 
 struct ps_spool {
@@ -31,7 +33,7 @@ struct ps_spool {
     _Atomic bool stop;
     _Atomic uint64_t sync_asked, sync_done;
     /* Figures: written by the thread, relaxed, each read for itself; final once the thread has been joined. */
-    _Atomic uint64_t records, bytes, discarded;
+    _Atomic uint64_t records, bytes, omitted, discarded;
     _Atomic uint32_t parts;
     _Atomic int32_t status, sys_errno;
 
@@ -40,7 +42,9 @@ struct ps_spool {
     int events_fd;
     ps_text text;
     ps_sample *batch;
-    int64_t sync_due_ns, anchor_due_ns, lanes_due_ns;
+    ps_keep *keep; /* NULL: everything is kept */
+    ps_kept *kept; /* rows of a batch, or of every channel */
+    int64_t sync_due_ns, newest_due_ns, anchor_due_ns, lanes_due_ns;
 };
 
 static inline int32_t ps_spool_status(const ps_spool *spool)

@@ -68,14 +68,14 @@ int ps_part_open(ps_part *part, const char *header, size_t header_bytes)
     return sync_directory(part); /* a power cut must not take the name of what fdatasync keeps */
 }
 
-int ps_part_append(ps_part *part, const ps_sample *samples, uint32_t count, uint32_t *written)
+int ps_part_append(ps_part *part, const void *records, uint32_t count, uint32_t *written)
 {
     size_t done;
-    int failure = write_all(part->fd, samples, count * sizeof *samples, &done);
-    *written = (uint32_t)(done / sizeof *samples);
-    part->bytes += *written * sizeof *samples;
+    int failure = write_all(part->fd, records, (size_t)count * part->record_bytes, &done);
+    *written = (uint32_t)(done / part->record_bytes);
+    part->bytes += (uint64_t)*written * part->record_bytes;
     part->dirty |= *written > 0;
-    if (done % sizeof *samples)
+    if (done % part->record_bytes)
         (void)truncate_to(part->fd, part->bytes); /* readers ignore a torn tail anyway */
     return failure;
 }

@@ -17,6 +17,7 @@ typedef struct ps_part {
     int directory_fd;
     int fd;           /* -1: none is open */
     uint32_t number;  /* of the open part, or of the next */
+    uint32_t record_bytes;
     uint64_t header_bytes;
     uint64_t bytes;   /* in the file: header and whole records */
     int64_t begin_ns;
@@ -26,7 +27,7 @@ typedef struct ps_part {
 /* Creates part-NNNNNN.open. The header's length is a multiple of PS_SPOOL_HEADER_UNIT. */
 int ps_part_open(ps_part *part, const char *header, size_t header_bytes);
 /* *written: whole records in the file; where it is less than count, the torn rest has been cut off. */
-int ps_part_append(ps_part *part, const ps_sample *samples, uint32_t count, uint32_t *written);
+int ps_part_append(ps_part *part, const void *records, uint32_t count, uint32_t *written);
 int ps_part_sync(ps_part *part);
 /* Syncs, renames to part-NNNNNN.part, syncs the directory; the part is closed in any case. */
 int ps_part_close(ps_part *part);

@@ -67,8 +67,9 @@ static int append_end(ps_spool *spool)
     ps_text_clear(&spool->text);
     ps_text_add(&spool->text,
                 "{\"event\":\"end\",\"t_ns\":%" PRId64 ",\"reason\":\"%s\",\"records\":%" PRIu64
-                ",\"discarded\":%" PRIu64 "}",
+                ",\"omitted\":%" PRIu64 ",\"discarded\":%" PRIu64 "}",
                 ps_clock_now_ns(), reason, atomic_load_explicit(&spool->records, memory_order_relaxed),
+                atomic_load_explicit(&spool->omitted, memory_order_relaxed),
                 atomic_load_explicit(&spool->discarded, memory_order_relaxed)); /* relaxed: own */
     return append_event(spool);
 }
@@ -81,10 +82,10 @@ static void write_header(ps_spool *spool, ps_text *text, size_t header_bytes)
     (void)ps_clock_anchor(&anchor);
     ps_text_clear(text);
     /* A fixed width, so that the length does not depend on itself; readers find it without parsing the line. */
-    ps_text_add(text, "{\"powersample_spool\":1,\"header_bytes\":%10zu,\"record_bytes\":%zu,\"part\":%u,\"boot_id\":",
-                header_bytes, sizeof(ps_sample), spool->part.number);
+    ps_text_add(text, "{\"powersample_spool\":1,\"header_bytes\":%10zu,\"record_bytes\":%u,\"part\":%u,\"boot_id\":",
+                header_bytes, spool->part.record_bytes, spool->part.number);
     ps_json_string(text, spool->boot_id);
-    ps_text_add(text, ",\"anchor\":{");
+    ps_text_add(text, ",\"keep\":\"%s\",\"anchor\":{", spool->keep ? "changes" : "all");
     ps_json_anchor(text, &anchor);
     ps_text_add(text, "},\"channels\":[");
     const char *separator = "";
@@ -148,14 +149,14 @@ static void fail(ps_spool *spool, int failure)
 /* ---- draining ---------------------------------------------------------------------------------------------- */
 
 /* Writes records, beginning a new part whenever one is full: no part exceeds part_bytes, unless one record
- * does. */
-static int write_records(ps_spool *spool, const ps_sample *samples, uint32_t count, uint32_t *written)
+ * does. Rows that were kept need each other, so there a part ends between batches, see end_part. */
+static int write_records(ps_spool *spool, const void *records, uint32_t count, uint32_t *written)
 {
     *written = 0;
     while (*written < count) {
         ps_part *part = &spool->part;
-        uint64_t limit = spool->options.part_bytes;
-        uint64_t room = part->bytes < limit ? (limit - part->bytes) / sizeof *samples : 0;
+        uint64_t limit = spool->keep ? UINT64_MAX : spool->options.part_bytes;
+        uint64_t room = part->bytes < limit ? (limit - part->bytes) / part->record_bytes : 0;
         if (room == 0 && part->bytes > part->header_bytes) {
             int failure = close_part(spool);
             if (failure)
@@ -169,28 +170,70 @@ static int write_records(ps_spool *spool, const ps_sample *samples, uint32_t cou
         }
         uint32_t left = count - *written, appended;
         uint32_t piece = room == 0 ? 1 : room < left ? (uint32_t)room : left;
-        int failure = ps_part_append(part, samples + *written, piece, &appended);
+        const char *from = (const char *)records + (size_t)*written * part->record_bytes;
+        int failure = ps_part_append(part, from, piece, &appended);
         *written += appended;
         add(&spool->records, appended);
-        add(&spool->bytes, appended * sizeof *samples);
+        add(&spool->bytes, (uint64_t)appended * part->record_bytes);
         if (failure)
             return failure;
     }
     return 0;
 }
 
-/* Takes what was in the ring when it came by: a fast lane cannot hold the others up. */
-static void drain_lane(ps_spool *spool, ps_ring *ring)
+/* Writes the first `count` of spool->kept; a row stands for itself and for what was left out before it. */
+static int write_kept(ps_spool *spool, uint32_t count)
 {
+    uint32_t written = 0;
+    int failure = ps_spool_status(spool) == PS_OK ? write_records(spool, spool->kept, count, &written) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        add(i < written ? &spool->omitted : &spool->discarded, spool->kept[i].omitted);
+        add(&spool->discarded, i >= written);
+    }
+    return failure;
+}
+
+static int write_newest(ps_spool *spool)
+{
+    return spool->keep ? write_kept(spool, ps_keep_newest(spool->keep, spool->kept)) : 0;
+}
+
+/* Ends the part with the newest of each channel, so that the next one needs nothing of it. */
+static int end_part(ps_spool *spool)
+{
+    int failure = write_newest(spool);
+    if (spool->keep)
+        ps_keep_part(spool->keep);
+    return failure ? failure : close_part(spool);
+}
+
+static int write_changes(ps_spool *spool, uint32_t lane, uint32_t count)
+{
+    const ps_part *part = &spool->part;
+    bool full = part->fd >= 0 && part->bytes >= spool->options.part_bytes && part->bytes > part->header_bytes;
+    int failure = full ? end_part(spool) : 0;
+    /* Also after a failure: what was drained must be accounted for. */
+    int write_failure = write_kept(spool, ps_keep_take(spool->keep, lane, spool->batch, count, spool->kept));
+    return failure ? failure : write_failure;
+}
+
+/* Takes what was in the ring when it came by: a fast lane cannot hold the others up. */
+static void drain_lane(ps_spool *spool, uint32_t lane)
+{
+    ps_ring *ring = spool->sampler->lanes[lane]->ring;
     uint64_t left = ps_ring_written(ring) - ps_ring_consumed(ring);
     while (left) {
         uint32_t most = left < PS_SPOOL_BATCH_RECORDS ? (uint32_t)left : PS_SPOOL_BATCH_RECORDS;
         uint32_t count = ps_ring_drain(ring, spool->batch, most);
         uint32_t written = 0;
+        left -= count;
+        if (spool->keep) {
+            fail(spool, write_changes(spool, lane, count));
+            continue;
+        }
         if (ps_spool_status(spool) == PS_OK)
             fail(spool, write_records(spool, spool->batch, count, &written));
         add(&spool->discarded, count - written);
-        left -= count;
     }
 }
 
@@ -201,7 +244,11 @@ static void keep_house(ps_spool *spool, int64_t now_ns)
     const ps_part *part = &spool->part;
     bool aged = now_ns - part->begin_ns >= spool->options.part_ms * INT64_C(1000000);
     if (part->fd >= 0 && aged && part->bytes > part->header_bytes)
-        fail(spool, close_part(spool)); /* the next record opens the next one: no part is empty but the only one */
+        fail(spool, end_part(spool)); /* the next record opens the next one: no part is empty but the only one */
+    if (now_ns >= spool->newest_due_ns) {
+        fail(spool, write_newest(spool));
+        spool->newest_due_ns = now_ns + PS_SPOOL_NEWEST_NS;
+    }
     if (now_ns >= spool->sync_due_ns) {
         fail(spool, ps_part_sync(&spool->part));
         spool->sync_due_ns = now_ns + spool->options.sync_ms * INT64_C(1000000);
@@ -236,7 +283,10 @@ void *ps_spool_run(void *argument)
         /* acquire; pairs with the release in ps_spool_sync; the same for the records its caller knows of. */
         uint64_t asked = atomic_load_explicit(&spool->sync_asked, memory_order_acquire);
         for (uint32_t i = 0; i < spool->sampler->n_lanes; i++)
-            drain_lane(spool, spool->sampler->lanes[i]->ring);
+            drain_lane(spool, i);
+        /* relaxed: own. */
+        if (last || asked != atomic_load_explicit(&spool->sync_done, memory_order_relaxed))
+            fail(spool, write_newest(spool));
         /* release; pairs with the acquire in ps_spool_sync; publishes that the drain is done and its status;
          * without it the caller could read an OK from before the failure. */
         atomic_store_explicit(&spool->sync_done, asked, memory_order_release);

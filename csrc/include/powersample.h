@@ -286,11 +286,17 @@ int ps_sampler_drain(ps_sampler *sampler, uint32_t lane, ps_sample *out, uint32_
 
 /* ---- spool ------------------------------------------------------------------------------------------------- */
 
+enum ps_keep_mode {
+    PS_KEEP_ALL = 0,    /* every record */
+    PS_KEEP_CHANGES = 1 /* changes with the polls around them, errors, what shows a gap, two polls a second; see ps_kept */
+};
+
 /* Append-only parts in a directory, written by one drain thread. Files:
  *   part-000000.open    being written;   part-000000.part   closed, never touched again by the sampler
  *   events.jsonl        one JSON object a line: anchors, lane statistics, a failure to write, the end
  * A part: one JSON line padded with spaces to header_bytes (a multiple of 4096), the newline last; then ps_sample
- * records. A torn last record is what a kill leaves, and is ignored by readers. */
+ * records, or ps_kept where the header's "keep" is "changes". A torn last record is what a kill leaves, and is ignored
+ * by readers. Records are in order per channel. */
 typedef struct ps_spool ps_spool;
 
 typedef struct ps_spool_options {
@@ -299,10 +305,20 @@ typedef struct ps_spool_options {
     uint32_t drain_ms;   /* 0: 50 */
     uint32_t sync_ms;    /* fdatasync spacing; 0: 1000 */
     uint32_t anchor_ms;  /* 0: 10 000 */
+    int32_t keep;        /* enum ps_keep_mode */
 } ps_spool_options;
+
+/* A record that is kept, 40 bytes. `omitted` polls of its channel are left out before it: they said the same as it and as
+ * the record kept before it, each at most 1.5 times the channel's own spacing after the last. */
+typedef struct ps_kept {
+    ps_sample sample;
+    uint32_t omitted;
+    uint32_t reserved;
+} ps_kept;
 
 typedef struct ps_spool_stats {
     uint64_t records, bytes;
+    uint64_t omitted;    /* polls left out by PS_KEEP_CHANGES; drained == records + omitted + discarded once stopped */
     uint64_t discarded;  /* records drained after the disk was full */
     uint32_t parts;      /* closed */
     int32_t status;      /* PS_OK, PS_E_FULL, PS_E_SYSTEM */

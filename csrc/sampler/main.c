@@ -128,9 +128,10 @@ static void print_end(const ps_sampler *sampler, const ps_spool *spool, const ch
     ps_text text = {0};
     ps_text_add(&text, "{\"ready\":false,\"t_ns\":%" PRId64 ",\"reason\":\"%s\",\"signal\":%d,", ps_clock_now_ns(),
                 reason, signal_number);
-    ps_text_add(&text, "\"spool\":{\"records\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"discarded\":%" PRIu64
-                       ",\"parts\":%u,\"status\":%d,\"sys_errno\":%d},\"lanes\":[",
-                spooled.records, spooled.bytes, spooled.discarded, spooled.parts, spooled.status, spooled.sys_errno);
+    ps_text_add(&text, "\"spool\":{\"records\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"omitted\":%" PRIu64
+                       ",\"discarded\":%" PRIu64 ",\"parts\":%u,\"status\":%d,\"sys_errno\":%d},\"lanes\":[",
+                spooled.records, spooled.bytes, spooled.omitted, spooled.discarded, spooled.parts, spooled.status,
+                spooled.sys_errno);
     for (uint32_t i = 0; i < ps_sampler_lanes(sampler); i++) {
         ps_lane_stats stats;
         (void)ps_sampler_stats(sampler, i, &stats);
@@ -164,7 +165,8 @@ static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_sp
                 options->spool, strerror(errno), errno);
         return EXIT_FAILED;
     }
-    if (ps_spool_new(options->spool, sampler, NULL, spool, &error) == PS_OK)
+    ps_spool_options spool_options = {.keep = options->keep};
+    if (ps_spool_new(options->spool, sampler, &spool_options, spool, &error) == PS_OK)
         return EXIT_DONE;
     sampler_report("--spool", &error, NULL);
     return EXIT_FAILED;

@@ -33,6 +33,8 @@ static const char help[] =
     "  --gpus LIST        NVML indices or UUIDs, separated by commas (default: all)\n"
     "  --spool DIR        write the records there; made if missing, refused if it holds a recording\n"
     "                     (default: records are counted and thrown away)\n"
+    "  --keep WHAT        all (default), or changes: new values with the polls around them, errors and what shows a\n"
+    "                     gap; energies, updates and gaps come out the same\n"
     "  --with-parent[=PID]  end when the parent process (PID, default: whoever started this) has ended\n"
     "  --list             print the channels and exit\n"
     "  --version, --help\n"
@@ -40,7 +42,7 @@ static const char help[] =
     "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing measurable.\n"
     "Example: powersample-sampler --duration 10 --spool run.spool\n";
 
-enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, SYSFS, GPUS, SPOOL, WITH_PARENT, LIST, VERSION, HELP };
+enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, SYSFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, VERSION, HELP };
 
 static const struct option long_options[] = {
     {"sources", required_argument, NULL, SOURCES},   {"rate", required_argument, NULL, RATE},
@@ -48,6 +50,7 @@ static const struct option long_options[] = {
     {"cpu", required_argument, NULL, CPU},           {"nvml-lib", required_argument, NULL, NVML_LIB},
     {"sysfs", required_argument, NULL, SYSFS},
     {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
+    {"keep", required_argument, NULL, KEEP},
     {"with-parent", optional_argument, NULL, WITH_PARENT}, {"list", no_argument, NULL, LIST},
     {"version", no_argument, NULL, VERSION},         {"help", no_argument, NULL, HELP},
     {NULL, 0, NULL, 0},
@@ -109,6 +112,9 @@ static const char *take(int option, char *value, sampler_options *out)
     case SPOOL:
         out->spool = value;
         return *value ? NULL : "give a directory";
+    case KEEP:
+        out->keep = strcmp(value, "changes") == 0 ? PS_KEEP_CHANGES : PS_KEEP_ALL;
+        return out->keep == PS_KEEP_CHANGES || strcmp(value, "all") == 0 ? NULL : "give all or changes";
     case WITH_PARENT:
         out->with_parent = true;
         if (!value)

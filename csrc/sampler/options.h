@@ -19,6 +19,7 @@ typedef struct sampler_options {
     const char *library;  /* of NVML, NULL for the driver's */
     const char *sysfs;    /* where RAPL is looked for, NULL for /sys */
     const char *spool;    /* directory, NULL for none */
+    int32_t keep;         /* enum ps_keep_mode */
     ps_lane_options lane;
     int64_t duration_ns;  /* 0: until a signal */
     bool list;

@@ -2,7 +2,6 @@
  *
  * What the spool says is in its files is in its files: across rotation, a kill, a full disk and a fork.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,43 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "script.h"
+#include "spool_folder.h"
 
 enum { RECORD = sizeof(ps_sample) };
-
-static char directory[64];
-
-static void make_directory(void)
-{
-    snprintf(directory, sizeof directory, "/tmp/test-spool-XXXXXX");
-    REQUIRE(mkdtemp(directory) != NULL);
-}
-
-static void remove_directory(void)
-{
-    DIR *listing = opendir(directory);
-    for (const struct dirent *entry; listing && (entry = readdir(listing));)
-        unlinkat(dirfd(listing), entry->d_name, 0);
-    if (listing)
-        closedir(listing);
-    rmdir(directory);
-}
-
-/* Reads a whole file; NULL when there is none. The caller frees. */
-static char *read_file(const char *name, size_t *size)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return NULL;
-    char *bytes = malloc(1 << 24);
-    REQUIRE(bytes != NULL);
-    *size = fread(bytes, 1, (1 << 24) - 1, file);
-    bytes[*size] = '\0';
-    fclose(file);
-    return bytes;
-}
 
 /* Checks a part's header and appends its records; returns how many, -1 when the part does not exist. */
 static int read_part(const char *name, ps_sample *out, int capacity, size_t *torn)
@@ -104,17 +69,6 @@ static ps_sampler *virtual_sampler(uint64_t passes)
     return sampler;
 }
 
-static ps_spool *start_spool(ps_sampler *sampler, const ps_spool_options *options)
-{
-    ps_spool *spool;
-    ps_error error = {0};
-    if (ps_spool_new(directory, sampler, options, &spool, &error) != PS_OK || ps_spool_start(spool, &error) != PS_OK) {
-        fprintf(stderr, "%s: %s\n", error.call, error.text);
-        exit(1);
-    }
-    return spool;
-}
-
 static void check_ramp(const ps_sample *samples, int count, int expected)
 {
     CHECK_EQ(expected, count);
@@ -161,7 +115,7 @@ static void test_rotation_by_size_loses_nothing(void)
     REQUIRE(events != NULL);
     CHECK(strncmp(events, "{\"event\":\"anchor\",\"monotonic_ns\":", 33) == 0);
     CHECK_TEXT("{\"event\":\"end\",", events);
-    CHECK_TEXT("\"reason\":\"stopped\",\"records\":200000,\"discarded\":0}\n", events);
+    CHECK_TEXT("\"reason\":\"stopped\",\"records\":200000,\"omitted\":0,\"discarded\":0}\n", events);
     CHECK_TEXT("\"passes\":200000,\"skipped\":0,\"records\":200000,\"dropped\":0,\"drained\":200000,", events);
     CHECK_TEXT("\"wake_hist\":[0,", events);
     CHECK_EQ('\n', events[size - 1]);
@@ -302,7 +256,7 @@ static void test_full_disk_keeps_whole_records_and_draining(void)
     REQUIRE(events != NULL);
     CHECK_TEXT("{\"event\":\"failed\",", events);
     CHECK_TEXT("\"status\":\"PS_E_FULL\",\"errno\":27}", events);
-    CHECK_TEXT("\"reason\":\"full\",\"records\":1000,\"discarded\":49000}", events);
+    CHECK_TEXT("\"reason\":\"full\",\"records\":1000,\"omitted\":0,\"discarded\":49000}", events);
     free(events);
     ps_spool_free(spool);
     ps_sampler_free(sampler);
