@@ -30,6 +30,10 @@ class InvalidArgument(PowerSampleError, ValueError):
     """An argument outside its range."""
 
 
+class ConfigurationError(InvalidArgument):
+    """A configuration file that says what nobody understands; the message names the file, and the line or key."""
+
+
 class BadFormat(PowerSampleError, ValueError):
     """A file or stream that is not what it should be."""
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from unprivileged import unprivileged_python
 
-import powersample as powersample_package
 from powersample import cli, store
 from powersample.cli import report
 from powersample.model import Trace
@@ -366,22 +366,6 @@ def test_record_on_a_disk_that_fills_up_answers_with_the_programs_code_and_says_
     assert "powersample recover x.parquet.spool" in done.stderr
     assert "Traceback" not in done.stderr
     assert ".new" not in done.stdout
-
-
-def unprivileged_python() -> list[str]:
-    """An interpreter of this version, with this package, that user 65534 may run; skips with the reason."""
-    if os.getuid() != 0:
-        return [sys.executable]
-    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/nonexistent"]
-    package = str(Path(powersample_package.__file__).parents[1])
-    folders = [package, *(p for p in sys.path if p.endswith("site-packages"))]
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for python in (sys.executable, f"/usr/bin/{version}"):
-        command = [*drop, f"PYTHONPATH={os.pathsep.join(folders)}", python]
-        probe = [*command, "-c", "import numpy, pyarrow, powersample._native.api"]
-        if subprocess.run(probe, capture_output=True, cwd="/").returncode == 0:
-            return command
-    pytest.skip(f"no interpreter and packages here that an unprivileged user may read ({folders})")
 
 
 def test_record_and_report_work_for_an_unprivileged_user():

@@ -35,6 +35,7 @@ class Plan:
         rate_hz: Passes a second of every lane; None lets the cost of the calls decide.
         mode: "paced" or "tight".
         cpu: Pin the lanes to this CPU, or None.
+        notes: What a reader should know of where these values come from; the inventory begins with them.
     """
 
     sources: tuple[str, ...] = KNOWN_SOURCES
@@ -44,6 +45,7 @@ class Plan:
     rate_hz: float | None = None
     mode: str = "paced"
     cpu: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.sources if name not in KNOWN_SOURCES]
@@ -117,7 +119,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
             "\n  ".join([f"{what}.", *missing]) + "\n"
             'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
         )
-    return replace(found, notes=(*found.notes, *missing))
+    return replace(found, notes=(*plan.notes, *found.notes, *missing))
 
 
 def _discover_gpus(plan: Plan, environment: Mapping[str, str]) -> Inventory:

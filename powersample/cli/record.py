@@ -7,7 +7,10 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from powersample.capture import Plan
 
 EXAMPLE = """\
 examples:
@@ -23,6 +26,9 @@ in any language: append lines, each by one write, to the file that $POWERSAMPLE_
   v1 end ID TIME BOOT PID TID
 ID: a number of yours, the same in both. TIME: CLOCK_MONOTONIC in ns, as Python's time.monotonic_ns().
 BOOT: the content of /proc/sys/kernel/random/boot_id. The name is a JSON string.
+
+Defaults for the sampling options may stand in ~/.config/powersample/config.toml or /etc/powersample/config.toml:
+  rate_hz = 100                  (sources, rate_hz, mode, cpu, nvml_lib, sysfs)
 
 Exit codes of its own: 1 failed, 2 usage, 3 nothing measurable, 126 and 127 as a shell's.
 """
@@ -42,10 +48,10 @@ def add(verbs: Any) -> None:
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.add_argument("--duration", type=float, metavar="S", help="without a command: record so many seconds")
     sampling = verb.add_argument_group("sampling (as powersample-sampler)")
-    sampling.add_argument("--sources", default="nvml,rapl", metavar="LIST", help="comma-separated; default nvml,rapl")
+    sampling.add_argument("--sources", metavar="LIST", help="comma-separated; default nvml,rapl")
     sampling.add_argument("--gpus", metavar="LIST", help="indices or UUIDs; default CUDA_VISIBLE_DEVICES, else all")
-    sampling.add_argument("--rate", default="auto", metavar="HZ", help="passes a second, or auto (default)")
-    sampling.add_argument("--mode", default="paced", choices=("paced", "tight"), help="default paced")
+    sampling.add_argument("--rate", metavar="HZ", help="passes a second, or auto (default)")
+    sampling.add_argument("--mode", choices=("paced", "tight"), help="default paced")
     sampling.add_argument("--cpu", type=int, metavar="N", help="pin the sampler to this CPU")
     sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
     sampling.add_argument("--sysfs", metavar="DIR", help="where rapl is looked for; default /sys")
@@ -66,7 +72,6 @@ def add(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Record and answer with the program's exit code."""
     from powersample import errors
-    from powersample.capture import Plan
     from powersample.session.command import record_command, record_for
 
     if not options.command and options.duration is None:
@@ -75,15 +80,7 @@ def run(options: argparse.Namespace) -> int:
         raise errors.InvalidArgument("--duration is for recording without a command")
     if options.simulate is None and (options.load or options.board is not None):
         raise errors.InvalidArgument("--load and --board belong to --simulate NODE")
-    plan = Plan(
-        sources=tuple(name for name in options.sources.split(",") if name),
-        nvml_library=options.nvml_lib,
-        sysfs=options.sysfs,
-        gpus=None if options.gpus is None else tuple(options.gpus.split(",")),
-        rate_hz=_rate(options.rate),
-        mode=options.mode,
-        cpu=options.cpu,
-    )
+    plan = _plan(options)
     output = options.output or _default_output(options.command)
     node = None
     try:
@@ -117,6 +114,25 @@ def run(options: argparse.Namespace) -> int:
     if result.exit_code is None:
         return 1 if result.trouble else 0
     return result.exit_code
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Return what was asked for over the configuration's defaults; its roots are no simulated node's."""
+    from powersample.capture import PACE, ROOTS, plan_with_defaults
+    from powersample.store.config import load_configuration
+
+    asked = {
+        "sources": None if options.sources is None else tuple(name for name in options.sources.split(",") if name),
+        "nvml_library": options.nvml_lib,
+        "sysfs": options.sysfs,
+        "gpus": None if options.gpus is None else tuple(options.gpus.split(",")),
+        "mode": options.mode,
+        "cpu": options.cpu,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if options.rate is not None:
+        given["rate_hz"] = _rate(options.rate)
+    return plan_with_defaults(given, load_configuration(), keys=PACE if options.simulate else (*ROOTS, *PACE))
 
 
 def _rate(text: str) -> float | None:

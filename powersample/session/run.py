@@ -13,11 +13,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from powersample import errors
 from powersample._native import api
-from powersample.capture import KNOWN_SOURCES, Plan
+from powersample.capture import ROOTS, Plan, plan_with_defaults
 from powersample.marks import MarkWriter, dismiss, enlist
 from powersample.session.recording import MARGIN_S, Recording
 
@@ -38,7 +38,7 @@ def measure(
     output: str | os.PathLike[str] | None = None,
     rate_hz: float | None = None,
     mode: str = "paced",
-    sources: str | Sequence[str] = KNOWN_SOURCES,
+    sources: str | Sequence[str] | None = None,
     gpus: str | int | Sequence[str | int] | None = None,
     nvml_library: str | os.PathLike[str] | None = None,
     sysfs: str | os.PathLike[str] | None = None,
@@ -46,6 +46,10 @@ def measure(
     replace: bool = False,
 ) -> Run:
     """Return a recording to be used as a context manager around the work to be measured.
+
+    What is left out of `sources`, `nvml_library` and `sysfs`, which tell where this machine's devices are, comes from
+    the configuration file if that has it (see `powersample record --help`); nothing else does, so that a program
+    measures alike for everybody.
 
     Args:
         simulate: A profile ("h100", "h100x4", ...) or a `powersample.sim.Node`: measure the simulated node instead of
@@ -58,8 +62,8 @@ def measure(
         rate_hz: Passes a second of every lane; None lets the cost of the device calls decide, at most 1 kHz.
         mode: "paced", or "tight" for back-to-back reads.
         sources: Ways to read devices, as a sequence or comma-separated: "nvml" (GPUs) and "rapl" (CPU and memory
-            energy). One that has nothing is a note in the trace as long as the other has something. A simulated node
-            has GPUs only.
+            energy); None is all. One that has nothing is a note in the trace as long as the other has something. A
+            simulated node has GPUs only.
         gpus: NVML indices or UUIDs, as a sequence or comma-separated; None takes what CUDA_VISIBLE_DEVICES shows, else
             all.
         nvml_library: Path of libnvidia-ml; None takes the driver's.
@@ -72,17 +76,27 @@ def measure(
 
     Raises:
         InvalidArgument: An option is outside its range.
+        ConfigurationError: The configuration file cannot be understood.
     """
-    plan = Plan(
-        sources=_names(sources),
-        nvml_library=None if nvml_library is None else os.fspath(nvml_library),
-        sysfs=None if sysfs is None else os.fspath(sysfs),
-        gpus=None if gpus is None else _names(gpus),
-        rate_hz=rate_hz,
-        mode=mode,
-        cpu=cpu,
-    )
+    given = {
+        "sources": None if sources is None else _names(sources),
+        "nvml_library": None if nvml_library is None else os.fspath(nvml_library),
+        "sysfs": None if sysfs is None else os.fspath(sysfs),
+        "gpus": None if gpus is None else _names(gpus),
+        "rate_hz": rate_hz,
+        "mode": mode,
+        "cpu": cpu,
+    }
+    plan = _plan({name: value for name, value in given.items() if value is not None}, simulated=simulate is not None)
     return Run(plan, simulate=simulate, load=load, output=output, replace=replace)
+
+
+def _plan(given: dict[str, Any], *, simulated: bool) -> Plan:
+    if simulated:  # it brings devices of its own
+        return Plan(**given)
+    from powersample.store.config import load_configuration
+
+    return plan_with_defaults(given, load_configuration(), keys=ROOTS)
 
 
 def _names(value: str | int | Sequence[str | int]) -> tuple[str, ...]:

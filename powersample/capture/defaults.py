@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan from what was asked for, over the environment, over what the configuration files say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from powersample import errors
+from powersample.capture.plan import Plan
+
+if TYPE_CHECKING:
+    from powersample.store.config import Configuration
+
+ROOTS = ("sources", "nvml_lib", "sysfs")  # where and what this machine's devices are
+PACE = ("rate_hz", "mode", "cpu")  # how they are read: a matter of taste
+SYSFS_VARIABLE = "POWERSAMPLE_SYSFS_ROOT"  # as in a container, whose own /sys hides the counters
+
+
+def plan_with_defaults(
+    given: Mapping[str, Any],
+    configuration: Configuration,
+    keys: Collection[str] = (*ROOTS, *PACE),
+    environment: Mapping[str, str] | None = None,
+) -> Plan:
+    """Return the plan of `given`, completed by the environment and the configuration.
+
+    Args:
+        given: Fields of `Plan` that were asked for; one that is not in it was not.
+        configuration: What the files say.
+        keys: Which of its keys may count: `ROOTS`, `PACE` or both.
+        environment: Where POWERSAMPLE_SYSFS_ROOT is looked up; `os.environ` unless told.
+
+    Raises:
+        InvalidArgument: A field outside its range.
+        ConfigurationError: The same, of the configuration; names its file and key.
+    """
+    variables = os.environ if environment is None else environment
+    fields = dict(given)
+    notes = list(configuration.notes)
+    root = variables.get(SYSFS_VARIABLE)
+    if root and "sysfs" in keys and "sysfs" not in given:
+        fields["sysfs"] = root
+        notes.append(f"sysfs = {root!r} from {SYSFS_VARIABLE}")
+    for key, value in configuration.values.items():
+        field = {"nvml_lib": "nvml_library"}.get(key, key)
+        if key not in keys or field in fields:
+            continue
+        try:
+            Plan(**{field: value})
+        except errors.InvalidArgument as error:
+            raise errors.ConfigurationError(f"{configuration.origins[key]}: {key}: {error}") from None
+        fields[field] = value
+        notes.append(f"{key} = {value if value is not None else 'auto'!r} from {configuration.origins[key]}")
+    return Plan(**fields, notes=tuple(notes))
