@@ -58,18 +58,15 @@ static int check_empty(const char *directory, ps_error *error)
     return status;
 }
 
-int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
-                 ps_error *error)
+/* Everything but where it is written to; `directory` stands for that in messages. */
+static int make(const char *directory, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
+                ps_error *error)
 {
-    if (!directory || !sampler || !out)
-        return ps_fail(error, PS_E_INVALID, 0, "ps_spool_new", "directory and sampler are needed");
-    int status = check_empty(directory, error);
-    if (status != PS_OK)
-        return status;
+    int status = PS_OK;
     ps_spool *spool = calloc(1, sizeof *spool);
     if (!spool)
         return ps_fail(error, PS_E_NOMEM, 0, "calloc", "%s", directory);
-    spool->part.directory_fd = spool->part.fd = spool->events_fd = spool->wake_fd = -1;
+    spool->part.directory_fd = spool->part.stream_fd = spool->part.fd = spool->events_fd = spool->wake_fd = -1;
     spool->sampler = sampler;
     ps_sampler_hold(sampler);
     spool->options = options ? *options : defaults;
@@ -96,11 +93,6 @@ int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_opti
         status = ps_fail(error, PS_E_NOMEM, 0, "malloc", "%s", directory);
         goto out;
     }
-    spool->part.directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (spool->part.directory_fd < 0) {
-        status = fail_system(error, errno, "open", directory);
-        goto out;
-    }
     spool->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (spool->wake_fd < 0) {
         status = fail_system(error, errno, "eventfd", directory);
@@ -111,6 +103,46 @@ int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_opti
 out:
     ps_spool_free(spool);
     return status;
+}
+
+int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
+                 ps_error *error)
+{
+    if (!directory || !sampler || !out)
+        return ps_fail(error, PS_E_INVALID, 0, "ps_spool_new", "directory and sampler are needed");
+    ps_spool *spool;
+    int status = check_empty(directory, error);
+    if (status == PS_OK)
+        status = make(directory, sampler, options, &spool, error);
+    if (status != PS_OK)
+        return status;
+    spool->part.directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (spool->part.directory_fd < 0) {
+        status = fail_system(error, errno, "open", directory);
+        ps_spool_free(spool);
+        return status;
+    }
+    *out = spool;
+    return PS_OK;
+}
+
+int ps_spool_stream_new(int32_t fd, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
+                        ps_error *error)
+{
+    if (fd < 0 || !sampler || !out)
+        return ps_fail(error, PS_E_INVALID, 0, "ps_spool_stream_new", "a descriptor and a sampler are needed");
+    ps_spool *spool;
+    int status = make("stream", sampler, options, &spool, error);
+    if (status != PS_OK)
+        return status;
+    spool->part.stream_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (spool->part.stream_fd < 0) {
+        status = ps_fail(error, PS_E_SYSTEM, errno, "fcntl", "descriptor %d: %s", fd, strerror(errno));
+        ps_spool_free(spool);
+        return status;
+    }
+    *out = spool;
+    return PS_OK;
 }
 
 /* Once the lanes are planned. */
@@ -128,6 +160,8 @@ static int prepare_keeping(ps_spool *spool)
 /* Removes what a failed start has made, so that a second try finds the directory empty. */
 static void undo_start(ps_spool *spool)
 {
+    if (spool->part.stream_fd >= 0)
+        return; /* what has been written to a stream stays */
     if (spool->part.fd >= 0) {
         close(spool->part.fd);
         unlinkat(spool->part.directory_fd, "part-000000.open", 0);
@@ -153,10 +187,12 @@ int ps_spool_start(ps_spool *spool, ps_error *error)
 
     if (prepare_keeping(spool) != PS_OK)
         return ps_fail(error, PS_E_NOMEM, 0, call, "%s", spool->directory);
-    spool->events_fd = openat(spool->part.directory_fd, "events.jsonl",
-                              O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-    if (spool->events_fd < 0)
-        return fail_system(error, errno, "open events.jsonl", spool->directory);
+    if (spool->part.stream_fd < 0) {
+        spool->events_fd = openat(spool->part.directory_fd, "events.jsonl",
+                                  O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+        if (spool->events_fd < 0)
+            return fail_system(error, errno, "open events.jsonl", spool->directory);
+    }
     int failure = ps_spool_append_anchor(spool);
     if (!failure)
         failure = ps_spool_open_part(spool);
@@ -249,6 +285,8 @@ void ps_spool_free(ps_spool *spool)
         return;
     if (spool->pid && !spool->stopped && !is_foreign(spool))
         (void)ps_spool_stop(spool, NULL);
+    if (spool->part.stream_fd >= 0)
+        spool->part.fd = spool->part.stream_fd; /* the same, whether a part is open or not */
     const int fds[] = {spool->part.fd, spool->events_fd, spool->wake_fd, spool->part.directory_fd};
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         if (fds[i] >= 0)

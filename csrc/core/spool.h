@@ -44,6 +44,7 @@ struct ps_spool {
     ps_sample *batch;
     ps_keep *keep; /* NULL: everything is kept */
     ps_kept *kept; /* rows of a batch, or of every channel */
+    int64_t drain_ns; /* when the last drain began */
     int64_t sync_due_ns, newest_due_ns, anchor_due_ns, lanes_due_ns;
 };
 

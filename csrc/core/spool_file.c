@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,10 +28,22 @@ static int write_all(int fd, const void *bytes, size_t count, size_t *done)
             *done += (size_t)n;
         else if (n == 0)
             return ENOSPC; /* a regular file that takes nothing and gives no reason */
+        else if (errno == EAGAIN) /* a stream whose reader is behind */
+            (void)poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
         else if (errno != EINTR)
             return errno;
     }
     return 0;
+}
+
+int ps_stream_write(ps_part *part, const void *bytes, size_t count)
+{
+    size_t done;
+    if (part->torn)
+        return EPIPE;
+    int failure = write_all(part->stream_fd, bytes, count, &done);
+    part->torn = failure != 0;
+    return failure;
 }
 
 static int truncate_to(int fd, uint64_t bytes)
@@ -47,8 +60,21 @@ static int sync_directory(const ps_part *part)
     return fsync(part->directory_fd) == 0 || errno == EINVAL ? 0 : errno;
 }
 
+static int open_in_stream(ps_part *part, const char *header, size_t header_bytes)
+{
+    int failure = ps_stream_write(part, header, header_bytes);
+    if (failure)
+        return failure;
+    part->fd = part->stream_fd;
+    part->header_bytes = part->bytes = header_bytes;
+    part->begin_ns = ps_clock_now_ns();
+    return 0;
+}
+
 int ps_part_open(ps_part *part, const char *header, size_t header_bytes)
 {
+    if (part->stream_fd >= 0)
+        return open_in_stream(part, header, header_bytes);
     char name[NAME_BYTES];
     part_name(name, part->number, "open");
     int fd = openat(part->directory_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
@@ -68,10 +94,24 @@ int ps_part_open(ps_part *part, const char *header, size_t header_bytes)
     return sync_directory(part); /* a power cut must not take the name of what fdatasync keeps */
 }
 
+static int append_to_stream(ps_part *part, const void *records, size_t bytes)
+{
+    char line[64];
+    int length = snprintf(line, sizeof line, "{\"event\":\"records\",\"bytes\":%zu}\n", bytes);
+    int failure = ps_stream_write(part, line, (size_t)length);
+    return failure ? failure : ps_stream_write(part, records, bytes);
+}
+
 int ps_part_append(ps_part *part, const void *records, uint32_t count, uint32_t *written)
 {
-    size_t done;
-    int failure = write_all(part->fd, records, (size_t)count * part->record_bytes, &done);
+    size_t done, bytes = (size_t)count * part->record_bytes;
+    if (part->stream_fd >= 0) {
+        int failure = append_to_stream(part, records, bytes);
+        *written = failure ? 0 : count; /* of what was torn the reader may have a piece */
+        part->bytes += failure ? 0 : bytes;
+        return failure;
+    }
+    int failure = write_all(part->fd, records, bytes, &done);
     *written = (uint32_t)(done / part->record_bytes);
     part->bytes += (uint64_t)*written * part->record_bytes;
     part->dirty |= *written > 0;
@@ -92,6 +132,11 @@ int ps_part_close(ps_part *part)
 {
     if (part->fd < 0)
         return 0;
+    if (part->stream_fd >= 0) { /* the next header ends it */
+        part->fd = -1;
+        part->number++;
+        return 0;
+    }
     int failure = ps_part_sync(part);
     if (close(part->fd) != 0 && !failure)
         failure = errno;

@@ -30,7 +30,27 @@ int ps_spool_failure_status(int failure)
 static int append_event(ps_spool *spool)
 {
     ps_text_add(&spool->text, "\n");
-    return spool->text.failed ? ENOMEM : ps_line_append(spool->events_fd, spool->text.data, spool->text.used);
+    if (spool->text.failed)
+        return ENOMEM;
+    if (spool->part.stream_fd >= 0)
+        return ps_stream_write(&spool->part, spool->text.data, spool->text.used);
+    return ps_line_append(spool->events_fd, spool->text.data, spool->text.used);
+}
+
+static int sync_events(const ps_spool *spool)
+{
+    return spool->events_fd < 0 || fdatasync(spool->events_fd) == 0 ? 0 : errno;
+}
+
+/* Tells a stream's reader that it has whatever was recorded before the last drain, which is complete and, where changes
+ * are kept, followed by the newest of each channel. */
+static int tell_drained(ps_spool *spool)
+{
+    if (spool->part.stream_fd < 0)
+        return 0;
+    ps_text_clear(&spool->text);
+    ps_text_add(&spool->text, "{\"event\":\"drained\",\"t_ns\":%" PRId64 "}", spool->drain_ns);
+    return append_event(spool);
 }
 
 int ps_spool_append_anchor(ps_spool *spool)
@@ -247,6 +267,8 @@ static void keep_house(ps_spool *spool, int64_t now_ns)
         fail(spool, end_part(spool)); /* the next record opens the next one: no part is empty but the only one */
     if (now_ns >= spool->newest_due_ns) {
         fail(spool, write_newest(spool));
+        if (spool->keep)
+            fail(spool, tell_drained(spool));
         spool->newest_due_ns = now_ns + PS_SPOOL_NEWEST_NS;
     }
     if (now_ns >= spool->sync_due_ns) {
@@ -255,9 +277,7 @@ static void keep_house(ps_spool *spool, int64_t now_ns)
     }
     if (now_ns >= spool->anchor_due_ns) {
         int failure = ps_spool_append_anchor(spool);
-        if (!failure && fdatasync(spool->events_fd) != 0)
-            failure = errno;
-        fail(spool, failure);
+        fail(spool, failure ? failure : sync_events(spool));
         spool->anchor_due_ns = now_ns + spool->options.anchor_ms * INT64_C(1000000);
     }
     if (now_ns >= spool->lanes_due_ns)
@@ -282,8 +302,11 @@ void *ps_spool_run(void *argument)
         bool last = atomic_load_explicit(&spool->stop, memory_order_acquire);
         /* acquire; pairs with the release in ps_spool_sync; the same for the records its caller knows of. */
         uint64_t asked = atomic_load_explicit(&spool->sync_asked, memory_order_acquire);
+        spool->drain_ns = ps_clock_now_ns();
         for (uint32_t i = 0; i < spool->sampler->n_lanes; i++)
             drain_lane(spool, i);
+        if (!spool->keep)
+            fail(spool, tell_drained(spool));
         /* relaxed: own. */
         if (last || asked != atomic_load_explicit(&spool->sync_done, memory_order_relaxed))
             fail(spool, write_newest(spool));
@@ -301,7 +324,7 @@ void *ps_spool_run(void *argument)
     int failure = append_lanes(spool, true);
     int end_failure = append_end(spool);
     fail(spool, failure ? failure : end_failure);
-    (void)fdatasync(spool->events_fd);
+    (void)sync_events(spool);
     return NULL;
 }
 

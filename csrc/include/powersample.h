@@ -327,6 +327,16 @@ typedef struct ps_spool_stats {
 /* The directory must exist and hold no part. The spool keeps what it needs of the sampler: either may go first. */
 int ps_spool_new(const char *directory, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
                  ps_error *error);
+/* The same to a pipe or whatever `fd` is (duplicated, so the caller may close it): lines of JSON, of which
+ *   {"powersample_spool":...}               is a part's header line, with its padding, and begins a part
+ *   {"event":"records","bytes":N}           is followed by N raw bytes of records of that part
+ *   {"event":"drained","t_ns":T}            says that all of what was recorded before T has gone before
+ *   {"event":...}                           is any other line of events.jsonl
+ * A reader keeps what arrived whole when the stream breaks off. A reader that is slow holds up the drain thread, never
+ * a lane: rings fill, then records are dropped and counted. One that is gone is the failure EPIPE (ignore SIGPIPE);
+ * after a failure nothing more is written. ps_spool_stop waits for the reader, too. */
+int ps_spool_stream_new(int32_t fd, ps_sampler *sampler, const ps_spool_options *options, ps_spool **out,
+                        ps_error *error);
 int ps_spool_start(ps_spool *spool, ps_error *error); /* after ps_sampler_start */
 /* Returns once every record pushed before the call is in a file. */
 int ps_spool_sync(ps_spool *spool, double timeout_s);
