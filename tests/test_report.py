@@ -93,6 +93,14 @@ def test_build_numbers_of_a_window():
     assert by_name["gpu0.energy"]["verdict"] == "unrated"
 
 
+def test_build_channel_tells_what_its_sensor_averages_and_who_says_so():
+    board = {"uuid": POWER.device, "name": "NVIDIA H100 PCIe", "architecture": "hopper"}
+    trace = Trace.of([series(POWER, [0, MS], [1, 1])], meta={"devices": [board], "driver": "535.1"})
+    (found,) = build(trace).data["channels"]
+    assert found["averaging_window_s"] == 0.025
+    assert "2312.02741" in found["sensor_origin"]["window_s"]
+
+
 def test_build_without_windows_has_one_called_run():
     assert [window["name"] for window in build(recording()).data["windows"]] == ["run"]
     assert build(Trace.of([])).data["windows"] == []

@@ -5,6 +5,7 @@ from powersample.model.channel import SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, clock_steps, suspends, to_realtime_ns
 from powersample.model.energy import BudgetTerm, Energy, Window
 from powersample.model.lane import LaneStats
+from powersample.model.sensor import Response, SensorModel
 from powersample.model.series import Series
 from powersample.model.trace import TRUTH_PREFIX, Backend, Extent, InMemory, Trace
 
@@ -20,6 +21,8 @@ __all__ = [
     "InMemory",
     "Kind",
     "LaneStats",
+    "Response",
+    "SensorModel",
     "Series",
     "Trace",
     "Window",

@@ -17,6 +17,7 @@ from powersample.analysis import (
 )
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window, clock_steps, suspends
 from powersample.report.text import brief, text
+from powersample.sensors import model_of
 
 SCHEMA_VERSION = 1
 DUTY_PCT = 2.0  # what the automatic rate keeps to
@@ -59,7 +60,7 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
     else:
         chosen = [find_window(trace, window) for window in windows]
     names = [name for name in trace.channels if not name.startswith(TRUTH_PREFIX)]
-    channels = [_channel(trace.channels[name], quality(trace, name)) for name in names]
+    channels = [_channel(trace, trace.channels[name], quality(trace, name)) for name in names]
     data = {
         "schema_version": SCHEMA_VERSION,
         "simulated": trace.simulated,
@@ -106,7 +107,9 @@ def _energy(measured: Measured, *, simulated: bool) -> dict[str, Any]:
     return data | {"truth_j": measured.truth_j} if simulated else data
 
 
-def _channel(channel: Channel, found: Quality) -> dict[str, Any]:
+def _channel(trace: Trace, channel: Channel, found: Quality) -> dict[str, Any]:
+    model = model_of(trace, channel)
+    window_s = channel.span_ns / 1e9 if channel.span_ns else model.window_s if model else None
     return {
         "name": channel.name,
         "device": channel.device,
@@ -118,9 +121,9 @@ def _channel(channel: Channel, found: Quality) -> dict[str, Any]:
         "polls": found.polls,
         "updates": found.updates,
         "update_period_s": found.update_period_s,
-        "averaging_window_s": channel.span_ns / 1e9 if channel.span_ns else None,
+        "averaging_window_s": window_s,
         "sensor": channel.sensor or None,
-        "sensor_origin": None,
+        "sensor_origin": dict(model.origin) if model else None,
         "stale_share": found.stale_share,
         "stuck": found.stuck,
         "errors": {str(code): count for code, count in found.errors.items()},
