@@ -14,7 +14,9 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
 CORE = ["csrc/core/*.c", "csrc/sources/*.c"]
-HEADERS = [str(path.relative_to(HERE)) for path in sorted((HERE / "csrc").rglob("*.h"))]
+HEADERS = [
+    str(path.relative_to(HERE)) for suffix in ("h", "map") for path in sorted((HERE / "csrc").rglob(f"*.{suffix}"))
+]
 # -ffp-contract=off: the physics must round alike in every library it is linked into. -fno-plt: a jump less a call.
 CFLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-ffp-contract=off", "-fno-plt", "-D_GNU_SOURCE", "-pthread"]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wstrict-prototypes"]
@@ -100,6 +102,17 @@ natives = [
         ["-Wl,-Bsymbolic", "-lm"],
     ),
 ]
+
+# What a program finds on a driver of long ago: the same library, with only the names of that time exported.
+natives.append(
+    native(
+        PlainLibrary,
+        "powersample._lib.nvmlsim_r361",
+        "libnvidia-ml-r361.so.1",
+        sources("csrc/physics/*.c", "csrc/node/node_file.c", "csrc/nvmlsim/*.c"),
+        ["-Wl,-Bsymbolic", "-Wl,--version-script=csrc/nvmlsim/r361.map", "-lm"],
+    )
+)
 
 limited_api = not sysconfig.get_config_var("Py_GIL_DISABLED")
 setup(

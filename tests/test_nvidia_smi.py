@@ -97,6 +97,45 @@ def test_bare_table_names_the_board(debs: NvidiaDebs, node: Node) -> None:
     assert "48W / 350W" in out
 
 
+def test_power_view_prints_the_ring_of_samples(debs: NvidiaDebs) -> None:
+    """Its own statistics of the ring: 119 samples of 20 ms, all of the board at rest."""
+    with Node("a100") as node:
+        out = smi(debs, node, "-q", "-d", "POWER")
+        duration = re.search(r"Duration +: ([0-9.]+) sec", out)
+        assert duration, out
+        assert float(duration[1]) == pytest.approx(118 * 0.02, abs=0.03)
+        assert re.search(r"Number of Samples +: 119\n", out)
+        for name in ("Max", "Min", "Avg"):
+            assert re.search(rf"{name} +: 35\.00 W", out)
+
+
+def test_power_view_prints_the_modules_power(debs: NvidiaDebs) -> None:
+    with Node("gh200") as node:
+        gpu, _, module = smi(debs, node, "-q", "-d", "POWER").partition("Module Power Readings")
+    assert re.search(r"Power Draw +: 90\.00 W", gpu)
+    assert re.search(r"Power Draw +: 190\.00 W", module)
+
+
+def test_list_and_query_show_mig_instances(debs: NvidiaDebs) -> None:
+    with Node("a100", mig=("3g.20gb", "1g.5gb")) as node:
+        listed = smi(debs, node, "-L").splitlines()
+        mode = smi(debs, node, "--query-gpu=mig.mode.current,power.draw", "--format=csv,noheader")
+        names = [f"  MIG {name}" for name in ("3g.20gb", "1g.5gb")]
+        uuids = node.mig_uuids[0]
+    assert listed[0].startswith("GPU 0: NVIDIA A100-PCIE-40GB (UUID: GPU-SIM-")
+    assert [line.split(" Device")[0].rstrip() for line in listed[1:]] == names
+    assert [re.search(r"UUID: (\S+)\)", line)[1] for line in listed[1:]] == list(uuids)  # type: ignore[index]
+    assert mode.strip() == "Enabled, 35.00 W"
+
+
+def test_version_mismatch_in_its_own_words(debs: NvidiaDebs, node: Node) -> None:
+    node.version_mismatch()
+    environment = {**os.environ, **node.environment()}
+    done = subprocess.run([debs.nvidia_smi], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 18
+    assert "Driver/library version mismatch" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("code", "cell"), [(3, "[N/A]"), (10, "[Timeout]"), (15, "[GPU is lost]"), (999, "[Unknown Error]")]
 )

@@ -32,6 +32,13 @@ STRUCTS = {
     "nv_memory_v2": ("nvmlMemory_v2_t", {
         "version": "version", "total": "total", "reserved": "reserved", "free": "free", "used": "used",
     }),
+    "nv_sample": ("nvmlSample_t", {"timestamp_us": "timeStamp", "value": "sampleValue"}),
+    "nv_attributes": ("nvmlDeviceAttributes_t", {
+        "multiprocessors": "multiprocessorCount", "copy_engines": "sharedCopyEngineCount",
+        "decoders": "sharedDecoderCount", "encoders": "sharedEncoderCount", "jpeg": "sharedJpegCount",
+        "ofa": "sharedOfaCount", "gpu_slices": "gpuInstanceSliceCount",
+        "compute_slices": "computeInstanceSliceCount", "memory_mib": "memorySizeMB",
+    }),
     "nv_process_v1": ("nvmlProcessInfo_v1_t", {"pid": "pid", "used_memory": "usedGpuMemory"}),
     "nv_process_v2": ("nvmlProcessInfo_t", {
         "pid": "pid", "used_memory": "usedGpuMemory", "gpu_instance": "gpuInstanceId",
@@ -69,6 +76,8 @@ CONSTANTS = {
     "NV_FIELD_LIMIT_CURRENT": "NVML_FI_DEV_POWER_CURRENT_LIMIT",
     "NV_FIELD_ENERGY": "NVML_FI_DEV_ENERGY",
     "NV_FIELD_LIMIT_REQUESTED": "NVML_FI_DEV_POWER_REQUESTED_LIMIT",
+    "NV_SAMPLES_TOTAL_POWER": "NVML_TOTAL_POWER_SAMPLES",
+    "NV_SAMPLES_MODULE_POWER": "NVML_MODULE_POWER_SAMPLES",
     "NV_SCOPE_GPU": "NVML_POWER_SCOPE_GPU",
     "NV_SCOPE_MODULE": "NVML_POWER_SCOPE_MODULE",
     **{f"NV_CLOCK_{name}": f"NVML_CLOCK_{name}" for name in ("GRAPHICS", "SM", "MEM", "VIDEO")},
@@ -129,6 +138,27 @@ def test_structs_match_official_header(header: Path) -> None:
 
 def test_constants_match_official_header(header: Path) -> None:
     lines = [asserted(f"(long long)({ours}) == (long long)({theirs})") for ours, theirs in CONSTANTS.items()]
+    assert compile_probe(header, lines) == ""
+
+
+CALLS = {
+    "nvmlDeviceGetSamples": "nv_return (*)(nv_device, nvmlSamplingType_t, unsigned long long, nvmlValueType_t *, "
+    "unsigned int *, nvmlSample_t *)",
+    "nvmlDeviceGetMigMode": "nv_return (*)(nv_device, unsigned int *, unsigned int *)",
+    "nvmlDeviceGetMaxMigDeviceCount": "nv_return (*)(nv_device, unsigned int *)",
+    "nvmlDeviceGetMigDeviceHandleByIndex": "nv_return (*)(nv_device, unsigned int, nv_device *)",
+    "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": "nv_return (*)(nv_device, nv_device *)",
+    "nvmlDeviceIsMigDeviceHandle": "nv_return (*)(nv_device, unsigned int *)",
+    "nvmlDeviceGetGpuInstanceId": "nv_return (*)(nv_device, unsigned int *)",
+    "nvmlDeviceGetComputeInstanceId": "nv_return (*)(nv_device, unsigned int *)",
+    "nvmlDeviceGetAttributes_v2": "nv_return (*)(nv_device, nvmlDeviceAttributes_t *)",
+}  # fmt: skip
+
+
+def test_calls_take_what_the_official_header_says(header: Path) -> None:
+    lines = ["#define nv_return nvmlReturn_t", "#define nv_device nvmlDevice_t"]
+    for name, signature in CALLS.items():
+        lines.append(asserted(f"_Generic(&{name}, {signature}: 1, default: 0)"))
     assert compile_probe(header, lines) == ""
 
 

@@ -10,48 +10,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from nvml_client import PRELUDE, child_environment, client, first_gpu
 
 from powersample.sim import Latency, Node
 
 IDLE_MW = 48_000  # of the h100 profile
-PRELUDE = """
-import json, sys, time
-import pynvml as nv
-def code(call, *arguments):
-    try:
-        call(*arguments)
-    except nv.NVMLError as error:
-        return [type(error).__name__, error.value]
-    return None
-def done(**values):
-    print(json.dumps(values))
-"""
 
 
 @pytest.fixture
 def node() -> Iterator[Node]:
     with Node("h100", gpus=2) as built:
         yield built
-
-
-def child_environment(node: Node) -> dict[str, str]:
-    return {**os.environ, **node.environment()}
-
-
-def client(environment: dict[str, str], text: str) -> dict[str, Any]:
-    """Run `text` in a new Python with pynvml as `nv`; returns what it hands to done()."""
-    command = [sys.executable, "-c", PRELUDE + text]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert child.returncode == 0, child.stderr
-    result: dict[str, Any] = json.loads(child.stdout)
-    return result
-
-
-def first_gpu(node: Node, text: str) -> dict[str, Any]:
-    return client(child_environment(node), "nv.nvmlInit()\ngpu = nv.nvmlDeviceGetHandleByIndex(0)\n" + text)
 
 
 def test_pynvml_identity_matches_node(node: Node) -> None:

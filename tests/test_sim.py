@@ -131,7 +131,7 @@ def test_sensor_values_of_a_constant_load_are_the_load(node):
     assert node.sensor_values(0, "usage", t_ns).tolist() == [200, 200]
     energy_j = node.sensor_values(0, "energy", t_ns)
     assert energy_j[1] - energy_j[0] == pytest.approx(200, abs=200 * 0.105)  # a publication more or less
-    with pytest.raises(NotSupported, match=r"no sensor 'average'; it has instant, energy, usage"):
+    with pytest.raises(NotSupported, match=r"no sensor 'average'; it has instant, energy, samples, usage"):
         node.sensor_values(0, "average", t_ns)
 
 

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powersample._native import api_sim
+from powersample.cli import main
 from powersample.errors import InvalidArgument
 from powersample.sim import load_profile, profile_names
 from powersample.sim.profile import draw_board, driver, power_usage_sensor
 
-NAMES = ("a100", "h100", "k40m", "rtx3090", "rtx4090", "v100")
+NAMES = ("a100", "gh200", "h100", "k40m", "m40", "p100", "rtx2080ti", "rtx3090", "rtx4090", "v100")
 
 
 def draw(name: str, board_seed: int | None, *, gpu: int = 0, branch: int = 535, counter: str = "integrating"):
@@ -31,8 +32,15 @@ def test_profile_names_are_the_packaged_ones():
     assert profile_names() == NAMES
 
 
+def test_profile_names_stand_in_the_help_of_record(capsys):
+    with pytest.raises(SystemExit):
+        main(["record", "--help"])
+    text = capsys.readouterr().out
+    assert [name for name in NAMES if name not in text] == []
+
+
 def test_profile_unknown_lists_the_known():
-    with pytest.raises(InvalidArgument, match=r"h200.*a100, h100, k40m"):
+    with pytest.raises(InvalidArgument, match=r"h200.*a100, gh200, h100, k40m"):
         load_profile("h200")
 
 
@@ -53,6 +61,10 @@ def test_profile_every_figure_has_an_origin(name):
         ("rtx4090", "530.41.03", "instant"),
         ("a100", None, "instant"),
         ("v100", None, "instant"),
+        ("p100", None, "instant"),
+        ("m40", None, "instant"),
+        ("rtx2080ti", None, "instant"),
+        ("gh200", None, "average"),
         ("k40m", None, "usage"),
     ],
 )
@@ -65,9 +77,14 @@ def test_power_usage_follows_generation_and_branch(name, version, expected):
     ("name", "sensors"),
     [
         ("h100", {"instant", "average", "energy"}),
-        ("a100", {"instant", "energy"}),
-        ("v100", {"instant", "energy"}),
-        ("k40m", {"usage"}),
+        ("gh200", {"instant", "average", "module", "module_average", "energy", "samples"}),
+        ("rtx4090", {"instant", "average", "energy"}),
+        ("a100", {"instant", "energy", "samples"}),
+        ("rtx2080ti", {"instant", "energy", "samples"}),
+        ("v100", {"instant", "energy", "samples"}),
+        ("p100", {"instant", "samples"}),
+        ("m40", {"instant", "samples"}),
+        ("k40m", {"usage", "samples"}),
     ],
 )
 def test_board_has_the_sensors_of_its_generation(name, sensors):
@@ -121,6 +138,7 @@ def test_driver_versions_belong_together():
     assert driver(load_profile("h100"), None).nvml == "12.535.247.01"
     assert driver(load_profile("h100"), None).cuda == 12020
     assert driver(load_profile("k40m"), None).nvml == "11.470.256.02"
-    for bad in ("535", "abc.1", "390.1", "535.x"):
+    assert driver(load_profile("k40m"), "361.119").cuda == 8000
+    for bad in ("535", "abc.1", "340.1", "535.x"):
         with pytest.raises(InvalidArgument, match="driver version"):
             driver(load_profile("h100"), bad)

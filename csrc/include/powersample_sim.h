@@ -99,6 +99,7 @@ int ps_sensor_publications(const ps_sensor *sensor, int64_t a_ns, int64_t b_ns, 
 
 #define PS_NODE_MAX_GPUS 16
 #define PS_NODE_MAX_FAULTS 32
+#define PS_NODE_MAX_MIG 7 /* instances of a GPU */
 #define PS_NODE_FUNCTIONS 16
 
 /* Functions whose latency and faults can be set. */
@@ -114,7 +115,8 @@ enum ps_node_function {
     PS_FN_TEMPERATURE = 8,
     PS_FN_PSTATE = 9,
     PS_FN_THROTTLE = 10,
-    PS_FN_PROCESSES = 11
+    PS_FN_PROCESSES = 11,
+    PS_FN_SAMPLES = 12
 };
 
 enum ps_latency_kind { PS_LATENCY_NONE = 0, PS_LATENCY_FIXED = 1, PS_LATENCY_LOGNORMAL = 2, PS_LATENCY_LONG_TAIL = 3 };
@@ -147,9 +149,26 @@ enum ps_node_sensor {
     PS_NS_AVERAGE = 1,  /* field 185 */
     PS_NS_ENERGY = 2,   /* field 83, nvmlDeviceGetTotalEnergyConsumption */
     PS_NS_MODULE = 3,   /* field 186, scope 1 */
-    PS_NS_USAGE = 4     /* nvmlDeviceGetPowerUsage where neither field exists: old boards, old drivers */
+    PS_NS_USAGE = 4,    /* nvmlDeviceGetPowerUsage where neither field exists: old boards, old drivers */
+    PS_NS_SAMPLES = 5,  /* nvmlDeviceGetSamples: what the board itself samples, of which it keeps the last 119 */
+    PS_NS_MODULE_AVERAGE = 6 /* field 185, scope 1 */
 };
-#define PS_NODE_SENSORS 5
+#define PS_NODE_SENSORS 7
+
+/* What the timestamp of a field value is: real drivers differ. */
+enum ps_node_stamps {
+    PS_NODE_STAMP_CALL = 0,   /* the time of the call */
+    PS_NODE_STAMP_UPDATE = 1, /* the time of the publication */
+    PS_NODE_STAMP_ZERO = 2    /* nothing */
+};
+
+typedef struct ps_node_mig {
+    char profile[24];     /* "1g.10gb" */
+    char uuid[48];        /* "MIG-SIM-..." */
+    uint32_t slices;
+    uint32_t reserved;
+    uint64_t memory_bytes;
+} ps_node_mig;
 
 typedef struct ps_node_gpu {
     char name[96];
@@ -168,6 +187,10 @@ typedef struct ps_node_gpu {
     uint64_t memory_bytes;
     int32_t processes;    /* compute processes reported */
     int32_t persistence;
+    int32_t field_stamps; /* enum ps_node_stamps */
+    int32_t mig_mode;     /* 1: on. Power is the whole board's all the same */
+    uint32_t n_mig;
+    ps_node_mig mig[PS_NODE_MAX_MIG];
     ps_sensor sensor[PS_NODE_SENSORS];
 } ps_node_gpu;
 
@@ -182,13 +205,16 @@ typedef struct ps_node {
     int32_t cuda_version;  /* 12040 */
     int32_t one_lock;      /* 1: all calls serialise on one lock, as on the driver's */
     int32_t init_code;     /* nvmlReturn_t of nvmlInit; 0 */
+    int64_t realtime_ns;   /* CLOCK_REALTIME less CLOCK_MONOTONIC when the node was written: the driver's clock */
+    int64_t step_at_ns;    /* from here on, CLOCK_MONOTONIC, the driver's clock is step_ns further; 0: never */
+    int64_t step_ns;
     uint32_t generation;   /* raised by a simulated driver reload: handles and init of before answer UNINITIALIZED */
     ps_latency latency[PS_NODE_FUNCTIONS];
     ps_fault fault[PS_NODE_MAX_FAULTS];
     ps_node_gpu gpu[PS_NODE_MAX_GPUS];
 } ps_node;
 
-/* Writes a new node file, filling magic and bytes; PS_E_STATE when there is one. */
+/* Writes a new node file, filling magic, bytes and realtime_ns; PS_E_STATE when there is one. */
 int ps_node_write(const char *path, const ps_node *node);
 /* PS_E_FORMAT for anything but a node file of this very layout. */
 int ps_node_map(const char *path, int32_t writable, ps_node **out);
@@ -197,6 +223,10 @@ void ps_node_unmap(ps_node *node);
  * them was written before. A fault or latency being replaced is off meanwhile. One writer at a time. */
 int ps_node_set_fault(ps_node *node, uint32_t index, const ps_fault *fault);
 int ps_node_set_latency(ps_node *node, enum ps_node_function function, const ps_latency *latency);
+/* What nvmlInit answers from now on, in processes that have yet to call it; NVML_SUCCESS is 0. */
+int ps_node_set_init(ps_node *node, int32_t code);
+/* The driver's clock jumps by step_ns at at_ns; samples of before keep their stamps. */
+int ps_node_step_clock(ps_node *node, int64_t at_ns, int64_t step_ns);
 /* A driver reload: counters begin anew at now_ns, init and handles of before are void. */
 int ps_node_reload(ps_node *node, int64_t now_ns);
 

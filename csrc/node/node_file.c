@@ -5,11 +5,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/errno_status.h"
 #include "powersample.h"
 #include "powersample_sim.h"
@@ -43,6 +45,10 @@ int ps_node_write(const char *path, const ps_node *node)
             status = ps_errno_status(errno);
         }
     }
+    const int64_t realtime_ns = ps_clock_read(CLOCK_REALTIME) - ps_clock_monotonic_ns();
+    if (status == PS_OK && pwrite(fd, &realtime_ns, sizeof realtime_ns, offsetof(ps_node, realtime_ns)) !=
+                               (ssize_t)sizeof realtime_ns)
+        status = PS_E_SYSTEM;
     /* The head last: who maps the file before sees no magic. */
     if (status == PS_OK && pwrite(fd, &head, skip, 0) != (ssize_t)skip)
         status = PS_E_SYSTEM;
@@ -118,6 +124,31 @@ int ps_node_set_latency(ps_node *node, enum ps_node_function function, const ps_
     slot->tail_share = latency->tail_share;
     slot->tail_ns = latency->tail_ns;
     __atomic_store_n(&slot->kind, latency->kind, __ATOMIC_RELEASE);
+    return PS_OK;
+}
+
+int ps_node_set_init(ps_node *node, int32_t code)
+{
+    if (!node)
+        return PS_E_INVALID;
+    /* relaxed: a whole word that stands for itself. */
+    __atomic_store_n(&node->init_code, code, __ATOMIC_RELAXED);
+    return PS_OK;
+}
+
+int ps_node_step_clock(ps_node *node, int64_t at_ns, int64_t step_ns)
+{
+    if (!node || at_ns <= 0)
+        return PS_E_INVALID;
+    if (node->step_at_ns) { /* the step before becomes the clock that this one starts from */
+        /* release: partner is the stand-in's acquire load of step_at_ns; without it the old step could meet the
+         * new figures. */
+        __atomic_store_n(&node->step_at_ns, 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&node->realtime_ns, node->realtime_ns + node->step_ns, __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&node->step_ns, step_ns, __ATOMIC_RELAXED);
+    /* release: same partner; publishes step_ns. */
+    __atomic_store_n(&node->step_at_ns, at_ns, __ATOMIC_RELEASE);
     return PS_OK;
 }
 

@@ -26,7 +26,7 @@ NV_API nv_return nvmlDeviceGetPowerUsage(nv_device device, uint32_t *power_mw)
     if (!code && !power_mw)
         code = NV_INVALID_ARGUMENT;
     if (!code)
-        code = sim_sensor(&call, call.gpu->power_usage, ps_clock_monotonic_ns(), &value);
+        code = sim_sensor(&call, call.gpu->power_usage, ps_clock_monotonic_ns(), &value, NULL);
     if (!code)
         *power_mw = value < 0 ? 0 : (uint32_t)value;
     return sim_leave(&call, code);
@@ -40,7 +40,7 @@ NV_API nv_return nvmlDeviceGetTotalEnergyConsumption(nv_device device, uint64_t 
     if (!code && !energy_mj)
         code = NV_INVALID_ARGUMENT;
     if (!code)
-        code = sim_sensor(&call, PS_NS_ENERGY, ps_clock_monotonic_ns(), &value);
+        code = sim_sensor(&call, PS_NS_ENERGY, ps_clock_monotonic_ns(), &value, NULL);
     if (!code)
         *energy_mj = (uint64_t)value;
     return sim_leave(&call, code);
@@ -55,8 +55,10 @@ static nv_return limit_field(uint32_t limit_mw, nv_field_value *entry)
 
 static nv_return sensor_field(const sim_call *call, int32_t which, int64_t now_ns, nv_field_value *entry)
 {
-    int64_t value = 0;
-    nv_return code = sim_sensor(call, which, now_ns, &value);
+    int64_t value = 0, published_ns = now_ns;
+    nv_return code = sim_sensor(call, which, now_ns, &value, &published_ns);
+    if (call->gpu->field_stamps == PS_NODE_STAMP_UPDATE)
+        entry->timestamp_us = sim_stamp_us(call->world->node, published_ns);
     if (which == PS_NS_ENERGY) {
         entry->value_type = NV_TYPE_U64;
         entry->value.as_u64 = (uint64_t)value;
@@ -76,6 +78,8 @@ static nv_return field_value(const sim_call *call, int64_t now_ns, nv_field_valu
         return fault;
     if (entry->scope == NV_SCOPE_MODULE && entry->field == NV_FIELD_POWER_INSTANT)
         return sensor_field(call, PS_NS_MODULE, now_ns, entry);
+    if (entry->scope == NV_SCOPE_MODULE && entry->field == NV_FIELD_POWER_AVERAGE)
+        return sensor_field(call, PS_NS_MODULE_AVERAGE, now_ns, entry);
     if (entry->scope != NV_SCOPE_GPU)
         return NV_NOT_SUPPORTED;
     switch (entry->field) {
@@ -103,15 +107,16 @@ static nv_return field_value(const sim_call *call, int64_t now_ns, nv_field_valu
 NV_API nv_return nvmlDeviceGetFieldValues(nv_device device, int count, nv_field_value *entries)
 {
     sim_call call;
+    const int64_t begin_ns = ps_clock_monotonic_ns();
     nv_return code = sim_enter(&call, PS_FN_FIELD_VALUES, device);
     if (!code && (count < 1 || !entries))
         code = NV_INVALID_ARGUMENT;
     if (!code) {
-        int64_t wall_us = ps_clock_read(CLOCK_REALTIME) / 1000;
-        int64_t now_ns = ps_clock_monotonic_ns();
+        const int64_t now_ns = ps_clock_monotonic_ns();
+        const bool stamped = call.gpu->field_stamps != PS_NODE_STAMP_ZERO;
         for (int i = 0; i < count; i++) {
-            entries[i].timestamp_us = wall_us;
-            entries[i].latency_us = 0;
+            entries[i].timestamp_us = stamped ? sim_stamp_us(call.world->node, now_ns) : 0;
+            entries[i].latency_us = stamped ? (now_ns - begin_ns) / 1000 : 0; /* one driver call serves them all */
             entries[i].code = field_value(&call, now_ns, &entries[i]);
         }
     }
@@ -127,6 +132,8 @@ NV_API nv_return nvmlDeviceGetUtilizationRates(nv_device device, nv_utilization 
     nv_return code = sim_enter(&call, PS_FN_UTILIZATION, device);
     if (!code && !utilization)
         code = NV_INVALID_ARGUMENT;
+    if (!code && call.gpu->mig_mode) /* nvml.h: "On MIG-enabled GPUs ... not currently supported" */
+        code = NV_NOT_SUPPORTED;
     if (!code) {
         uint32_t busy = sim_busy_percent(&call, ps_clock_monotonic_ns());
         *utilization = (nv_utilization){.gpu = busy, .memory = busy / 2};

@@ -127,6 +127,18 @@ NV_API nv_return nvmlDeviceGetHandleByIndex(uint32_t index, nv_device *device)
     return nvmlDeviceGetHandleByIndex_v2(index, device);
 }
 
+/* A MIG instance by its own UUID. */
+static bool mig_by_uuid(const ps_node *node, const char *uuid, nv_device *device)
+{
+    for (uint32_t index = 0; index < node->n_gpus; index++)
+        for (uint32_t i = 0; i < node->gpu[index].n_mig; i++)
+            if (strcmp(node->gpu[index].mig[i].uuid, uuid) == 0) {
+                *device = sim_handle_mig(index, i);
+                return true;
+            }
+    return false;
+}
+
 typedef bool (*same_device)(const ps_node_gpu *gpu, const char *text);
 
 static bool same_uuid(const ps_node_gpu *gpu, const char *text)
@@ -159,7 +171,7 @@ static nv_return handle_by(same_device same, const char *text, nv_device *device
     if (!text || !device)
         code = NV_INVALID_ARGUMENT;
     else if (index == node->n_gpus)
-        code = NV_NOT_FOUND;
+        code = same == same_uuid && mig_by_uuid(node, text, device) ? NV_OK : NV_NOT_FOUND;
     else if (!(code = sim_fault(node, call.faults, PS_FN_HANDLE, (int32_t)index, 0)))
         *device = sim_handle(index);
 out:

@@ -14,6 +14,7 @@
 #include "core/clock.h"
 #include "nvmlsim/sim.h"
 
+/* A handle: tag, 8 bits; unused, 8; generation, 24; MIG instance + 1 or 0, 8; index + 1, 8. */
 enum { HANDLE_TAG = 0x5a };
 
 static struct {
@@ -59,7 +60,7 @@ nv_return sim_init(void)
     sim_delay(world->node, PS_FN_INIT);
     code = sim_fault(world->node, sim_faults(world->node), PS_FN_INIT, -1, 0);
     if (!code)
-        code = world->node->init_code;
+        code = __atomic_load_n(&world->node->init_code, __ATOMIC_RELAXED); /* relaxed: see ps_node_set_init */
     if (code)
         goto out;
     if (state.users && generation != atomic_load_explicit(&state.generation, memory_order_relaxed))
@@ -94,11 +95,21 @@ __attribute__((destructor)) static void free_worlds(void)
     }
 }
 
-nv_device sim_handle(uint32_t index)
+static nv_device handle(uint32_t index, uint32_t instance)
 {
     /* relaxed: as in current_world. */
-    uint64_t generation = atomic_load_explicit(&state.generation, memory_order_relaxed);
-    return (nv_device)(uintptr_t)((uint64_t)HANDLE_TAG << 56 | generation << 16 | (index + 1));
+    uint64_t generation = atomic_load_explicit(&state.generation, memory_order_relaxed) & 0xffffff;
+    return (nv_device)(uintptr_t)((uint64_t)HANDLE_TAG << 56 | generation << 16 | instance << 8 | (index + 1));
+}
+
+nv_device sim_handle(uint32_t index)
+{
+    return handle(index, 0);
+}
+
+nv_device sim_handle_mig(uint32_t index, uint32_t instance)
+{
+    return handle(index, instance + 1);
 }
 
 static nv_return enter(sim_call *call, int32_t function, int32_t gpu)
@@ -119,19 +130,30 @@ nv_return sim_enter_node(sim_call *call, int32_t function, int32_t gpu)
     return call->world ? enter(call, function, gpu) : NV_UNINITIALIZED;
 }
 
-nv_return sim_enter(sim_call *call, int32_t function, nv_device device)
+nv_return sim_enter_any(sim_call *call, int32_t function, nv_device device)
 {
-    uint64_t bits = (uint64_t)(uintptr_t)device;
-    uint32_t index = (uint32_t)(bits & 0xffff) - 1;
+    const uint64_t bits = (uint64_t)(uintptr_t)device;
+    const uint32_t index = (uint32_t)(bits & 0xff) - 1, instance = (uint32_t)(bits >> 8 & 0xff);
     *call = (sim_call){.world = current_world(), .index = index};
     if (!call->world)
         return NV_UNINITIALIZED;
-    if (bits >> 56 != HANDLE_TAG || index >= call->world->node->n_gpus)
+    if (bits >> 56 != HANDLE_TAG || index >= call->world->node->n_gpus ||
+        instance > call->world->node->gpu[index].n_mig)
         return NV_INVALID_ARGUMENT;
-    if (device != sim_handle(index))
+    if (device != handle(index, instance))
         return NV_UNINITIALIZED;
     call->gpu = &call->world->node->gpu[index];
+    if (instance) {
+        call->mig_index = instance - 1;
+        call->mig = &call->gpu->mig[call->mig_index];
+    }
     return enter(call, function, (int32_t)index);
+}
+
+nv_return sim_enter(sim_call *call, int32_t function, nv_device device)
+{
+    nv_return code = sim_enter_any(call, function, device);
+    return code || !call->mig ? code : NV_NOT_SUPPORTED;
 }
 
 nv_return sim_leave(sim_call *call, nv_return code)

@@ -90,7 +90,19 @@ static _Thread_local struct {
     ps_sensor_memo memo[PS_NODE_MAX_GPUS][PS_NODE_SENSORS];
 } remembered;
 
-nv_return sim_sensor(const sim_call *call, int32_t which, int64_t now_ns, int64_t *value)
+int64_t sim_stamp_us(const ps_node *node, int64_t monotonic_ns)
+{
+    /* acquire; pairs with the releases in ps_node_step_clock: without it a step could be taken at its instant and
+     * with another's width. */
+    int64_t step_at_ns = __atomic_load_n(&node->step_at_ns, __ATOMIC_ACQUIRE);
+    /* relaxed: whole words, which belong to step_at_ns. */
+    int64_t ns = monotonic_ns + __atomic_load_n(&node->realtime_ns, __ATOMIC_RELAXED);
+    if (step_at_ns && monotonic_ns >= step_at_ns)
+        ns += __atomic_load_n(&node->step_ns, __ATOMIC_RELAXED);
+    return ns / 1000;
+}
+
+nv_return sim_sensor(const sim_call *call, int32_t which, int64_t now_ns, int64_t *value, int64_t *published_ns)
 {
     if (which < 0 || which >= PS_NODE_SENSORS)
         return NV_NOT_SUPPORTED;
@@ -99,7 +111,7 @@ nv_return sim_sensor(const sim_call *call, int32_t which, int64_t now_ns, int64_
         remembered.world = call->world;
     }
     int status = ps_sensor_read(&call->gpu->sensor[which], call->world->truth[call->index], now_ns,
-                                &remembered.memo[call->index][which], value, NULL, NULL);
+                                &remembered.memo[call->index][which], value, NULL, published_ns);
     return status == PS_OK ? NV_OK : status == PS_E_UNSUPPORTED ? NV_NOT_SUPPORTED : NV_UNKNOWN;
 }
 

@@ -74,6 +74,14 @@ enum nv_field {
     NV_FIELD_LIMIT_REQUESTED = 192
 };
 
+/* nvmlSamplingType_t; mW with stamps of the CPU's clock, in rings of the driver */
+enum nv_sampling { NV_SAMPLES_TOTAL_POWER = 0, NV_SAMPLES_MODULE_POWER = 7 };
+
+typedef struct nv_sample {
+    uint64_t timestamp_us;
+    nv_value value;
+} nv_sample;
+
 enum nv_scope { NV_SCOPE_GPU = 0, NV_SCOPE_MODULE = 1 };
 enum nv_clock { NV_CLOCK_GRAPHICS = 0, NV_CLOCK_SM = 1, NV_CLOCK_MEM = 2, NV_CLOCK_VIDEO = 3 };
 enum nv_throttle { NV_THROTTLE_GPU_IDLE = 1, NV_THROTTLE_POWER_CAP = 4 };
@@ -121,6 +129,13 @@ typedef struct nv_memory_v2 {
 } nv_memory_v2;
 
 #define NV_MEMORY_V2 ((uint32_t)(sizeof(nv_memory_v2) | (2u << 24)))
+
+typedef struct nv_attributes { /* of a MIG instance */
+    uint32_t multiprocessors;
+    uint32_t copy_engines, decoders, encoders, jpeg, ofa;
+    uint32_t gpu_slices, compute_slices;
+    uint64_t memory_mib;
+} nv_attributes;
 
 typedef struct nv_process_v1 {
     uint32_t pid;

@@ -22,6 +22,7 @@ COUNTER: int = lib.PS_SENSOR_COUNTER
 ATTENDED: int = lib.PS_SENSOR_ATTENDED
 MAX_GPUS: int = lib.PS_NODE_MAX_GPUS
 MAX_FAULTS: int = lib.PS_NODE_MAX_FAULTS
+MAX_MIG: int = lib.PS_NODE_MAX_MIG
 
 SENSORS: dict[str, int] = {
     "instant": lib.PS_NS_INSTANT,
@@ -29,6 +30,13 @@ SENSORS: dict[str, int] = {
     "energy": lib.PS_NS_ENERGY,
     "module": lib.PS_NS_MODULE,
     "usage": lib.PS_NS_USAGE,
+    "samples": lib.PS_NS_SAMPLES,
+    "module_average": lib.PS_NS_MODULE_AVERAGE,
+}
+FIELD_STAMPS: dict[str, int] = {
+    "call": lib.PS_NODE_STAMP_CALL,
+    "update": lib.PS_NODE_STAMP_UPDATE,
+    "zero": lib.PS_NODE_STAMP_ZERO,
 }
 FUNCTIONS: dict[str, int] = {
     "any": lib.PS_FN_ANY,
@@ -43,6 +51,7 @@ FUNCTIONS: dict[str, int] = {
     "pstate": lib.PS_FN_PSTATE,
     "throttle": lib.PS_FN_THROTTLE,
     "processes": lib.PS_FN_PROCESSES,
+    "samples": lib.PS_FN_SAMPLES,
 }
 ROUTES: dict[int, str] = {lib.PS_FOLLOW_PERF: "perf", lib.PS_FOLLOW_PROCESS_CLOCK: "process clock"}
 LATENCIES: dict[str, int] = {
@@ -239,7 +248,8 @@ def write_node(path: str | os.PathLike[str], fields: dict[str, Any], gpus: list[
     Args:
         path: A file that does not exist.
         fields: Members of ps_node by name; text as bytes.
-        gpus: Members of ps_node_gpu by name, one dict a GPU; `sensors` maps names of `SENSORS` to `Sensor`.
+        gpus: Members of ps_node_gpu by name, one dict a GPU; `sensors` maps names of `SENSORS` to `Sensor`, `mig` lists
+            dicts of ps_node_mig's members.
     """
     node = ffi.new("ps_node *")
     node.n_gpus = len(gpus)
@@ -250,6 +260,11 @@ def write_node(path: str | os.PathLike[str], fields: dict[str, Any], gpus: list[
             if name == "sensors":
                 for which, sensor in value.items():
                     gpu.sensor[SENSORS[which]] = _sensor(sensor)[0]
+            elif name == "mig":
+                gpu.n_mig = len(value)
+                for instance, about in zip(gpu.mig, value, strict=False):
+                    for member, figure in about.items():
+                        setattr(instance, member, figure)
             else:
                 setattr(gpu, name, value)
     _check(lib.ps_node_write(_path(path), node), "ps_node_write", str(path))
@@ -284,6 +299,14 @@ class NodeFile:
     def reload(self, now_ns: int) -> None:
         """Let the simulated driver be reloaded: counters begin anew, handles and init are void."""
         _check(lib.ps_node_reload(self._mapped, now_ns), "ps_node_reload", str(self._path))
+
+    def set_init(self, code: int) -> None:
+        """Replace what nvmlInit answers from now on; 0 is success."""
+        _check(lib.ps_node_set_init(self._mapped, code), "ps_node_set_init", str(self._path))
+
+    def step_clock(self, at_ns: int, step_ns: int) -> None:
+        """Let the driver's clock jump at an instant of CLOCK_MONOTONIC."""
+        _check(lib.ps_node_step_clock(self._mapped, at_ns, step_ns), "ps_node_step_clock", str(self._path))
 
     def counter_start_ns(self, gpu: int) -> int:
         """Return the instant from which a GPU's energy counter counts."""

@@ -56,7 +56,11 @@ def add(verbs: Any) -> None:
     sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
     sampling.add_argument("--sysfs", metavar="DIR", help="where rapl is looked for; default /sys")
     simulated = verb.add_argument_group("simulated node")
-    simulated.add_argument("--simulate", metavar="NODE", help="h100, a100, v100, rtx3090 ...; h100x4 for four GPUs")
+    simulated.add_argument(
+        "--simulate",
+        metavar="NODE",
+        help="a100, gh200, h100, k40m, m40, p100, rtx2080ti, rtx3090, rtx4090 or v100; h100x4 for four GPUs",
+    )
     simulated.add_argument("--board", type=int, metavar="SEED", help="draw the board's errors; default a perfect one")
     simulated.add_argument(
         "--load",

@@ -11,6 +11,8 @@ from powersample._native import api_sim
 from powersample.errors import InvalidArgument, StateError
 from powersample.sim import scenario
 
+LIB_RM_VERSION_MISMATCH = 18  # nvml.h
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -102,7 +104,7 @@ class FaultControl:
 
         Args:
             function: One of "any init handle power_usage field_values energy utilization clock temperature
-                pstate throttle processes".
+                pstate throttle processes samples".
             code: The nvmlReturn_t to answer with; 0 only delays, by `hang_s`.
             gpu: Index; None for all.
             field: A field id inside a field_values call: that entry's own code; 0: the whole call.
@@ -143,14 +145,34 @@ class FaultControl:
         self._faults += 1
 
     def clear_faults(self) -> None:
-        """End all injected faults, hanging calls included."""
+        """End all injected faults, hanging calls and a version mismatch included."""
         for index in range(self._faults):
             self._node_file().set_fault(index)
         self._faults = 0
+        self._node_file().set_init(0)
 
     def reload_driver(self) -> None:
         """Reload the driver: energy counters begin anew, and processes must initialise NVML again."""
         self._node_file().reload(time.monotonic_ns())
+
+    def version_mismatch(self) -> None:
+        """Upgrade the driver under the library: nvmlInit answers 18 (LIB_RM_VERSION_MISMATCH) until `clear_faults`.
+
+        As with a new kernel module and an old library: who runs loses its driver, as in a reload, and cannot
+        initialise again; who starts cannot begin.
+        """
+        self._node_file().set_init(LIB_RM_VERSION_MISMATCH)
+        self._node_file().reload(time.monotonic_ns())
+
+    def step_clock(self, seconds: float, *, after_s: float = 0.0) -> None:
+        """Let the driver's clock, that of sample and field stamps, jump by `seconds`, `after_s` from now.
+
+        Samples of before keep the stamps that they had.
+        """
+        if not (math.isfinite(seconds) and abs(seconds) < 1e8):
+            raise InvalidArgument(f"seconds is {seconds!r}; it must be finite and below 1e8")
+        at_ns = time.monotonic_ns() + scenario.nanoseconds(after_s, "after_s")
+        self._node_file().step_clock(at_ns, round(seconds * 1e9))
 
     def _known(self, function: str) -> None:
         if function not in api_sim.FUNCTIONS:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,37 @@ from powersample.errors import NotSupported, OutputExists
 from powersample.sim.profile import (
     ARCHITECTURES,
     BRANDS,
+    FIELDS_SINCE,
     Board,
     Driver,
     Profile,
+    mig_instances,
     power_usage_sensor,
     stable_hash,
 )
 
 LIBRARY = "libnvidia-ml.so.1"
+OLD_LIBRARY = "libnvidia-ml-r361.so.1"  # packaged name of the one that lacks what old drivers lack
 NODE_FILE = "node.bin"
 HISTORY_NS = 10_000_000_000  # the boards were idle for so long before the node existed
 SERIAL = b"SIMULATED"
+
+
+@dataclass(frozen=True, slots=True)
+class Mig:
+    """A MIG instance: a slice of a board, without a power of its own.
+
+    Attributes:
+        uuid: "MIG-SIM-...".
+        profile: "1g.10gb".
+        slices: Of seven.
+        memory_mib: Its own memory, MiB.
+    """
+
+    uuid: str
+    profile: str
+    slices: int
+    memory_mib: int
 
 
 def make_directory(directory: str | os.PathLike[str] | None) -> Path:
@@ -49,13 +71,13 @@ def remove(directory: Path, owner: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def copy_library(directory: Path) -> None:
-    """Copy the packaged stand-in into a node's folder.
+def copy_library(directory: Path, driver: Driver) -> None:
+    """Copy the packaged stand-in of that driver's generation into a node's folder.
 
     Raises:
         NotSupported: The package was installed without it.
     """
-    packaged = resources.files("powersample") / "_lib" / LIBRARY
+    packaged = resources.files("powersample") / "_lib" / (OLD_LIBRARY if driver.branch < FIELDS_SINCE else LIBRARY)
     with resources.as_file(packaged) as built:
         if not built.is_file():
             raise NotSupported(
@@ -68,6 +90,20 @@ def gpu_uuid(profile: Profile, seed: int, gpu: int) -> str:
     """Return the UUID of a simulated GPU: it looks like one, and like no real one."""
     digits = f"{stable_hash('uuid', profile.name, seed, gpu):016x}{gpu:08x}"
     return f"GPU-SIM-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}"
+
+
+def mig_uuid(profile: Profile, seed: int, gpu: int, instance: int) -> str:
+    """Return the UUID of a simulated MIG instance."""
+    digits = f"{stable_hash('mig', profile.name, seed, gpu, instance):016x}{gpu:04x}{instance:04x}"
+    return f"MIG-SIM-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}"
+
+
+def instances(profile: Profile, names: Sequence[str], gpus: int, seed: int) -> tuple[tuple[Mig, ...], ...]:
+    """Return the MIG instances of each GPU; raises as `mig_instances`."""
+    found = mig_instances(profile, names)
+    return tuple(
+        tuple(Mig(mig_uuid(profile, seed, gpu, i), *one) for i, one in enumerate(found)) for gpu in range(gpus)
+    )
 
 
 def milliwatts(profile: Profile, figure: str) -> int:
@@ -94,6 +130,8 @@ def write_node_file(
     driver: Driver,
     boards: tuple[Board, ...],
     uuids: tuple[str, ...],
+    mig: tuple[tuple[Mig, ...], ...] | None,
+    field_stamps: str,
     one_lock: bool,
 ) -> None:
     """Describe the node for the stand-in; its presence makes the folder a node."""
@@ -105,6 +143,19 @@ def write_node_file(
         "one_lock": int(one_lock),
     }
     gpus = [_gpu(profile, driver, board, uuids[gpu], gpu) for gpu, board in enumerate(boards)]
+    for gpu, members in enumerate(gpus):
+        members["field_stamps"] = api_sim.FIELD_STAMPS[field_stamps]
+        if mig is not None:
+            members["mig_mode"] = 1
+            members["mig"] = [
+                {
+                    "profile": one.profile.encode(),
+                    "uuid": one.uuid.encode(),
+                    "slices": one.slices,
+                    "memory_bytes": one.memory_mib << 20,
+                }
+                for one in mig[gpu]
+            ]
     api_sim.write_node(directory / NODE_FILE, fields, gpus)
 
 

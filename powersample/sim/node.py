@@ -7,7 +7,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -52,7 +52,11 @@ class Node(FaultControl):
         counter: What the energy counter counts: "integrating", the true power; "attended", only what a
             part-time sensor saw.
         driver_version: None for the profile's own. Before 530 the power fields do not exist; in 530
-            PowerUsage is quick.
+            PowerUsage is quick; before 396 the library itself lacks the newer calls, as a missing symbol.
+        mig: None: MIG is off. Profiles of the instances of every GPU, such as ("3g.40gb", "1g.10gb"): MIG is
+            on, instances have handles, names and UUIDs, and the power stays the whole board's.
+        field_stamps: What the timestamps of field values are: "call" (the call's time), "update" (the
+            publication's), "zero"; None for the profile's own.
         seed: Of jitter, noise and UUIDs.
 
     Raises:
@@ -72,6 +76,8 @@ class Node(FaultControl):
         one_lock: bool = True,
         counter: str = "integrating",
         driver_version: str | None = None,
+        mig: Sequence[str] | None = None,
+        field_stamps: str | None = None,
         seed: int = 0,
     ) -> None:
         self._profile = profiles.load_profile(profile)
@@ -81,6 +87,10 @@ class Node(FaultControl):
             raise InvalidArgument(f"gpus is {gpus}; a node has from 1 to {api_sim.MAX_GPUS}")
         if counter not in profiles.COUNTERS:
             raise InvalidArgument(f"counter {counter!r} is unknown; use {' or '.join(profiles.COUNTERS)}")
+        field_stamps = field_stamps or self._profile["driver.field_stamps"]
+        if field_stamps not in api_sim.FIELD_STAMPS:
+            raise InvalidArgument(f"field_stamps {field_stamps!r} is unknown; use {', '.join(api_sim.FIELD_STAMPS)}")
+        self._mig = None if mig is None else layout.instances(self._profile, mig, gpus, seed)
         now_ns = time.monotonic_ns()
         self._boards = tuple(
             profiles.draw_board(
@@ -105,7 +115,7 @@ class Node(FaultControl):
         if directory is None:
             self._remove = weakref.finalize(self, layout.remove, self._directory, self._owner)
         try:
-            layout.copy_library(self._directory)
+            layout.copy_library(self._directory, self._driver)
             self._truths = layout.create_truths(self._directory, self._profile, gpus, now_ns)
             layout.write_node_file(
                 self._directory,
@@ -113,6 +123,8 @@ class Node(FaultControl):
                 driver=self._driver,
                 boards=self._boards,
                 uuids=self._uuids,
+                mig=self._mig,
+                field_stamps=field_stamps,
                 one_lock=one_lock,
             )
             self._file = api_sim.NodeFile(self._directory / layout.NODE_FILE)
@@ -146,6 +158,11 @@ class Node(FaultControl):
         return self._uuids
 
     @property
+    def mig_uuids(self) -> tuple[tuple[str, ...], ...]:
+        """UUIDs of each GPU's MIG instances, "MIG-SIM-..."."""
+        return tuple(tuple(one.uuid for one in instances) for instances in self._mig or ((),) * len(self._boards))
+
+    @property
     def boards(self) -> tuple[profiles.Board, ...]:
         """What each board's sensors are really like."""
         return self._boards
@@ -176,6 +193,7 @@ class Node(FaultControl):
             "seed": self._seed,
             "counter": self._counter,
             "driver_version": self._driver.version,
+            "mig": None if self._mig is None else [one.profile for one in self._mig[0]],
             "boards": boards,
         }
 
@@ -279,7 +297,7 @@ class Node(FaultControl):
         }
 
     def sensor_publications(self, gpu: int, kind: str, a_ns: int, b_ns: int) -> NDArray[np.int64]:
-        """Return when in (a_ns, b_ns] a sensor published: "instant", "average", "energy" or "usage".
+        """Return when in (a_ns, b_ns] a sensor published: one of the profile's `sensors`, or "usage".
 
         "usage" is whichever sensor nvmlDeviceGetPowerUsage answers with.
 

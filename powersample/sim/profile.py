@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -23,7 +24,12 @@ BRANDS = {"tesla": 2, "geforce": 5, "nvidia": 14}
 POWER_SENSORS = ("instant", "average", "usage")
 COUNTERS = ("integrating", "attended")
 
-_CUDA_OF_BRANCH = {470: 11040, 525: 12000, 530: 12010, 535: 12020, 550: 12040, 570: 12080, 580: 13000}
+_CUDA_OF_BRANCH = {
+    361: 8000, 384: 9000, 396: 9020, 410: 10000, 418: 10010, 450: 11000, 470: 11040, 525: 12000, 530: 12010, 535: 12020,
+    550: 12040, 570: 12080, 580: 13000,
+}  # fmt: skip
+FIELDS_SINCE = 396  # branches before have a library without field values and total energy; about, by the CUDA versions
+_MIG_PROFILE = re.compile(r"([1-7])g\.([1-9]\d*)gb")
 _MS = 1e6
 
 
@@ -46,7 +52,7 @@ class Profile:
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Names of its sensors: of "instant", "average", "usage", "energy"."""
+        """Names of its sensors: of "instant", "average", "usage", "module", "module_average", "energy", "samples"."""
         names = (key.split(".")[1] for key in self.figures if key.startswith("sensor."))
         return tuple(dict.fromkeys(names))
 
@@ -120,12 +126,12 @@ def driver(profile: Profile, version: str | None) -> Driver:
     """Return the versions that go with a driver version; None is the profile's own.
 
     Raises:
-        InvalidArgument: Not of the form "535.247.01", or older than branch 470.
+        InvalidArgument: Not of the form "535.247.01", or older than branch 361.
     """
     version = version or profile["driver.version"]
     branch = version.split(".")[0]
     if not version.replace(".", "").isdigit() or "." not in version or int(branch) < min(_CUDA_OF_BRANCH):
-        raise InvalidArgument(f"driver version {version!r} is not of the form 535.247.01, from branch 470 on")
+        raise InvalidArgument(f"driver version {version!r} is not of the form 535.247.01, from branch 361 on")
     cuda = _CUDA_OF_BRANCH[max(known for known in _CUDA_OF_BRANCH if known <= int(branch))]
     return Driver(version, int(branch), f"{cuda // 1000}.{version}", cuda)
 
@@ -138,6 +144,31 @@ def power_usage_sensor(profile: Profile, branch: int) -> str:
     """
     named: str = profile["driver.power_usage"]
     return "instant" if named == "average" and branch == 530 else named
+
+
+def mig_instances(profile: Profile, names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+    """Return MIG instances as (profile, slices, memory in MiB).
+
+    Args:
+        profile: The board.
+        names: Instance profiles as NVIDIA writes them: "1g.10gb", "3g.40gb".
+
+    Raises:
+        InvalidArgument: The board has no MIG, a name is none, or they need more slices or memory than there are.
+    """
+    found = [(name, _MIG_PROFILE.fullmatch(name)) for name in names]
+    if profile["board.architecture"] not in ("ampere", "hopper") or profile["board.brand"] != "nvidia":
+        raise InvalidArgument(f"a {profile.name} has no MIG; take a100, h100 or gh200")
+    bad = [name for name, match in found if not match]
+    if bad:
+        raise InvalidArgument(f"MIG instance {bad[0]!r} is not of the form 1g.10gb")
+    instances = tuple((name, int(match[1]), int(match[2]) << 10) for name, match in found if match)
+    room = (api_sim.MAX_MIG, profile["board.memory_mib"])
+    if sum(one[1] for one in instances) > room[0] or sum(one[2] for one in instances) > 1.1 * room[1]:
+        raise InvalidArgument(
+            f"MIG instances {', '.join(names)} do not fit a {profile.name}: {room[0]} slices and {room[1]} MiB"
+        )
+    return instances
 
 
 def draw_board(
@@ -178,7 +209,7 @@ def draw_board(
         return float(profile.figures.get(f"sensor.{sensor}.{name}", 0.0))
 
     def build(sensor: str) -> api_sim.Sensor:
-        wide = average_window if sensor == "average" else window
+        wide = average_window if sensor.endswith("average") else window
         period_ns = round(figure(sensor, "period_ms") * period * _MS)
         common: dict[str, Any] = {
             "period_ns": period_ns,
@@ -201,7 +232,7 @@ def draw_board(
             window_ns=round(figure(sensor, "window_ms") * wide * _MS),
             tau_ns=round(figure(sensor, "tau_ms") * tau * _MS),
             delay_ns=round(figure(sensor, "delay_ms") * delay * _MS),
-            offset_mw=offset_w * 1e3,
+            offset_mw=(offset_w + figure(sensor, "base_w")) * 1e3,
             noise_mw=noise_w * 1e3,
             quantum=int(figure(sensor, "quantum_mw")),
             **common,
@@ -210,8 +241,8 @@ def draw_board(
     sensors = {name: build(name) for name in profile.sensors}
     if branch < 530 and "usage" not in sensors:
         sensors["usage"] = sensors[power_usage_sensor(profile, branch)]
-        sensors.pop("instant")
-        sensors.pop("average", None)
+        for field in ("instant", "average", "module", "module_average"):
+            sensors.pop(field, None)
     return Board(gain, offset_w, noise_w, sensors)
 
 
