@@ -28,6 +28,22 @@ static double highest_useful_hz(const ps_rate_lane *lane)
     return fmin(fastest_group_hz(lane), PS_RATE_AUTO_MAX_HZ);
 }
 
+double ps_rate_least_hz(const ps_group *groups, uint32_t n_groups)
+{
+    double least = 0;
+    for (uint32_t i = 0; i < n_groups; i++)
+        least = fmax(least, groups[i].min_hz);
+    return least;
+}
+
+double ps_rate_rounded_up(double rate_hz)
+{
+    if (!(rate_hz > 0))
+        return rate_hz;
+    double unit = pow(10, floor(log10(rate_hz)) - 2);
+    return ceil(rate_hz / unit) * unit;
+}
+
 static bool is_slow(const ps_rate_lane *lane, const ps_group *group)
 {
     return group->max_hz < fastest_group_hz(lane);
@@ -38,7 +54,7 @@ static double share_at(const ps_rate_lane *lane, double rate_hz, double stretch)
     double share = 0;
     for (uint32_t i = 0; i < lane->n_groups; i++) {
         const ps_group *group = &lane->groups[i];
-        double limit_hz = is_slow(lane, group) ? group->max_hz * stretch : group->max_hz;
+        double limit_hz = is_slow(lane, group) ? fmax(group->max_hz * stretch, group->min_hz) : group->max_hz;
         share += group->cost_ns * 1e-9 * fmin(rate_hz, limit_hz);
     }
     return share;
@@ -90,15 +106,24 @@ static void set_divisors(ps_rate_lane *lane, double passes_hz, double stretch)
     lane->call_cost_ns = 0;
     for (uint32_t i = 0; i < lane->n_groups; i++) {
         ps_group *group = &lane->groups[i];
-        group->divisor = is_slow(lane, group) ? divisor_for(passes_hz, group->max_hz * stretch) : 1;
+        group->divisor = 1;
+        if (is_slow(lane, group)) {
+            group->divisor = divisor_for(passes_hz, group->max_hz * stretch);
+            /* Rounding may only ever make a counter's reads more frequent than it needs. */
+            double most = group->min_hz > 0 ? floor(passes_hz / group->min_hz) : UINT32_MAX;
+            if (group->divisor > most)
+                group->divisor = most < 1 ? 1 : (uint32_t)most;
+        }
         lane->call_cost_ns += group->cost_ns / group->divisor;
     }
 }
 
 static void set_grid(ps_rate_lane *lane, double rate_hz, double stretch, int32_t origin)
 {
-    /* An asked rate is met as closely as whole nanoseconds allow; a found one is a limit, never exceeded. */
-    lane->period_ns = (int64_t)(origin == PS_RATE_ASKED ? round(1e9 / rate_hz) : ceil(1e9 / rate_hz));
+    /* An asked rate is met as closely as whole nanoseconds allow; a found one is a limit, never passed. */
+    lane->period_ns = (int64_t)(origin == PS_RATE_ASKED   ? round(1e9 / rate_hz)
+                                : origin == PS_RATE_TURNS ? floor(1e9 / rate_hz)
+                                                          : ceil(1e9 / rate_hz));
     lane->rate_hz = 1e9 / (double)lane->period_ns;
     lane->origin = origin;
     set_divisors(lane, lane->rate_hz, stretch);
@@ -169,6 +194,11 @@ void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes)
             int32_t origin = rate_hz >= highest_useful_hz(lane) ? PS_RATE_CAP
                              : allowed < PS_RATE_LANE_SHARE   ? PS_RATE_DRIVER_BUDGET
                                                               : PS_RATE_LANE_BUDGET;
+            double least_hz = ps_rate_least_hz(lane->groups, lane->n_groups);
+            if (rate_hz < least_hz) {
+                rate_hz = least_hz;
+                origin = PS_RATE_TURNS;
+            }
             set_grid(lane, rate_hz, stretch, origin);
         }
     }

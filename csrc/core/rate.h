@@ -28,8 +28,13 @@ typedef struct ps_rate_lane {
     int32_t origin;     /* enum ps_rate_origin */
 } ps_rate_lane;
 
+/* The lowest rate of a lane at which no counter of it can turn round twice unseen; 0: any. */
+double ps_rate_least_hz(const ps_group *groups, uint32_t n_groups);
+double ps_rate_rounded_up(double rate_hz); /* to three digits, so that a rate which is told does when it is asked for */
+
 /* Sets the grid of every lane and the divisor of every group. Slow groups keep their own rates whatever the
- * lane's is, or less where their part of the budget is used up. Rates that were asked for are taken as they are
+ * lane's is, or less where their part of the budget is used up, but never less than their min_hz: a budget is for
+ * politeness, a turn unseen is energy lost. Rates that were asked for are taken as they are
  * and do not count against their driver's share: whoever asks has decided, and the lanes left to themselves
  * must still run. */
 void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes);

@@ -39,6 +39,16 @@ int ps_sampler_new(ps_sampler **out)
     return PS_OK;
 }
 
+/* The name of the channel that needs the highest rate of all. */
+static const char *neediest(const ps_source *source)
+{
+    const ps_channel *found = &source->channels[0];
+    for (uint32_t i = 1; i < source->n_channels; i++)
+        if (source->groups[source->channels[i].group].min_hz > source->groups[found->group].min_hz)
+            found = &source->channels[i];
+    return found->name;
+}
+
 static int check_options(const ps_source *source, const ps_lane_options *options, ps_error *error)
 {
     const char *call = "ps_sampler_add", *name = source->name;
@@ -54,6 +64,11 @@ static int check_options(const ps_source *source, const ps_lane_options *options
     if (rate_hz != 0 && !(rate_hz >= PS_RATE_MIN_HZ && rate_hz <= PS_RATE_MAX_HZ))
         return ps_fail(error, PS_E_INVALID, 0, call, "%s: rate of %g Hz: give %g to %g Hz, or 0 for automatic", name,
                        rate_hz, PS_RATE_MIN_HZ, PS_RATE_MAX_HZ);
+    double least_hz = ps_rate_least_hz(source->groups, source->n_groups);
+    if (rate_hz != 0 && rate_hz < least_hz)
+        return ps_fail(error, PS_E_INVALID, 0, call,
+                       "%s: at %g Hz %s could turn round twice between two reads: give at least %.3g Hz", name, rate_hz,
+                       neediest(source), ps_rate_rounded_up(least_hz));
     return PS_OK;
 }
 

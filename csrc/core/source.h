@@ -22,6 +22,7 @@ typedef struct ps_reading {
 /* A group is one device call. Its divisor says on which passes it is made. */
 typedef struct ps_group {
     double max_hz;     /* highest rate that tells anything new: 1000 power and RAPL, 40 NVML's counter, 1 AUX */
+    double min_hz;     /* lowest rate at which a counter cannot turn round twice between two reads; 0: any will do */
     double cost_ns;    /* mean of its timed calls; set at start */
     uint32_t divisor;  /* made on passes that are multiples; set at start */
     uint32_t countdown; /* lane's own */

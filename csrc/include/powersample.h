@@ -215,13 +215,14 @@ enum ps_rate_origin {
     PS_RATE_ASKED = 1,        /* the caller's figure */
     PS_RATE_CAP = 2,          /* the source's highest useful rate */
     PS_RATE_LANE_BUDGET = 3,  /* its calls would occupy more than 2 % of the lane's time */
-    PS_RATE_DRIVER_BUDGET = 4 /* all lanes of its driver together more than 5 % */
+    PS_RATE_DRIVER_BUDGET = 4, /* all lanes of its driver together more than 5 % */
+    PS_RATE_TURNS = 5          /* above its budget: any slower, and a counter could turn round twice unseen */
 };
 
 typedef struct ps_lane_options {
     int32_t mode;          /* enum ps_mode */
     int32_t cpu;           /* pin to this CPU; -1: not */
-    double rate_hz;        /* 0: automatic */
+    double rate_hz;        /* 0: automatic; refused below what the source's counters need (ps_sampler_add) */
     uint32_t ring_records; /* power of two; 0: 2^17 */
     uint32_t reserved;
     uint64_t max_passes;   /* stop after so many passes; 0: none */

@@ -27,6 +27,7 @@ RATE_ORIGINS = {
     lib.PS_RATE_CAP: "highest useful",
     lib.PS_RATE_LANE_BUDGET: "calls limited to 2 % of the lane's time",
     lib.PS_RATE_DRIVER_BUDGET: "calls limited to 5 % of the driver's time",
+    lib.PS_RATE_TURNS: "not limited further: any slower, and a counter could turn round twice unseen",
 }
 LANE_STATES = {
     lib.PS_LANE_NEW: "new",

@@ -74,5 +74,6 @@ _WORDS = {  # enum ps_mode, ps_lane_state, ps_rate_origin
         2: "highest useful",
         3: "calls limited to 2 % of the lane's time",
         4: "calls limited to 5 % of the driver's time",
+        5: "not limited further: any slower, and a counter could turn round twice unseen",
     },
 }

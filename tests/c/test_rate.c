@@ -190,8 +190,60 @@ static void test_extremes_stay_in_range(void)
     CHECK(lanes[1].period_ns > 0 && idle.divisor >= 1);
 }
 
+static void test_counter_that_turns_is_read_often_enough_whatever_the_budget(void)
+{
+    ps_group groups[2] = {{.max_hz = 1000, .min_hz = 250, .cost_ns = 1e6}, {.max_hz = 1000, .cost_ns = 1e6}};
+    ps_rate_lane lane = lane_of(groups, 2, "rapl", 0);
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(PS_RATE_TURNS, lane.origin); /* the budget alone gives 10 Hz */
+    CHECK_EQ(4000000, lane.period_ns);
+
+    groups[0].min_hz = 300; /* no whole number of ns: the grid is the next one that is fast enough */
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(3333333, lane.period_ns);
+    CHECK(lane.rate_hz >= 300);
+
+    groups[0].min_hz = 0.03; /* below what the budget gives: nothing changes */
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(PS_RATE_LANE_BUDGET, lane.origin);
+    CHECK(fabs(lane.rate_hz - 10) < 1e-3);
+}
+
+static void test_slow_counter_that_turns_keeps_its_least_rate(void)
+{
+    /* Wants 10 Hz, would get 2 by the budget, needs 3. */
+    ps_group groups[2] = {{.max_hz = 1000, .cost_ns = 10e3}, {.max_hz = 10, .min_hz = 3, .cost_ns = 2e6}};
+    ps_rate_lane lane = lane_of(groups, 2, "rapl", 0);
+    ps_rate_plan(&lane, 1);
+    CHECK(lane.rate_hz / groups[1].divisor >= 3);
+    CHECK(lane.rate_hz / groups[1].divisor < 3.1);
+    CHECK(share_of(&lane) <= PS_RATE_LANE_SHARE); /* the fast ones give way */
+
+    groups[1].min_hz = 700; /* more than its max_hz, and more than half the lane's rate: each pass */
+    lane.asked_hz = 800;
+    ps_rate_plan(&lane, 1);
+    CHECK_EQ(1, groups[1].divisor);
+    CHECK_EQ(PS_RATE_ASKED, lane.origin);
+}
+
+static void test_least_rate_is_told_so_that_it_does(void)
+{
+    static const double rates[] = {0.030517578125, 0.03, 250, 12345, 1e-7, 999.5};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "%.3g", ps_rate_rounded_up(rates[i]));
+        CHECK(strtod(text, NULL) >= rates[i]);
+        CHECK(strtod(text, NULL) <= rates[i] * 1.0101);
+    }
+    CHECK(ps_rate_rounded_up(0) == 0);
+    CHECK(ps_rate_least_hz(NULL, 0) == 0);
+}
+
 int main(void)
 {
+    test_counter_that_turns_is_read_often_enough_whatever_the_budget();
+    test_slow_counter_that_turns_keeps_its_least_rate();
+    test_least_rate_is_told_so_that_it_does();
     test_cheap_calls_reach_cap();
     test_costly_calls_meet_lane_budget();
     test_eight_gpus_meet_driver_budget();

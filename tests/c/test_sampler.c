@@ -53,6 +53,22 @@ static void test_add_bad_options_refused_with_reason(void)
     ps_sampler_free(NULL);
 }
 
+static void test_add_rate_below_what_a_counter_needs_refused_by_name(void)
+{
+    ps_script_step steps[] = {{.channel = 0}, {.channel = 1}};
+    ps_source *source = script_source("a", 2, steps, 2);
+    source->groups[0].min_hz = 0.01;
+    source->groups[1].min_hz = 0.5;
+    ps_sampler *sampler;
+    REQUIRE(ps_sampler_new(&sampler) == PS_OK);
+    ps_error error;
+    CHECK_EQ(PS_E_INVALID, ps_sampler_add(sampler, source, &slow, NULL, &error));
+    CHECK_TEXT("a.power1 could turn round twice", error.text);
+    CHECK_TEXT("at least 0.5 Hz", error.text);
+    script_add(sampler, source, &(ps_lane_options){.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 0.5});
+    ps_sampler_free(sampler);
+}
+
 static void test_ids_and_lanes_numbered_across_sources(void)
 {
     ps_script_step steps[] = {{.channel = 0}, {.channel = 1}};
@@ -312,6 +328,7 @@ static void test_fork_child_refused_parent_unharmed(void)
 int main(void)
 {
     test_add_bad_options_refused_with_reason();
+    test_add_rate_below_what_a_counter_needs_refused_by_name();
     test_ids_and_lanes_numbered_across_sources();
     test_wrong_order_of_calls_refused();
     test_automatic_rate_and_cost_reported();
