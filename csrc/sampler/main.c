@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "core/json.h"
+#include "sampler/listing.h"
+#include "sampler/privilege.h"
 #include "sampler/sources.h"
 
 #define STOP_TIMEOUT_S 2.0
@@ -22,20 +24,6 @@ enum {
     TICK_NS = 100 * 1000 * 1000, /* how late the end of the time or of the parent may be noticed */
     SCRAP_RECORDS = 4096
 };
-
-static void list_channels(const ps_sampler *sampler)
-{
-    uint32_t count = 0;
-    (void)ps_sampler_channels(sampler, NULL, 0, &count);
-    ps_channel *channels = calloc(count ? count : 1, sizeof *channels);
-    if (!channels || ps_sampler_channels(sampler, channels, count, &count) != PS_OK)
-        count = 0;
-    printf("channel\tunit\tdomain\tsensor\tdevice\n");
-    for (uint32_t i = 0; i < count; i++)
-        printf("%s\t%s\t%s\t%s\t%s\n", channels[i].name, channels[i].unit, channels[i].domain, channels[i].sensor,
-               channels[i].device);
-    free(channels);
-}
 
 /* Without a spool somebody must empty the rings, or the counts would tell of drops. */
 static void throw_away(ps_sampler *sampler)
@@ -61,10 +49,17 @@ static void block_signals(sigset_t *waited)
     sigprocmask(SIG_BLOCK, waited, NULL);
 }
 
+/* A full disk may get room again, and the counts go on; nobody comes back to a stream. */
+static bool reader_has_gone(const sampler_options *options, const ps_spool *spool)
+{
+    ps_spool_stats stats;
+    return sampler_options_streams(options) && ps_spool_get_stats(spool, &stats) == PS_OK && stats.status != PS_OK;
+}
+
 /* Waits for the end; returns why it came. The parent is watched by its id and not by a death signal: that one
  * is sent when the thread that started us ends, long before its process may. */
-static const char *wait_for_end(const sampler_options *options, ps_sampler *sampler, const sigset_t *waited,
-                                int64_t begin_ns, int *signal_number)
+static const char *wait_for_end(const sampler_options *options, ps_sampler *sampler, const ps_spool *spool,
+                                const sigset_t *waited, int64_t begin_ns, int *signal_number)
 {
     for (;;) {
         int64_t left_ns = TICK_NS;
@@ -82,7 +77,9 @@ static const char *wait_for_end(const sampler_options *options, ps_sampler *samp
         }
         if (options->with_parent && getppid() != options->parent)
             return "parent";
-        if (!options->spool)
+        if (reader_has_gone(options, spool))
+            return "reader";
+        if (!spool)
             throw_away(sampler);
     }
 }
@@ -160,12 +157,18 @@ static void report_hung(const ps_sampler *sampler)
 static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_spool **spool)
 {
     ps_error error = {0};
+    ps_spool_options spool_options = {.keep = options->keep};
+    if (sampler_options_streams(options)) {
+        if (ps_spool_stream_new(STDOUT_FILENO, sampler, &spool_options, spool, &error) == PS_OK)
+            return EXIT_DONE;
+        sampler_report("--spool -", &error, NULL);
+        return EXIT_FAILED;
+    }
     if (mkdir(options->spool, 0777) != 0 && errno != EEXIST) {
         fprintf(stderr, "powersample-sampler: --spool %s: mkdir: %s (code %d). Give a directory that is writable.\n",
                 options->spool, strerror(errno), errno);
         return EXIT_FAILED;
     }
-    ps_spool_options spool_options = {.keep = options->keep};
     if (ps_spool_new(options->spool, sampler, &spool_options, spool, &error) == PS_OK)
         return EXIT_DONE;
     sampler_report("--spool", &error, NULL);
@@ -184,15 +187,19 @@ static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool 
     /* Not before: until here nothing is recorded, and a signal ends us even while a device call hangs. */
     sigset_t waited;
     block_signals(&waited);
+    bool streams = sampler_options_streams(options);
+    if (streams)
+        print_ready(sampler); /* before the first byte of the stream, with which it shares standard output */
     if (spool && ps_spool_start(spool, &error) != PS_OK) {
-        sampler_report("--spool", &error, "Give a directory that can be written.");
+        sampler_report("--spool", &error, streams ? NULL : "Give a directory that can be written.");
         return EXIT_FAILED;
     }
     warn_of_cost(sampler);
-    print_ready(sampler);
+    if (!streams)
+        print_ready(sampler);
 
     int code = EXIT_DONE, signal_number = 0;
-    const char *reason = wait_for_end(options, sampler, &waited, ps_clock_now_ns(), &signal_number);
+    const char *reason = wait_for_end(options, sampler, spool, &waited, ps_clock_now_ns(), &signal_number);
     sigprocmask(SIG_UNBLOCK, &waited, NULL); /* who cannot wait for the rest asks a second time */
     if (ps_sampler_stop(sampler, STOP_TIMEOUT_S) != PS_OK) {
         report_hung(sampler);
@@ -202,15 +209,42 @@ static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool 
     if (!spool) {
         throw_away(sampler);
     } else if (ps_spool_stop(spool, &error) != PS_OK) {
-        sampler_report("--spool", &error, "Free some space; what was written before is complete.");
+        sampler_report("--spool", &error, streams ? NULL : "Free some space; what was written before is complete.");
         code = EXIT_FAILED;
     }
     print_end(sampler, spool, reason, signal_number);
     return code;
 }
 
+/* Everything that is opened is opened here, in the order that privilege.h gives. */
+static int open_sources(const sampler_options *options, sampler_privilege *privilege, ps_sampler *sampler,
+                        ps_nvml **nvml, sampler_found *found)
+{
+    sampler_stage rest = STAGE_ALL;
+    const char *path = sampler_options_path(options);
+    if (privilege->held && path) {
+        char names[PRIVILEGE_NAMES];
+        privilege_names(privilege->got, names);
+        fprintf(stderr, "powersample-sampler: %s names a path of yours, so %s is given up first. Leave it out%s.\n", path,
+                names, strcmp(path, "--spool") == 0 ? ", or give --spool -, to use it" : " to use it");
+    } else if (privilege->held) {
+        rest = STAGE_OTHERS;
+        if (!privilege_use(privilege))
+            return EXIT_FAILED;
+        int code = sampler_add_sources(options, STAGE_COUNTERS, sampler, nvml, found);
+        if (code != EXIT_DONE)
+            return code;
+    }
+    if (privilege->secure && !privilege_drop(privilege))
+        return EXIT_FAILED;
+    return sampler_add_sources(options, rest, sampler, nvml, found);
+}
+
 int main(int argc, char **argv)
 {
+    sampler_privilege privilege;
+    if (!privilege_begin(&privilege))
+        return EXIT_FAILED;
     sampler_options options;
     int code;
     if (!sampler_options_parse(argc, argv, &options, &code))
@@ -219,12 +253,18 @@ int main(int argc, char **argv)
     ps_sampler *sampler = NULL;
     ps_spool *spool = NULL;
     ps_nvml *nvml = NULL;
+    sampler_found found = {0};
     if (ps_sampler_new(&sampler) != PS_OK) {
         fprintf(stderr, "powersample-sampler: out of memory\n");
         return EXIT_FAILED;
     }
-    code = sampler_add_sources(&options, sampler, &nvml);
-    if (code != EXIT_DONE)
+    code = open_sources(&options, &privilege, sampler, &nvml, &found);
+    if (code == EXIT_DONE) {
+        code = sampler_check_lanes(sampler, &found);
+        if (options.json)
+            list_as_json(sampler, &found, &privilege); /* with nothing to measure, why */
+    }
+    if (code != EXIT_DONE || options.json)
         goto out;
     if (options.list) {
         list_channels(sampler);

@@ -32,17 +32,21 @@ static const char help[] =
     "  --sysfs DIR        where rapl is looked for (default: /sys)\n"
     "  --gpus LIST        NVML indices or UUIDs, separated by commas (default: all)\n"
     "  --spool DIR        write the records there; made if missing, refused if it holds a recording\n"
-    "                     (default: records are counted and thrown away)\n"
+    "                     (default: records are counted and thrown away); -: to standard output, as one stream\n"
     "  --keep WHAT        all (default), or changes: new values with the polls around them, errors and what shows a\n"
     "                     gap; energies, updates and gaps come out the same\n"
     "  --with-parent[=PID]  end when the parent process (PID, default: whoever started this) has ended\n"
-    "  --list             print the channels and exit\n"
+    "  --list             print the channels and exit; with --json: and what was tried for them\n"
     "  --version, --help\n"
+    "\n"
+    "With file capabilities (setcap) it opens this machine's own counters, drops the capabilities, then loads NVML.\n"
+    "A path given by --sysfs, --nvml-lib or --spool costs it all of them before it looks at anything.\n"
     "\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing measurable.\n"
     "Example: powersample-sampler --duration 10 --spool run.spool\n";
 
-enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, SYSFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, VERSION, HELP };
+enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, SYSFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, JSON,
+       VERSION, HELP };
 
 static const struct option long_options[] = {
     {"sources", required_argument, NULL, SOURCES},   {"rate", required_argument, NULL, RATE},
@@ -52,6 +56,7 @@ static const struct option long_options[] = {
     {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
     {"keep", required_argument, NULL, KEEP},
     {"with-parent", optional_argument, NULL, WITH_PARENT}, {"list", no_argument, NULL, LIST},
+    {"json", no_argument, NULL, JSON},
     {"version", no_argument, NULL, VERSION},         {"help", no_argument, NULL, HELP},
     {NULL, 0, NULL, 0},
 };
@@ -123,6 +128,9 @@ static const char *take(int option, char *value, sampler_options *out)
             return "give a process id";
         out->parent = whole;
         return NULL;
+    case JSON:
+        out->json = true;
+        return NULL;
     default:
         out->list = true;
         return NULL;
@@ -168,5 +176,27 @@ bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exi
         fprintf(stderr, "powersample-sampler: --mode tight goes back to back: leave --rate out\n");
         return usage_error(exit_code);
     }
+    if (out->json && !out->list) {
+        fprintf(stderr, "powersample-sampler: --json belongs to --list\n");
+        return usage_error(exit_code);
+    }
+    if (sampler_options_streams(out) && !out->list && isatty(STDOUT_FILENO)) {
+        fprintf(stderr, "powersample-sampler: --spool -: records are nothing for a terminal: give a pipe or a file\n");
+        return usage_error(exit_code);
+    }
     return true;
+}
+
+bool sampler_options_streams(const sampler_options *options)
+{
+    return options->spool && strcmp(options->spool, "-") == 0;
+}
+
+const char *sampler_options_path(const sampler_options *options)
+{
+    if (options->sysfs)
+        return "--sysfs";
+    if (options->library)
+        return "--nvml-lib";
+    return options->spool && !sampler_options_streams(options) ? "--spool" : NULL;
 }

@@ -18,14 +18,18 @@ typedef struct sampler_options {
     char *gpus;           /* comma list of indices and UUIDs, NULL for all */
     const char *library;  /* of NVML, NULL for the driver's */
     const char *sysfs;    /* where RAPL is looked for, NULL for /sys */
-    const char *spool;    /* directory, NULL for none */
+    const char *spool;    /* directory, NULL for none; "-" for standard output */
     int32_t keep;         /* enum ps_keep_mode */
     ps_lane_options lane;
     int64_t duration_ns;  /* 0: until a signal */
-    bool list;
+    bool list, json;
     bool with_parent;
     pid_t parent;         /* whose death ends the run */
 } sampler_options;
+
+/* The option that names a path of the caller's, "--sysfs"; NULL when none does. */
+const char *sampler_options_path(const sampler_options *options);
+bool sampler_options_streams(const sampler_options *options); /* --spool - */
 
 /* Returns true to go on; otherwise *exit_code is what the program ends with, the reason having been printed. */
 bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exit_code);

@@ -8,7 +8,9 @@
 
 #include "sampler/sources.h"
 
-enum { GPUS_MAX = 64, PACKAGES_MAX = 64, SCRIPT_CHANNELS_MAX = 64 };
+enum { GPUS_MAX = 64, SCRIPT_CHANNELS_MAX = 64 };
+
+const char *const sampler_rapl_routes[PS_RAPL_ROUTES] = {[PS_RAPL_PERF] = "perf", [PS_RAPL_POWERCAP] = "powercap"};
 
 void sampler_report(const char *what, const ps_error *error, const char *remedy)
 {
@@ -138,22 +140,24 @@ static int add_nvml(const sampler_options *options, ps_sampler *sampler, ps_nvml
 
 /* ---- RAPL -------------------------------------------------------------------------------------------------- */
 
-static int add_package(const sampler_options *options, ps_sampler *sampler, uint32_t package)
+static int add_package(const sampler_options *options, ps_sampler *sampler, uint32_t package, sampler_found *found)
 {
-    static const char *const routes[PS_RAPL_ROUTES] = {[PS_RAPL_PERF] = "perf", [PS_RAPL_POWERCAP] = "powercap"};
     ps_source *source;
-    ps_rapl_opening opening;
-    int status = ps_rapl_open(options->sysfs, package, &source, &opening, NULL);
+    ps_rapl_opening *opening = &found->packages[found->n_packages].opening;
+    int status = ps_rapl_open(options->sysfs, package, &source, opening, NULL);
+    found->packages[found->n_packages].number = package;
+    found->packages[found->n_packages].opened = status == PS_OK;
+    found->n_packages++;
     for (int i = 0; i < PS_RAPL_ROUTES && status != PS_OK; i++) {
         char what[40];
-        snprintf(what, sizeof what, "rapl package-%u by %s", package, routes[i]);
-        sampler_report(what, &opening.refused[i], NULL);
+        snprintf(what, sizeof what, "rapl package-%u by %s", package, sampler_rapl_routes[i]);
+        sampler_report(what, &opening->refused[i], NULL);
     }
     if (status != PS_OK)
         return EXIT_NOTHING;
     ps_lane_options lane = options->lane;
     if (lane.cpu < 0)
-        lane.cpu = opening.cpu; /* from another package a read interrupts this one, at many times the cost */
+        lane.cpu = opening->cpu; /* from another package a read interrupts this one, at many times the cost */
     return add_source(&lane, sampler, source);
 }
 
@@ -165,19 +169,19 @@ static bool is_simulated(ps_nvml *nvml)
            simulated;
 }
 
-static int add_rapl(const sampler_options *options, ps_sampler *sampler, ps_nvml *nvml)
+static int add_rapl(const sampler_options *options, ps_sampler *sampler, ps_nvml *nvml, sampler_found *found)
 {
     if (!options->sysfs && is_simulated(nvml))
         return EXIT_DONE; /* this machine's own CPUs are no part of a simulated node */
-    uint32_t packages[PACKAGES_MAX], count = 0;
+    uint32_t packages[SAMPLER_PACKAGES_MAX], count = 0;
     ps_error error = {0};
-    if (ps_rapl_packages(options->sysfs, packages, PACKAGES_MAX, &count, &error) != PS_OK) {
+    if (ps_rapl_packages(options->sysfs, packages, SAMPLER_PACKAGES_MAX, &count, &error) != PS_OK) {
         sampler_report("rapl", &error, "Virtual machines and containers mostly have none.");
         return EXIT_NOTHING;
     }
     int code = EXIT_NOTHING;
-    for (uint32_t i = 0; i < count; i++) {
-        int added = add_package(options, sampler, packages[i]);
+    for (uint32_t i = 0; i < count && i < SAMPLER_PACKAGES_MAX; i++) {
+        int added = add_package(options, sampler, packages[i], found);
         if (added == EXIT_FAILED)
             return EXIT_FAILED;
         if (added == EXIT_DONE)
@@ -186,34 +190,50 @@ static int add_rapl(const sampler_options *options, ps_sampler *sampler, ps_nvml
     return code;
 }
 
-int sampler_add_sources(const sampler_options *options, ps_sampler *sampler, ps_nvml **nvml)
+static int add_word(const char *word, const sampler_options *options, ps_sampler *sampler, ps_nvml **nvml,
+                    sampler_found *found)
+{
+    size_t stem = strcspn(word, ":");
+    if (strcmp(word, "nvml") == 0)
+        return add_nvml(options, sampler, nvml);
+    if (strcmp(word, "rapl") == 0)
+        return add_rapl(options, sampler, *nvml, found);
+    if (stem == strlen("scripted") && strncmp(word, "scripted", stem) == 0)
+        return add_scripted(word, options, sampler);
+    fprintf(stderr, "powersample-sampler: --sources %s: unknown; there are nvml, rapl and scripted.\n", word);
+    return EXIT_USAGE;
+}
+
+/* Those that are files and events of the kernel's: here capabilities count, and no code but ours is run. */
+static bool is_counter(const char *word)
+{
+    return strcmp(word, "rapl") == 0;
+}
+
+int sampler_add_sources(const sampler_options *options, sampler_stage stage, ps_sampler *sampler, ps_nvml **nvml,
+                        sampler_found *found)
 {
     char *words = strdup(options->sources), *rest = words;
     if (!words)
         return EXIT_FAILED;
-    int code = EXIT_DONE, missing = 0;
+    int code = EXIT_DONE;
     for (const char *word; (code == EXIT_DONE || code == EXIT_NOTHING) && (word = strsep(&rest, ",")) != NULL;) {
-        size_t stem = strcspn(word, ":");
-        if (strcmp(word, "nvml") == 0) {
-            code = add_nvml(options, sampler, nvml);
-        } else if (strcmp(word, "rapl") == 0) {
-            code = add_rapl(options, sampler, *nvml);
-        } else if (stem == strlen("scripted") && strncmp(word, "scripted", stem) == 0) {
-            code = add_scripted(word, options, sampler);
-        } else {
-            fprintf(stderr, "powersample-sampler: --sources %s: unknown; there are nvml, rapl and scripted.\n", word);
-            code = EXIT_USAGE;
-        }
-        missing += code == EXIT_NOTHING;
+        if (stage != STAGE_ALL && is_counter(word) != (stage == STAGE_COUNTERS))
+            continue;
+        code = add_word(word, options, sampler, nvml, found);
+        found->missing += code == EXIT_NOTHING;
     }
     free(words);
-    if (code == EXIT_USAGE || code == EXIT_FAILED)
-        return code;
+    return code == EXIT_NOTHING ? EXIT_DONE : code;
+}
+
+int sampler_check_lanes(const ps_sampler *sampler, const sampler_found *found)
+{
     if (ps_sampler_lanes(sampler) == 0) {
         fprintf(stderr, "powersample-sampler: nothing to measure here.\n");
         return EXIT_NOTHING;
     }
-    if (missing)
+    if (found->missing)
         fprintf(stderr, "powersample-sampler: goes on with the other sources.\n");
     return EXIT_DONE;
 }

@@ -7,10 +7,31 @@
 
 #include "sampler/options.h"
 
+enum { SAMPLER_PACKAGES_MAX = 64 };
+
+/* What came of it. */
+typedef struct sampler_found {
+    uint32_t missing; /* sources with nothing */
+    uint32_t n_packages;
+    struct {
+        uint32_t number;
+        bool opened;
+        ps_rapl_opening opening;
+    } packages[SAMPLER_PACKAGES_MAX];
+} sampler_found;
+
+/* Which of the sources that are named: those that capabilities can help to open, the others, or all. */
+typedef enum sampler_stage { STAGE_ALL, STAGE_COUNTERS, STAGE_OTHERS } sampler_stage;
+
+extern const char *const sampler_rapl_routes[PS_RAPL_ROUTES];
+
 void sampler_report(const char *what, const ps_error *error, const char *remedy); /* one line on stderr */
 
-/* Adds a lane for every device found. What is missing is reported and left out; *nvml is to be closed after
- * the sampler. Returns an exit code: EXIT_DONE when there is at least one lane. */
-int sampler_add_sources(const sampler_options *options, ps_sampler *sampler, ps_nvml **nvml);
+/* Adds a lane for every device found. What is missing is reported, counted and left out; *nvml is to be closed after
+ * the sampler. Returns an exit code. */
+int sampler_add_sources(const sampler_options *options, sampler_stage stage, ps_sampler *sampler, ps_nvml **nvml,
+                        sampler_found *found);
+/* Once all are added: EXIT_DONE when there is at least one lane. */
+int sampler_check_lanes(const ps_sampler *sampler, const sampler_found *found);
 
 #endif
