@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from powersample.errors import BadFormat, DeviceNotFound, InvalidArgument
 from powersample.model import (
+    KEPT_DTYPE,
     SAMPLE_DTYPE,
     Anchor,
     Channel,
@@ -46,6 +47,12 @@ def test_sample_dtype_equals_the_headers_struct():
     fields = [(name, C_TYPES[kind]) for kind, name in re.findall(r"(\w+_t) (\w+);", body.group(1))]
     assert np.dtype(fields) == SAMPLE_DTYPE
     assert SAMPLE_DTYPE.itemsize == 32
+    body = re.search(r"typedef struct ps_kept \{(.*?)\}", HEADER.read_text(), re.DOTALL)
+    assert body
+    more = [(name, C_TYPES[kind]) for kind, name in re.findall(r"(\w+_t) (\w+);", body.group(1))]
+    assert "ps_sample sample;" in body.group(1).splitlines()[1]
+    assert np.dtype(fields + more) == KEPT_DTYPE
+    assert KEPT_DTYPE.itemsize == 40
 
 
 def test_channel_kinds_equal_the_headers_enum():

@@ -20,6 +20,7 @@ from powersample._native.door import ffi, lib
 from powersample.model import SAMPLE_DTYPE
 
 MODES = {"paced": lib.PS_MODE_PACED, "tight": lib.PS_MODE_TIGHT, "virtual": lib.PS_MODE_VIRTUAL}
+KEEP_MODES = {"all": lib.PS_KEEP_ALL, "changes": lib.PS_KEEP_CHANGES}
 KINDS = {lib.PS_KIND_POWER: "power", lib.PS_KIND_ENERGY: "energy", lib.PS_KIND_AUX: "aux"}
 STAMPS = {lib.PS_STAMP_BRACKET: "bracket", lib.PS_STAMP_INSTANT: "instant"}
 RATE_ORIGINS = {
@@ -338,9 +339,11 @@ class Sampler(_Owner):
 class Spool(_Owner):
     """Writes what a sampler's lanes produce into a directory, from a thread of its own."""
 
-    def __init__(self, directory: str | os.PathLike[str], sampler: Sampler, **options: int) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], sampler: Sampler, *, keep: str = "all", **options: int
+    ) -> None:
         out, error = ffi.new("ps_spool **"), ffi.new("ps_error *")
-        options_c = ffi.new("ps_spool_options *", options)
+        options_c = ffi.new("ps_spool_options *", options | {"keep": KEEP_MODES[keep]})
         _check(lib.ps_spool_new(_path(directory), sampler.pointer, options_c, out, error), error)
         super().__init__(out[0], lib.ps_spool_free)
 
@@ -359,7 +362,7 @@ class Spool(_Owner):
         _check(lib.ps_spool_stop(self.pointer, error), error)
 
     def stats(self) -> dict[str, int]:
-        """Return records, bytes, discarded, parts, status and sys_errno."""
+        """Return records, bytes, omitted, discarded, parts, status and sys_errno."""
         out = ffi.new("ps_spool_stats *")
         _check(lib.ps_spool_get_stats(self.pointer, out), call="ps_spool_get_stats")
         return {name: int(getattr(out, name)) for name, _ in ffi.typeof("ps_spool_stats").fields}

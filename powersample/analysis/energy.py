@@ -99,7 +99,7 @@ class _Power:
 
     def add(self, piece: Polls) -> None:
         self._reads.add(piece)
-        self._integral.add(piece.t_ns, piece.raw)
+        self._integral.add(piece.t_ns, piece.raw, piece.omitted)
 
     def lacks(self) -> NDArray[np.bool_]:
         return self._integral.lacks()
@@ -156,9 +156,9 @@ class _Counter:
 
     def add(self, piece: Polls) -> None:
         self._reads.add(piece)
-        self._difference.add(piece.t_ns, piece.raw)
+        self._difference.add(piece.t_ns, piece.raw, piece.omitted)
         if self._turns is not None:
-            self._turns.add(piece.t_ns, piece.raw)
+            self._turns.add(piece.t_ns, piece.raw, piece.omitted)
 
     def lacks(self) -> NDArray[np.bool_]:
         return self._difference.lacks()

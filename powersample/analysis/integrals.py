@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sums over polls that come in chunks, told at the edges of any number of windows in one pass.
 
+Polls that a recording left out (`Polls.omitted`) say the same as their neighbours, so every sum is what it would be
+with them, to the last bit; counts of reads are shared out over the time between two neighbours, to one read an edge.
+
 Every figure of a window is a running sum's difference between its two edges: reads, changes, a power's integral, a
 counter's gain. So a pass costs what the polls cost, not polls times windows, and holds some numbers a window. Arrays of
 edges have shape (2, windows): starts, ends. Times are int64 ns; raw values stay the device's own.
@@ -11,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.polls import NOT_A_NUMBER, Polls
+from powersample.analysis.polls import NONE_OMITTED, NOT_A_NUMBER, Polls
 
 Array = NDArray[Any]
 Edges = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Omitted = NDArray[np.uint32]
 NEIGHBOURHOOD_NS = 500_000_000  # around a window, in which a power's extremes are looked for
 
 
@@ -27,6 +31,7 @@ class Reads:
         self._sums = {key: np.zeros(edges.shape, np.int64) for key in ("reads", "changes", "glitches", "back")}
         self._failed: dict[int, NDArray[np.int64]] = {}
         self._last: Array | None = None
+        self._last_ns: dict[str | int, int] = {}  # of reads, and of failures by code
 
     def add(self, polls: Polls) -> None:
         """Take the next polls."""
@@ -35,19 +40,27 @@ class Reads:
             before = raw[:1] if self._last is None else self._last
             changed_ns = polls.t_ns[np.diff(np.concatenate((before, raw))) != 0]
             self._last = raw[-1:]
-        for key, t_ns in (
-            ("reads", polls.read_ns),
-            ("changes", changed_ns),
-            ("glitches", polls.glitch_ns),
-            ("back", polls.back_ns),
-        ):
-            self._count(self._sums[key], t_ns)
+        self._count(self._sums["reads"], "reads", polls.read_ns, polls.read_omitted)
+        for key, t_ns in (("changes", changed_ns), ("glitches", polls.glitch_ns), ("back", polls.back_ns)):
+            self._count(self._sums[key], key, t_ns, NONE_OMITTED)
         for code, t_ns in polls.failed.items():
-            self._count(self._failed.setdefault(code, np.zeros(self._edges.shape, np.int64)), t_ns)
+            total = self._failed.setdefault(code, np.zeros(self._edges.shape, np.int64))
+            self._count(total, code, t_ns, polls.failed_omitted[code])
 
-    def _count(self, total: NDArray[np.int64], t_ns: NDArray[np.int64]) -> None:
-        if len(t_ns):
-            total += np.searchsorted(t_ns, self._edges, "right")
+    def _count(self, total: NDArray[np.int64], key: str | int, t_ns: NDArray[np.int64], omitted: Omitted) -> None:
+        if not len(t_ns):
+            return
+        at = np.searchsorted(t_ns, self._edges, "right")
+        total += at
+        if omitted.any():
+            left_out = omitted.astype(np.int64)
+            begin_ns = np.concatenate(([self._last_ns.get(key, int(t_ns[0]))], t_ns[:-1]))
+            total += np.concatenate(([0], np.cumsum(left_out)))[at]
+            inside = np.minimum(at, len(t_ns) - 1)  # the reading whose left out ones an edge may lie among
+            share = (self._edges - begin_ns[inside]) / np.maximum(t_ns - begin_ns, 1)[inside]
+            part = np.floor(share * (left_out[inside] + 1)).astype(np.int64)
+            total += np.where(at < len(t_ns), np.clip(part, 0, left_out[inside]), 0)
+        self._last_ns[key] = int(t_ns[-1])
 
     def within(self, key: str, window: int) -> int:
         """Return "reads", "changes", "glitches" or "back" of a window."""
@@ -87,6 +100,10 @@ class PowerIntegral:
     Polls that are faster than the sensor see each value for one period: then the lines' integral equals that of values
     held from update to update, each change placed in the middle of the two polls around it.
 
+    Device values are integers, and so is twice the area under them: it is summed exactly, modulo 2^64, beside a float
+    that says how often that went around. So a window's integral depends neither on where the record begins nor on how
+    it is cut into chunks.
+
     Args:
         edges: of the windows.
         gap_ns: spacing of polls from which something is hidden between them.
@@ -97,33 +114,42 @@ class PowerIntegral:
         self._area_at, self._hidden_at = np.zeros(edges.shape), np.zeros(edges.shape)
         self._begun, self._ended = np.zeros(edges.shape, np.int64), np.zeros(edges.shape, np.int64)
         self._area = self._hidden = 0.0
+        self._twice, self._twice_at = np.zeros(1, np.int64), np.zeros(edges.shape, np.int64)  # area modulo 2^64
+        self._bend_at = np.zeros(edges.shape)  # what a slope adds between the last poll and each edge
+        self._exact = True
         self._first: tuple[int, float] | None = None
-        self._last: tuple[int, float] = (0, 0.0)
+        self._last: tuple[NDArray[np.int64], Array] = (np.zeros(1, np.int64), np.zeros(1))
         self._most, self._least = np.full(edges.shape[1], -np.inf), np.full(edges.shape[1], np.inf)
 
-    def add(self, t_ns: NDArray[np.int64], raw: Array) -> None:
+    def add(self, t_ns: NDArray[np.int64], raw: Array, omitted: Omitted) -> None:
         """Take the next good polls."""
         if not len(t_ns):
             return
-        value = raw.astype(np.float64)
-        self._extremes(t_ns, value)
+        self._exact &= raw.dtype.kind == "i"
+        self._extremes(t_ns, raw.astype(np.float64), omitted)
         if self._first is None:
-            self._first = (int(t_ns[0]), float(value[0]))
+            self._first = (int(t_ns[0]), float(raw[0]))
+            omitted = omitted[1:]
         else:
-            t_ns, value = np.concatenate(([self._last[0]], t_ns)), np.concatenate(([self._last[1]], value))
-        self._last = (int(t_ns[-1]), float(value[-1]))
+            t_ns, raw = np.concatenate((self._last[0], t_ns)), np.concatenate((self._last[1], raw))
+        self._last = (t_ns[-1:], raw[-1:])
         if len(t_ns) < 2:
             return
-        spacing_ns = np.diff(t_ns).astype(np.float64)
-        hole = spacing_ns > self._gap_ns
+        value, spacing_ns = raw.astype(np.float64), np.diff(t_ns).astype(np.float64)
+        hole = (spacing_ns > self._gap_ns) & (omitted == 0)
         area = np.concatenate(([0.0], np.cumsum(0.5 * (value[1:] + value[:-1]) * spacing_ns))) + self._area
         mine = (self._edges >= t_ns[0]) & (self._edges < t_ns[-1])
         edge_ns = self._edges[mine]
         left = np.searchsorted(t_ns, edge_ns, "right") - 1
         into_ns = (edge_ns - t_ns[left]).astype(np.float64)
         slope = (value[left + 1] - value[left]) / spacing_ns[left]
-        self._area_at[mine] = area[left] + (value[left] + 0.5 * slope * into_ns) * into_ns
+        self._bend_at[mine] = 0.5 * slope * into_ns * into_ns
+        self._area_at[mine] = area[left] + value[left] * into_ns
         self._area = float(area[-1])
+        if self._exact:
+            twice = np.concatenate((self._twice, self._twice + np.cumsum((raw[1:] + raw[:-1]) * np.diff(t_ns))))
+            self._twice_at[mine] = twice[left] + 2 * raw[left] * (edge_ns - t_ns[left])
+            self._twice = twice[-1:]
         if hole.any():
             hidden = np.concatenate(([0.0], np.cumsum(np.where(hole, spacing_ns, 0.0)))) + self._hidden
             self._hidden_at[mine] = hidden[left] + np.where(hole[left], into_ns, 0.0)
@@ -133,9 +159,10 @@ class PowerIntegral:
         else:
             self._hidden_at[mine] = self._hidden
 
-    def _extremes(self, t_ns: NDArray[np.int64], value: Floats) -> None:
+    def _extremes(self, t_ns: NDArray[np.int64], value: Floats, omitted: Omitted) -> None:
         first = np.searchsorted(t_ns, self._edges[0] - NEIGHBOURHOOD_NS, "left")
         end = np.searchsorted(t_ns, self._edges[1] + NEIGHBOURHOOD_NS, "right")
+        end += np.append(omitted > 0, False)[end]  # what was left out before the next one was read in time
         some = first < end
         if some.any():
             pairs = np.stack((first[some], end[some]), axis=1).ravel()  # every second stretch is a window's
@@ -147,7 +174,7 @@ class PowerIntegral:
         """Return bool, shape (2, windows): edges beyond the outermost polls."""
         if self._first is None:
             return np.ones(self._edges.shape, np.bool_)
-        return np.stack((self._edges[0] < self._first[0], self._edges[1] > self._last[0]))
+        return np.stack((self._edges[0] < self._first[0], self._edges[1] > self._last[0][0]))
 
     def extremes(self) -> tuple[Floats, Floats]:
         """Return the least and the most raw value around every window; infinite without any."""
@@ -162,18 +189,28 @@ class PowerIntegral:
         length_ns = (self._edges[1] - self._edges[0]).astype(np.float64)
         if self._first is None:
             return np.zeros_like(length_ns), length_ns, np.zeros_like(length_ns), np.zeros(len(length_ns), np.int64)
-        beyond = self._edges >= self._last[0]
-        self._area_at[beyond], self._hidden_at[beyond] = self._area, self._hidden
-        total, hidden_ns = self._area_at[1] - self._area_at[0], self._hidden_at[1] - self._hidden_at[0]
+        (last_ns,), (last,) = self._last
+        beyond = self._edges >= last_ns
+        self._area_at[beyond], self._hidden_at[beyond], self._bend_at[beyond] = self._area, self._hidden, 0.0
+        self._twice_at[beyond] = self._twice
+        total, hidden_ns = self._areas(), self._hidden_at[1] - self._hidden_at[0]
         uncovered_ns = np.zeros_like(length_ns)
         for missing_ns, slack_ns, value in (
             (self._first[0] - self._edges[0], slack_before_ns, self._first[1]),
-            (self._edges[1] - self._last[0], slack_after_ns, self._last[1]),
+            (self._edges[1] - last_ns, slack_after_ns, float(last)),
         ):
             missing = np.clip(missing_ns.astype(np.float64), 0.0, length_ns)
             total += np.where(missing <= slack_ns, missing * value, 0.0)
             uncovered_ns += np.where(missing <= slack_ns, 0.0, missing)
         return total, np.minimum(uncovered_ns, length_ns), hidden_ns, self._begun[1] - self._ended[0]
+
+    def _areas(self) -> Floats:
+        area = self._area_at[1] - self._area_at[0]
+        if self._exact:
+            twice = self._twice_at[1] - self._twice_at[0]
+            area = (twice + np.rint((2 * area - twice) / 2.0**64) * 2.0**64) / 2
+        total: Floats = area + (self._bend_at[1] - self._bend_at[0])
+        return total
 
 
 class CounterDifference:
@@ -204,13 +241,15 @@ class CounterDifference:
         self._heads: list[tuple[int, float]] = []  # the first two points
         self._tails: list[tuple[int, float]] = []  # the last two
 
-    def add(self, t_ns: NDArray[np.int64], raw: Array) -> None:
+    def add(self, t_ns: NDArray[np.int64], raw: Array, omitted: Omitted) -> None:
         """Take the next good polls."""
         if not len(t_ns):
             return
         first_chunk = self._last is None
         if self._last is not None:
             t_ns, raw = np.concatenate((self._last[0], t_ns)), np.concatenate((self._last[1], raw))
+        else:
+            omitted = omitted[1:]
         self._last = (t_ns[-1:], raw[-1:])
         step = np.diff(raw)
         back = step < 0
@@ -226,7 +265,7 @@ class CounterDifference:
         gained = self._gained + np.cumsum(step).astype(np.float64)
         if len(step):
             self._gained = float(gained[-1])
-        self._holes(t_ns)
+        self._holes(t_ns, omitted)
         if self._every_poll:
             keep = slice(0 if first_chunk else 1, None)
             self._points(t_ns[keep], np.concatenate(([0.0], gained))[keep] if first_chunk else gained)
@@ -236,14 +275,14 @@ class CounterDifference:
                 earliest = np.maximum(earliest, changed - int(1.03 * self._period_ns))
             self._points(earliest + (changed - earliest) // 2, gained[moved - 1])
 
-    def _holes(self, t_ns: NDArray[np.int64]) -> None:
-        spacing_ns = np.diff(t_ns)
-        if not np.any(spacing_ns > self._gap_ns):
+    def _holes(self, t_ns: NDArray[np.int64], omitted: Omitted) -> None:
+        hole = (np.diff(t_ns) > self._gap_ns) & (omitted == 0)
+        if not hole.any():
             return
         mine = (self._edges > t_ns[0]) & (self._edges < t_ns[-1])
         edge_ns = self._edges[mine]
         left = np.searchsorted(t_ns, edge_ns, "left") - 1
-        inside = (spacing_ns[left] > self._gap_ns) & (edge_ns < t_ns[left + 1])
+        inside = hole[left] & (edge_ns < t_ns[left + 1])
         self._hole[0][mine] = np.where(inside, t_ns[left], 0)
         self._hole[1][mine] = np.where(inside, t_ns[left + 1], 0)
 

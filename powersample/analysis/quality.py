@@ -105,12 +105,12 @@ class _Pass:
         good = chunk.good
         failed = chunk.status[~good]
         if len(failed):
-            codes, counts = np.unique(failed, return_counts=True)
-            self.errors.update({int(code): int(n) for code, n in zip(codes, counts, strict=True) if code})
-            self.not_numbers += int(counts[codes == 0].sum())
-        self.polls += len(chunk)
+            counts = np.bincount(failed, 1 + chunk.left_out[~good].astype(np.int64)).astype(np.int64)
+            self.errors.update({int(code): int(counts[code]) for code in np.flatnonzero(counts) if code})
+            self.not_numbers += int(counts[0])
+        self.polls += len(chunk) + int(chunk.left_out.sum())
         kept = chunk if not len(failed) else chunk.take(good)
-        self.good += len(kept)
+        self.good += len(kept) + int(kept.left_out.sum())
         if not len(kept):
             return
         if self._tail is not None:
@@ -124,7 +124,7 @@ class _Pass:
             self.spacings.add(np.diff(np.concatenate((np.asarray(before, np.int64), changed))))
             self.last_change_ns = int(changed[-1])
         spacing_ns = np.diff(t_ns)
-        late = np.flatnonzero(spacing_ns > STALL_FACTOR * self.poll_ns)
+        late = np.flatnonzero((spacing_ns > STALL_FACTOR * self.poll_ns) & (kept.left_out[1:] == 0))
         holes = late[spacing_ns[late] > self.gap_ns]
         self.stalls += len(late) - len(holes)
         self.gaps_total += len(holes)
@@ -136,7 +136,7 @@ class _Pass:
         inside = chunk.between(start_ns, end_ns)
         if np.any(~inside.good & (inside.t_ns > start_ns)):
             return "errors"
-        lost = np.uint32(kept.seq[hole + 1] - kept.seq[hole])  # modulo 2^32, as the lane counts
+        lost = (int(kept.seq[hole + 1]) - int(kept.seq[hole])) % 2**32  # as the lane counts
         return "dropped" if lost > 1.5 * self.seq_step else "skipped"
 
 
@@ -147,7 +147,7 @@ def quality(trace: Trace, name: str) -> Quality:
     lane = next((lane for lane in trace.lanes if lane.name == channel.lane), None)
     asked_hz = lane.rate_hz / channel.divisor if lane and lane.rate_hz and channel.divisor else None
     first = next(trace.chunks(name), None)
-    steps = np.diff(first.seq) if first is not None and len(first) > 1 else np.ones(1, np.uint32)
+    steps = np.diff(first.seq) / (1 + first.left_out[1:]) if first is not None and len(first) > 1 else np.ones(1)
     run = _Pass(seen.poll_ns or float("inf"), seen.gap_ns, float(np.median(steps)))
     for chunk in trace.chunks(name):
         run.add(chunk)

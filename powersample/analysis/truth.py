@@ -24,7 +24,7 @@ class _Truth:
         )
 
     def add(self, piece: Polls) -> None:
-        self._difference.add(piece.t_ns, piece.raw)
+        self._difference.add(piece.t_ns, piece.raw, piece.omitted)
 
     def lacks(self) -> NDArray[np.bool_]:
         return self._difference.lacks()

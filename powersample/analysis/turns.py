@@ -4,7 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.integrals import Array, Edges, Floats
+from powersample.analysis.integrals import Array, Edges, Floats, Omitted
 from powersample.analysis.sweep import CONTEXT_NS
 
 
@@ -28,15 +28,17 @@ class Turns:
         self._total = {key: 0.0 for key in self._known}
         self._last: tuple[NDArray[np.int64], Array] | None = None
 
-    def add(self, t_ns: NDArray[np.int64], raw: Array) -> None:
+    def add(self, t_ns: NDArray[np.int64], raw: Array, omitted: Omitted) -> None:
         """Take the next good polls."""
         if not len(t_ns):
             return
         if self._last is not None:
             t_ns, raw = np.concatenate((self._last[0], t_ns)), np.concatenate((self._last[1], raw))
+        else:
+            omitted = omitted[1:]
         self._last = (t_ns[-1:], raw[-1:])
         spacing_ns, step = np.diff(t_ns), np.diff(raw)
-        hole = spacing_ns > self._gap_ns
+        hole = (spacing_ns > self._gap_ns) & (omitted == 0)
         known = ~hole & (step >= 0)
         at = np.searchsorted(t_ns[1:], self._around, "right")
         for key, values in (("ns", spacing_ns), ("raw", step)):

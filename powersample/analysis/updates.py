@@ -18,6 +18,7 @@ GAP_FACTOR = 3.0  # of the median poll spacing
 STALL_FACTOR = 1.5
 STRETCHES = 8
 LEAST_CHANGES = 6
+ON_GRID = 0.25  # of a grid's spacing: how far the median may be off it
 RESOLVED_POLLS = 2.0  # polls per update from which a change's instant says when the sensor published
 
 
@@ -28,7 +29,8 @@ class Pace:
     Attributes:
         polls: good polls seen.
         changes: how many of them showed a new value.
-        poll_ns: median spacing of good polls; None with fewer than two.
+        poll_ns: spacing of good polls: of its lane's grid, where the median is near that, else the median; None with
+            fewer than two.
         change_ns: median spacing of changes; None with fewer than two.
         period_ns: the sensor's update period; None when polls are too slow or changes too few to tell.
     """
@@ -58,42 +60,67 @@ def pace(trace: Trace, name: str) -> Pace:
     extent = trace.extent(name)
     if extent is None:
         return Pace(0, 0, None, None, None)
-    stretches = 1 if extent.records <= PROBE_POLLS else STRETCHES
+    stretches = 1 if extent.polls <= PROBE_POLLS else STRETCHES
     step_ns = (extent.last_ns - extent.first_ns) // stretches
-    poll_ns, change_ns = [], []
+    # By time and not by polls: of a recording that kept changes only, the same changes are looked at.
+    length_ns = step_ns if stretches == 1 else PROBE_POLLS * step_ns // extent.polls
+    poll_ns, weights, change_ns = [], [], []
     polls = changes = 0
     for stretch in range(stretches):
         start_ns = extent.first_ns + stretch * step_ns
-        t_ns, raw = _stretch(trace, name, start_ns, None if stretches == 1 else start_ns + step_ns, stretches)
+        t_ns, raw, omitted = _stretch(trace, name, start_ns, None if stretches == 1 else start_ns + length_ns)
         changed_ns = t_ns[1:][np.diff(raw) != 0]
-        polls, changes = polls + len(t_ns), changes + len(changed_ns)
-        poll_ns.append(np.diff(t_ns))
+        read = 1 + omitted[1:].astype(np.int64)  # polls from one that was kept to the next
+        polls, changes = polls + min(1, len(t_ns)) + int(read.sum()), changes + len(changed_ns)
+        poll_ns.append(np.diff(t_ns) / read)
+        weights.append(read)
         change_ns.append(np.diff(changed_ns))
-    spacing_ns, change_spacing_ns = np.concatenate(poll_ns), np.concatenate(change_ns).astype(np.float64)
-    spacing_ns, change_spacing_ns = spacing_ns[spacing_ns > 0], change_spacing_ns[change_spacing_ns > 0]
+    spacing_ns, weight = np.concatenate(poll_ns), np.concatenate(weights)
+    change_spacing_ns = np.concatenate(change_ns).astype(np.float64)
+    weight, change_spacing_ns = weight[spacing_ns > 0], change_spacing_ns[change_spacing_ns > 0]
+    spacing_ns = spacing_ns[spacing_ns > 0]
     if not len(spacing_ns):
         return Pace(polls, changes, None, None, None)
-    poll = float(np.median(spacing_ns))
+    poll = _on_grid(trace, name, _median(spacing_ns, weight))
     if not len(change_spacing_ns):
         return Pace(polls, changes, poll, None, None)
     return Pace(polls, changes, poll, float(np.median(change_spacing_ns)), _period(change_spacing_ns, poll))
 
 
 def _stretch(
-    trace: Trace, name: str, start_ns: int, end_ns: int | None, stretches: int
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Return stamps and values of a stretch's first good polls."""
-    most = PROBE_POLLS // stretches
+    trace: Trace, name: str, start_ns: int, end_ns: int | None
+) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
+    """Return stamps and values of a stretch's good polls, and how many were left out before each."""
     times, raws = [np.empty(0, np.int64)], [np.empty(0, trace.channel(name).raw_dtype)]
+    omitted = [np.empty(0, np.uint32)]
     polls = 0
     for chunk in trace.chunks(name, start_ns, end_ns):
         good = chunk.good
         times.append(chunk.t_ns[good])
         raws.append(chunk.raw[good])
+        omitted.append(chunk.left_out[good])
         polls += len(times[-1])
-        if polls >= most:
+        if polls >= PROBE_POLLS:  # of a lane that did most of its work here
             break
-    return np.concatenate(times)[:most], np.concatenate(raws)[:most]
+    return np.concatenate(times), np.concatenate(raws), np.concatenate(omitted)
+
+
+def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
+    """Return the median of values that stand for so many each."""
+    if weights.max() == 1:
+        return float(np.median(values))
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    low, high = np.searchsorted(reached, [(reached[-1] - 1) // 2, reached[-1] // 2], "right")
+    return float(values[order[low]] + values[order[high]]) / 2
+
+
+def _on_grid(trace: Trace, name: str, poll_ns: float) -> float:
+    """Return the spacing of the slots in which a channel is read, where its polls are about as far apart."""
+    channel = trace.channel(name)
+    lane = next((lane for lane in trace.lanes if lane.name == channel.lane), None)
+    grid_ns = float((lane.period_ns or 0) * channel.divisor) if lane else 0.0
+    return grid_ns if abs(poll_ns - grid_ns) < ON_GRID * grid_ns else poll_ns
 
 
 def _period(spacing_ns: NDArray[np.float64], poll_ns: float) -> float | None:
@@ -103,7 +130,7 @@ def _period(spacing_ns: NDArray[np.float64], poll_ns: float) -> float | None:
     if shortest_ns < RESOLVED_POLLS * poll_ns:
         return None
     single = spacing_ns[(spacing_ns > 0.75 * shortest_ns) & (spacing_ns < 1.3 * shortest_ns)]
-    return float(np.mean(single))
+    return float(np.mean(single)) if len(single) else None  # the quantile may lie where no spacing is
 
 
 def averages(channel: Channel) -> bool:

@@ -14,6 +14,7 @@ from powersample.capture.rapl import Package, find_packages
 
 KNOWN_SOURCES = ("nvml", "rapl")
 MODES = ("paced", "tight")
+KEEPS = ("all", "changes")
 DEVICE_ERRORS = (
     errors.DeviceNotFound,
     errors.DeviceError,
@@ -35,6 +36,7 @@ class Plan:
         rate_hz: Passes a second of every lane; None lets the cost of the calls decide.
         mode: "paced" or "tight".
         cpu: Pin the lanes to this CPU, or None.
+        keep: "all", or "changes": of readings that repeat themselves the first and the last.
         notes: What a reader should know of where these values come from; the inventory begins with them.
     """
 
@@ -45,6 +47,7 @@ class Plan:
     rate_hz: float | None = None
     mode: str = "paced"
     cpu: int | None = None
+    keep: str = "all"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class Plan:
             )
         if self.mode not in MODES:
             raise errors.InvalidArgument(f"mode {self.mode!r} is unknown; use {' or '.join(MODES)}")
+        if self.keep not in KEEPS:
+            raise errors.InvalidArgument(f"keep {self.keep!r} is unknown; use {' or '.join(KEEPS)}")
         for name, value, kind in (("rate", self.rate_hz, Real), ("cpu", self.cpu, Integral)):
             if value is not None and not isinstance(value, kind):
                 raise errors.InvalidArgument(f"{name} {value!r} is no number; leave it out for the default")

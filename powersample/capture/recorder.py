@@ -63,7 +63,7 @@ class InProcess:
             self._add_lanes(sampler)
             sampler.start()
             self._sampler = sampler
-            self._spool = Spool(self._directory, sampler)
+            self._spool = Spool(self._directory, sampler, keep=self._plan.keep)
             self._spool.start()
         except BaseException:
             self._sampler = None
@@ -141,6 +141,8 @@ class Executable:
             self._arguments += ["--rate", repr(plan.rate_hz)]
         if plan.cpu is not None:
             self._arguments += ["--cpu", str(plan.cpu)]
+        if plan.keep != "all":
+            self._arguments += ["--keep", plan.keep]
         if plan.nvml_library is not None:
             self._arguments += ["--nvml-lib", plan.nvml_library]
         self._process: subprocess.Popen[bytes] | None = None

@@ -53,6 +53,9 @@ def add(verbs: Any) -> None:
     sampling.add_argument("--rate", metavar="HZ", help="passes a second, or auto (default)")
     sampling.add_argument("--mode", choices=("paced", "tight"), help="default paced")
     sampling.add_argument("--cpu", type=int, metavar="N", help="pin the sampler to this CPU")
+    sampling.add_argument(
+        "--keep", choices=("all", "changes"), help="changes: leave out readings that repeat themselves; default all"
+    )
     sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
     sampling.add_argument("--sysfs", metavar="DIR", help="where rapl is looked for; default /sys")
     simulated = verb.add_argument_group("simulated node")
@@ -132,6 +135,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         "gpus": None if options.gpus is None else tuple(options.gpus.split(",")),
         "mode": options.mode,
         "cpu": options.cpu,
+        "keep": options.keep,
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if options.rate is not None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recording is, in memory: numpy and the standard library only, no files, no devices."""
 
-from powersample.model.channel import SAMPLE_DTYPE, Channel, Kind
+from powersample.model.channel import KEPT_DTYPE, SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, clock_steps, suspends, to_realtime_ns
 from powersample.model.energy import BudgetTerm, Energy, Window
 from powersample.model.lane import LaneStats
@@ -10,6 +10,7 @@ from powersample.model.series import Series
 from powersample.model.trace import TRUTH_PREFIX, Backend, Extent, InMemory, Trace
 
 __all__ = [
+    "KEPT_DTYPE",
     "SAMPLE_DTYPE",
     "TRUTH_PREFIX",
     "Anchor",

@@ -10,7 +10,7 @@ import numpy as np
 
 from powersample.errors import BadFormat
 
-# Equal to struct ps_sample of csrc/include/powersample.h; a test compares.
+# Equal to struct ps_sample and struct ps_kept of csrc/include/powersample.h; a test compares.
 SAMPLE_DTYPE = np.dtype(
     [
         ("t0_ns", "<i8"),
@@ -21,6 +21,7 @@ SAMPLE_DTYPE = np.dtype(
         ("status", "<u2"),
     ]
 )
+KEPT_DTYPE = np.dtype([*SAMPLE_DTYPE.descr, ("omitted", "<u4"), ("reserved", "<u4")])
 
 
 class Kind(StrEnum):

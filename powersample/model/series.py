@@ -12,6 +12,7 @@ from powersample.errors import InvalidArgument
 from powersample.model.channel import Channel
 
 _DTYPES = {"t0_ns": np.int64, "t1_ns": np.int64, "status": np.uint16, "seq": np.uint32}
+_OPTIONAL = {"span_ns": np.int64, "omitted": np.uint32}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +27,8 @@ class Series:
         status: uint16, 0 or the source's error code.
         seq: uint32, the lane's record number modulo 2^32.
         span_ns: int64, the time that each value averages; None unless `channel.span` is "sample".
+        omitted: uint32, polls left out before each reading, because they said the same as it and as the reading before
+            it, at the channel's own spacing (`--keep changes`); None when every poll is there.
     """
 
     channel: Channel
@@ -35,11 +38,11 @@ class Series:
     status: NDArray[np.uint16]
     seq: NDArray[np.uint32]
     span_ns: NDArray[np.int64] | None = None
+    omitted: NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
         dtypes: dict[str, Any] = {**_DTYPES, "raw": np.dtype(self.channel.raw_dtype)}
-        if self.span_ns is not None:
-            dtypes["span_ns"] = np.int64
+        dtypes |= {name: dtype for name, dtype in _OPTIONAL.items() if getattr(self, name) is not None}
         for name, dtype in dtypes.items():
             array = np.asarray(getattr(self, name), dtype).view()
             array.flags.writeable = False
@@ -64,6 +67,11 @@ class Series:
         return good & np.isfinite(self.raw) if self.raw.dtype.kind == "f" else good
 
     @property
+    def left_out(self) -> NDArray[np.uint32]:
+        """uint32: `omitted`, zeros when every poll is there."""
+        return np.zeros(len(self), np.uint32) if self.omitted is None else self.omitted
+
+    @property
     def value(self) -> NDArray[np.float64]:
         """float64 in `channel.unit`, NaN where the reading failed."""
         return np.where(self.status == 0, self.raw * self.channel.scale, np.nan)
@@ -84,6 +92,7 @@ class Series:
             self.status[index],
             self.seq[index],
             None if self.span_ns is None else self.span_ns[index],
+            None if self.omitted is None else self.omitted[index],
         )
 
     @classmethod
@@ -110,4 +119,5 @@ class Series:
             np.concatenate([part.status for part in parts]),
             np.concatenate([part.seq for part in parts]),
             np.concatenate(spans) if len(spans) == len(parts) else None,
+            None if all(part.omitted is None for part in parts) else np.concatenate([part.left_out for part in parts]),
         )

@@ -28,11 +28,17 @@ MEMORY_CHUNK = 1 << 18  # readings; two megabytes an array, so that temporaries 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How many readings a channel has, and from when to when."""
+    """How many readings a channel has, and from when to when; `omitted`: how many polls more it was read."""
 
     records: int
     first_ns: int
     last_ns: int
+    omitted: int = 0
+
+    @property
+    def polls(self) -> int:
+        """Every read that was made and not lost."""
+        return self.records + self.omitted
 
 
 class Backend(Protocol):
@@ -64,7 +70,8 @@ class InMemory:
     def extent(self, channel: Channel) -> Extent | None:
         """See `Backend`."""
         one = self._series[channel.name]
-        return Extent(len(one), int(one.t0_ns[0]), int(one.t1_ns[-1])) if len(one) else None
+        omitted = 0 if one.omitted is None else int(one.omitted.sum())
+        return Extent(len(one), int(one.t0_ns[0]), int(one.t1_ns[-1]), omitted) if len(one) else None
 
 
 class Trace:
@@ -159,7 +166,8 @@ class Trace:
 
         Returns:
             Columns `time` (datetime64[ns, UTC], middle of the call; NaT without anchors), `channel`
-            (categorical), `t0_ns`, `t1_ns`, `raw`, `value` (SI, NaN on errors), `status`, `seq`.
+            (categorical), `t0_ns`, `t1_ns`, `raw`, `value` (SI, NaN on errors), `status`, `seq`; and `omitted`, the
+            polls left out before each, where some are.
         """
         import pandas as pd
 
@@ -173,6 +181,8 @@ class Trace:
             key: np.concatenate([getattr(one, key) for one in all_series] or [np.empty(0)])
             for key in ("t0_ns", "t1_ns", "raw", "value", "status", "seq")
         }
+        if any(one.omitted is not None for one in all_series):
+            whole["omitted"] = np.concatenate([one.left_out for one in all_series])
         return pd.DataFrame(
             {
                 "time": pd.Series(stamps).dt.tz_localize("UTC"),

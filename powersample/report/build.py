@@ -110,6 +110,7 @@ def _energy(measured: Measured, *, simulated: bool) -> dict[str, Any]:
 def _channel(trace: Trace, channel: Channel, found: Quality) -> dict[str, Any]:
     model = model_of(trace, channel)
     window_s = channel.span_ns / 1e9 if channel.span_ns else model.window_s if model else None
+    extent = trace.extent(channel.name)
     return {
         "name": channel.name,
         "device": channel.device,
@@ -119,6 +120,7 @@ def _channel(trace: Trace, channel: Channel, found: Quality) -> dict[str, Any]:
         "asked_hz": found.asked_hz,
         "achieved_hz": found.achieved_hz,
         "polls": found.polls,
+        "stored": extent.records if extent else 0,
         "updates": found.updates,
         "update_period_s": found.update_period_s,
         "averaging_window_s": window_s,

@@ -224,6 +224,10 @@ def _notes(data: Mapping[str, Any]) -> Iterable[str]:
     for key, what in LEFT_OUT.items():
         if left_out.get(key):
             yield from _paragraph(f"note: {left_out[key]} {what}; left out", 2)
+    if data["meta"].get("keep") == "changes":
+        polls, stored = (sum(one[key] for one in data["channels"]) for key in ("polls", "stored"))
+        words = f"note: only changes were kept: {stored} readings stand for {polls} polls, the rest repeated them"
+        yield from _paragraph(words, 2)
     for note in data["meta"].get("notes") or ():
         yield from _paragraph(f"note: {note}", 2)
     for lane in data["lanes"]:

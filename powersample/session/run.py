@@ -43,6 +43,7 @@ def measure(
     nvml_library: str | os.PathLike[str] | None = None,
     sysfs: str | os.PathLike[str] | None = None,
     cpu: int | None = None,
+    keep: str = "all",
     replace: bool = False,
 ) -> Run:
     """Return a recording to be used as a context manager around the work to be measured.
@@ -69,6 +70,8 @@ def measure(
         nvml_library: Path of libnvidia-ml; None takes the driver's.
         sysfs: Where RAPL is looked for; None is /sys.
         cpu: Pin the lanes to this CPU.
+        keep: "all", or "changes" for long recordings: of readings that repeat themselves the first and the last are
+            stored, and how many lie between; energies, updates and gaps come out the same.
         replace: Replace an existing `output`.
 
     Returns:
@@ -86,6 +89,7 @@ def measure(
         "rate_hz": rate_hz,
         "mode": mode,
         "cpu": cpu,
+        "keep": keep,
     }
     plan = _plan({name: value for name, value in given.items() if value is not None}, simulated=simulate is not None)
     return Run(plan, simulate=simulate, load=load, output=output, replace=replace)

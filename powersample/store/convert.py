@@ -83,7 +83,7 @@ class Converter:
                 continue  # the survey below names it
         found = survey(self.spool)
         found.meta |= meta
-        with TraceWriter(self.output, replace=self._replace) as writer:
+        with TraceWriter(self.output, replace=self._replace, kept=found.keep == "changes") as writer:
             for number in found.numbers:
                 self._copy(number, writer)
             for series in extra:
@@ -103,7 +103,7 @@ class Converter:
         if not done.exists():
             part, description = open_part(self.spool, number)
             assert isinstance(part, RawPart)
-            with TraceWriter(done, replace=True) as writer:
+            with TraceWriter(done, replace=True, kept=part.kept) as writer:
                 for series in part.series():
                     writer.add(series)
                 writer.close(description)

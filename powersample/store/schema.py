@@ -36,6 +36,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+OMITTED = pa.field("omitted", pa.uint32())  # of a recording that kept changes only
+SCHEMA_KEPT = SCHEMA.append(OMITTED)
+
 WRITE_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "use_dictionary": ["channel", "raw", "value", "status", "span_ns"],
@@ -60,6 +63,8 @@ class Description:
         for channel in self.channels:
             extent = extents.get(channel.name)
             held = [extent.records, extent.first_ns, extent.last_ns] if extent else None
+            if extent and held and extent.omitted:
+                held.append(extent.omitted)
             channels.append(channel.as_json() | {"extent": held})
         return json.dumps(
             {
@@ -102,9 +107,10 @@ class Description:
         return description, extents
 
 
-def to_table(series: Iterable[Series]) -> pa.Table:
+def to_table(series: Iterable[Series], schema: pa.Schema = SCHEMA) -> pa.Table:
     """Return the rows of `series`, one channel after the other."""
     batches = []
+    with_omitted = OMITTED.name in schema.names
     for one in series:
         names = pa.DictionaryArray.from_arrays(np.zeros(len(one), np.int32), [one.channel.name])
         span = pa.nulls(len(one), pa.int64()) if one.span_ns is None else pa.array(one.span_ns)
@@ -118,8 +124,10 @@ def to_table(series: Iterable[Series]) -> pa.Table:
             pa.array(one.seq),
             span,
         ]
-        batches.append(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
-    return pa.Table.from_batches(batches, schema=SCHEMA).unify_dictionaries()
+        if with_omitted:
+            columns.append(pa.array(one.left_out))
+        batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+    return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
 
 
 def _names(table: pa.Table) -> pa.DictionaryArray:
@@ -157,6 +165,7 @@ def to_series(table: pa.Table, channel: Channel) -> Series:
         column("status"),
         column("seq"),
         spans,
+        column(OMITTED.name) if OMITTED.name in table.column_names else None,
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from powersample import marks
 from powersample.errors import AccessDenied, BadFormat, InputNotFound
-from powersample.model import SAMPLE_DTYPE, Anchor, Channel, Extent, LaneStats, Series
+from powersample.model import KEPT_DTYPE, SAMPLE_DTYPE, Anchor, Channel, Extent, LaneStats, Series
 from powersample.store.schema import Description
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, open_parquet
 from powersample.store.writer import GROUP_ROWS
@@ -56,19 +56,21 @@ class RawPart:
             raise BadFormat(
                 f"{path}: spool version {version} is newer than {SPOOL_VERSION}", "Use a newer powersample."
             )
-        if record_bytes != SAMPLE_DTYPE.itemsize or len(line) != self._offset:
+        self.kept = self.header.get("keep") == "changes"
+        self._dtype = KEPT_DTYPE if self.kept else SAMPLE_DTYPE
+        if record_bytes != self._dtype.itemsize or len(line) != self._offset:
             raise BadFormat(
                 f"{path}: a header of {len(line)} bytes and records of {record_bytes} do not fit its format"
             )
-        self.records = max(0, size - self._offset) // SAMPLE_DTYPE.itemsize
+        self.records = max(0, size - self._offset) // self._dtype.itemsize
 
     def slices(self, first: int = 0) -> Iterator[NDArray[np.void]]:
         """Yield the records from the `first`-th on as they were written, at most 2 MB at a time."""
         with self.path.open("rb") as file:
-            file.seek(self._offset + first * SAMPLE_DTYPE.itemsize)
+            file.seek(self._offset + first * self._dtype.itemsize)
             left = self.records - first
             while left > 0:
-                found = np.fromfile(file, SAMPLE_DTYPE, min(left, SLICE_RECORDS))
+                found = np.fromfile(file, self._dtype, min(left, SLICE_RECORDS))
                 if not len(found):
                     return
                 left -= len(found)
@@ -108,7 +110,8 @@ class RawPart:
             done += len(records)
             for number in np.unique(records["channel"]).tolist():
                 mine = records[records["channel"] == number]
-                extent = Extent(len(mine), int(mine["t0_ns"][0]), int(mine["t1_ns"][-1]))
+                omitted = int(mine["omitted"].sum()) if self.kept else 0
+                extent = Extent(len(mine), int(mine["t0_ns"][0]), int(mine["t1_ns"][-1]), omitted)
                 _extend(found, self._named(number).name, extent)
         return Scan(done, found)
 
@@ -132,6 +135,7 @@ def _series(channel: Channel, records: NDArray[np.void]) -> Series:
         np.ascontiguousarray(records["raw"]).view(channel.raw_dtype),
         np.ascontiguousarray(records["status"]),
         np.ascontiguousarray(records["seq"]),
+        omitted=np.ascontiguousarray(records["omitted"]) if "omitted" in (records.dtype.names or ()) else None,
     )
 
 
@@ -144,6 +148,7 @@ def _extend(extents: dict[str, Extent], name: str, more: Extent) -> None:
             before.records + more.records,
             min(before.first_ns, more.first_ns),
             max(before.last_ns, more.last_ns),
+            before.omitted + more.omitted,
         )
     )
 
@@ -179,7 +184,7 @@ def open_part(directory: Path, number: int) -> tuple[Part, Description]:
         header = raw.header
         anchors = (Anchor.from_json(header["anchor"]),) if header.get("anchor") else ()
         lanes = tuple(LaneStats.from_json(one) for one in header.get("lanes", ()) if isinstance(one, dict))
-        meta = {"boot_id": header.get("boot_id")}
+        meta = {"boot_id": header.get("boot_id"), "keep": header.get("keep", "all")}
         return raw, Description(tuple(raw.channels.values()), anchors=anchors, lanes=lanes, meta=meta)
     raise InputNotFound(f"{directory / stem} has gone", "Was the recording finished meanwhile? Read its output.")
 
@@ -195,6 +200,7 @@ class Survey:
     extents: dict[str, Extent] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     boot_id: str | None = None
+    keep: str = "all"
     trouble: list[str] = field(default_factory=list)  # what keeps the spool from being removed
     trouble_said: list[str] = field(default_factory=list)  # what the sampler itself wrote down
     end: dict[str, Any] | None = None  # None while it is written, and after a kill
@@ -208,7 +214,7 @@ class Survey:
         if any(left_out.values()):
             meta["marks_left_out"] = left_out
         trouble = [*meta.get("trouble", ()), *self.trouble_said, *self.trouble]
-        meta |= {"trouble": trouble, "spool_end": self.end}
+        meta |= {"keep": self.keep, "trouble": trouble, "spool_end": self.end}
         anchors = sorted(set(self.anchors), key=lambda anchor: anchor.monotonic_ns)
         return Description(tuple(self.channels.values()), found.windows, tuple(anchors), tuple(self.lanes), meta)
 
@@ -248,6 +254,7 @@ def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None 
         found.anchors += description.anchors
         found.lanes = list(description.lanes)
         found.boot_id = found.boot_id or (description.meta or {}).get("boot_id") or None
+        found.keep = (description.meta or {}).get("keep", "all")
         if isinstance(part, RawPart) and not scan:
             continue
         if isinstance(part, RawPart):
@@ -293,7 +300,7 @@ def _read_events(path: Path, found: Survey) -> None:
         elif event.get("event") == "failed":
             found.trouble_said.append(f"the spool stopped writing: {event.get('status')} (errno {event.get('errno')})")
         elif event.get("event") == "end":
-            found.end = {"reason": event.get("reason"), "discarded": event.get("discarded")}
+            found.end = {key: event.get(key) for key in ("reason", "omitted", "discarded")}
         lanes = event.get("lanes", lanes)  # cumulative: the newest says all
     if lanes:  # a kill leaves only what the parts' headers say of their lanes
         found.lanes = [LaneStats.from_json(one) for one in lanes]

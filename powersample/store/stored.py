@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, PowerSampleError
 from powersample.model import Backend, Channel, Extent, Series, Trace
-from powersample.store.schema import KEY, READ_COLUMNS, Description, channel_names, row_groups, to_series
+from powersample.store.schema import KEY, OMITTED, READ_COLUMNS, Description, channel_names, row_groups, to_series
 from powersample.store.writer import TraceWriter, disk_trouble, exists, publish
 
 PathLike = str | os.PathLike[str]
@@ -27,6 +27,7 @@ class ParquetFile:
         self._metadata = metadata
         self._groups = row_groups(metadata)
         self.extents = extents
+        self._columns = READ_COLUMNS + ([OMITTED.name] if OMITTED.name in metadata.schema.names else [])
 
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:
@@ -37,13 +38,13 @@ class ParquetFile:
         """Yield every reading: row group by row group, in each channel by channel."""
         with self._open() as file:
             for group in self._groups:
-                table = file.read_row_group(group.index, columns=[*READ_COLUMNS, "span_ns"], use_threads=False)
+                table = file.read_row_group(group.index, columns=[*self._columns, "span_ns"], use_threads=False)
                 for name in sorted(channel_names(table)):
                     yield to_series(table, channels[name])
 
     def chunks(self, channel: Channel, start_ns: int | None, end_ns: int | None) -> Iterator[Series]:
         """See `powersample.model.Backend`."""
-        columns = READ_COLUMNS + (["span_ns"] if channel.span == "sample" else [])
+        columns = self._columns + (["span_ns"] if channel.span == "sample" else [])
         with self._open() as file:
             for group in self._groups:
                 if group.may_hold(channel.name, start_ns, end_ns):
@@ -157,7 +158,8 @@ def save(trace: Trace, path: PathLike, *, replace: bool = False) -> None:
     target = Path(path)
     if target.exists() and not replace:
         raise exists(target)
-    with TraceWriter(target, replace=replace) as writer:
+    kept = any(extent.omitted for extent in map(trace.extent, trace.channels) if extent)
+    with TraceWriter(target, replace=replace, kept=kept) as writer:
         for name in sorted(trace.channels):
             for series in trace.chunks(name):
                 writer.add(series)

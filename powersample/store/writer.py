@@ -11,9 +11,9 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from powersample.errors import AccessDenied, DiskFull, OutputExists
+from powersample.errors import AccessDenied, DiskFull, InvalidArgument, OutputExists
 from powersample.model import Extent, Series
-from powersample.store.schema import KEY, SCHEMA, WRITE_OPTIONS, Description, to_table
+from powersample.store.schema import KEY, SCHEMA, SCHEMA_KEPT, WRITE_OPTIONS, Description, to_table
 
 GROUP_ROWS = 1 << 17  # most rows of a row group: two minutes at 1 kHz
 BUSY_ROWS = 1 << 14  # a channel that brings fewer at a time is gathered, and shares a row group with others
@@ -35,12 +35,14 @@ class TraceWriter:
     Args:
         path: the file to be.
         replace: replace an existing one; else `close` refuses to.
+        kept: the readings are those that were kept of more; they tell how many were left out.
     """
 
-    def __init__(self, path: Path, *, replace: bool = False) -> None:
+    def __init__(self, path: Path, *, replace: bool = False, kept: bool = False) -> None:
         self.path = path
         self.extents: dict[str, Extent] = {}
         self._replace = replace
+        self._schema = SCHEMA_KEPT if kept else SCHEMA
         self._new = path.with_name(path.name + ".new")
         self._held: dict[str, list[Series]] = {}
         self._rows: dict[str, int] = {}
@@ -50,7 +52,7 @@ class TraceWriter:
             raise disk_trouble(error, self._new) from error
         self._writer: pq.ParquetWriter | None = None
         try:
-            self._writer = pq.ParquetWriter(self._file, SCHEMA, **WRITE_OPTIONS)
+            self._writer = pq.ParquetWriter(self._file, self._schema, **WRITE_OPTIONS)
         except OSError as error:
             self.abandon()
             raise disk_trouble(error, self._new) from error
@@ -60,11 +62,15 @@ class TraceWriter:
         if not len(series):
             return
         name = series.channel.name
+        omitted = 0 if series.omitted is None else int(series.omitted.sum())
+        if omitted and self._schema is SCHEMA:
+            raise InvalidArgument(f"{name}: {omitted} polls are left out, and {self.path} has no place to say so")
         before = self.extents.get(name)
         self.extents[name] = Extent(
             len(series) + (before.records if before else 0),
             before.first_ns if before else int(series.t0_ns[0]),
             int(series.t1_ns[-1]),
+            omitted + (before.omitted if before else 0),
         )
         for first in range(0, len(series), GROUP_ROWS):
             piece = series.take(slice(first, first + GROUP_ROWS))
@@ -83,7 +89,7 @@ class TraceWriter:
     def _write(self, names: list[str]) -> None:
         assert self._writer is not None
         one_each = [Series.concat(self._held[name][0].channel, self._held[name]) for name in names]
-        table = to_table(one_each)
+        table = to_table(one_each, self._schema)
         try:
             self._writer.write_table(table, row_group_size=table.num_rows)
         except OSError as error:
