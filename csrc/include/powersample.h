@@ -101,7 +101,7 @@ enum ps_stamp {
 typedef struct ps_channel {
     char name[64];    /* "gpu0.power.instant" */
     char device[96];  /* UUID of the board, or "package-0" */
-    char domain[16];  /* gpu, module, package, core, uncore, dram, psys, wall */
+    char domain[16];  /* gpu, module, package, core, uncore, dram, psys, supply, wall */
     char unit[16];    /* of raw * scale: "W", "J", "Hz", "%", "degC", "1" */
     char sensor[64];  /* where the value comes from, in the source's words: "nvml.field.186" */
     double scale;     /* value in `unit` = raw * scale */
@@ -202,6 +202,37 @@ int ps_rapl_packages(const char *sysfs, uint32_t *out, uint32_t capacity, uint32
 /* Opens all domains of one package by the first route that gives the package's own energy, else by one that gives
  * anything. `opening` is filled on failure, too. */
 int ps_rapl_open(const char *sysfs, uint32_t package, ps_source **out, ps_rapl_opening *opening, ps_error *error);
+
+/* ---- hwmon ------------------------------------------------------------------------------------------------- */
+
+/* Power and energy of boards, GPUs, power supplies and batteries by the kernel's hardware monitoring: /sys/class/hwmon
+ * and /sys/class/power_supply. The status of their samples is an errno (ENODATA for an empty file or a value that the
+ * device calls unknown, EBADMSG for one that holds no number, EOVERFLOW for a product out of range), or this: */
+#define PS_HWMON_ASLEEP 60101 /* the device is suspended, and reading would wake it */
+
+/* A chip that measures power or energy, or a battery. */
+typedef struct ps_hwmon_chip {
+    char id[32];    /* driver and device, the same after every start: "ina3221-1-0040", "BAT0" */
+    char name[32];  /* the driver's word: "ina3221"; "battery" */
+    char path[256]; /* of its attributes, now */
+} ps_hwmon_chip;
+
+#define PS_HWMON_REFUSED 16
+
+typedef struct ps_hwmon_opening {
+    int32_t answering; /* channels that gave a value at opening */
+    int32_t asleep;    /* 1: its device is suspended and was not read; it will be when something else wakes it */
+    uint32_t n_refused;
+    uint32_t reserved;
+    ps_error refused[PS_HWMON_REFUSED]; /* the first of the files that are left out, or gave no value, with the reason;
+                                           those with a code in vendor are read all the same */
+} ps_hwmon_opening;
+
+/* All chips with something to read, or with something that must not be. *count is all there are; at most `capacity` are
+ * written. sysfs: NULL for "/sys". PS_E_NOT_FOUND when there is none. */
+int ps_hwmon_chips(const char *sysfs, ps_hwmon_chip *out, uint32_t capacity, uint32_t *count, ps_error *error);
+/* Opens one chip by its id. `opening` is filled on failure, too. */
+int ps_hwmon_open(const char *sysfs, const char *id, ps_source **out, ps_hwmon_opening *opening, ps_error *error);
 
 /* ---- lanes and sampler ------------------------------------------------------------------------------------- */
 

@@ -59,6 +59,14 @@ bool sysfs_number(const char *text, int base, uint64_t *out)
     return true;
 }
 
+void sysfs_words(char *out, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(out, size, format, arguments);
+    va_end(arguments);
+}
+
 /* A minus, digits, then nothing but white space. Not strtoll: this is the hot call, and a locale is none of its
  * business. */
 static uint16_t parse(const char *text, size_t length, int64_t *out)
