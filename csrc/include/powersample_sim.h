@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "powersample.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -42,6 +44,10 @@ int ps_truth_state_get(const ps_truth *truth, ps_truth_state *out);
  * shorter spans; ps_truth_joules does). */
 int ps_truth_energy_pj(const ps_truth *truth, int64_t a_ns, int64_t b_ns, int64_t *pj);
 int ps_truth_joules(const ps_truth *truth, int64_t a_ns, int64_t b_ns, double *joules);
+/* Whole counts of num/den a pJ in the sum of n truths over [a_ns, b_ns], exact: what an energy register counts in a unit of
+ * den/num pJ. PS_E_INVALID as ps_truth_energy_pj, and when it leaves 63 bits. */
+int ps_truth_counts(const ps_truth *const *truths, uint32_t n, int64_t a_ns, int64_t b_ns, uint64_t num, uint64_t den,
+                    int64_t *counts);
 /* Power in mW at n instants, for plots; before the first segment its power. */
 int ps_truth_power_mw(const ps_truth *truth, const int64_t *t_ns, uint64_t n, int32_t *p_mw);
 /* The first `capacity` instants in (a_ns, b_ns] at which the power changes, waves included. */
@@ -232,8 +238,10 @@ int ps_node_reload(ps_node *node, int64_t now_ns);
 
 /* ---- load from a program's CPU use ------------------------------------------------------------------------------ */
 
+#define PS_FOLLOW_TRUTHS 64
+
 /* A thread that reads a process tree's CPU time every interval_ns and appends what it means as power to one truth per
- * device, a fixed 2 ms ahead: power = idle + (max - idle) x min(1, CPU time / (capacity_cpus x interval)). So power
+ * device, all at one instant a fixed 2 ms ahead: power = idle + (max - idle) x min(1, CPU time / (capacity_cpus x interval)). So power
  * follows use by up to an interval and 2 ms. A process clock moves in scheduler ticks (4 ms) while a thread computes: on
  * that route the use is the mean of the last five intervals. */
 typedef struct ps_follow ps_follow;
@@ -259,6 +267,70 @@ int ps_follow_start(int32_t pid, ps_truth *const *truths, const int32_t *idle_mw
 int ps_follow_stats_get(const ps_follow *follow, ps_follow_stats *out);
 /* Appends what was used since the last tick, then idle; joins, frees. stats may be NULL. */
 int ps_follow_stop(ps_follow *follow, ps_follow_stats *stats);
+
+/* ---- files of /sys and /dev/cpu that truths move --------------------------------------------------------------- */
+
+#define PS_FILE_TRUTHS 64
+#define PS_FILE_PATH 256
+#define PS_FILE_TEXT 24
+
+enum ps_file_kind {
+    PS_FILE_COUNTER = 1,  /* text: the register's counts x unit_nj / 1000, as the kernel's powercap makes uJ of them */
+    PS_FILE_REGISTER = 2, /* the counts as an 8-byte word at `offset` */
+    PS_FILE_GAUGE = 3     /* text: a sensor's reading in mW x gauge_num / gauge_den, rounded */
+};
+
+/* One such file, or one word of a register file. Texts keep their width, padded on the right with newlines, and are
+ * overwritten by one pwrite at offset 0; words are aligned and stored whole: who reads sees the old value or the new. */
+typedef struct ps_file {
+    int32_t kind;          /* enum ps_file_kind */
+    uint32_t mode;         /* of the file, which must not exist (a register file may hold several words) */
+    uint32_t width;        /* of a text, at most PS_FILE_TEXT */
+    uint32_t unit_nj;      /* counter texts: what the kernel takes a count for */
+    uint64_t truths;       /* bit i: truth i belongs to the sum */
+    int64_t offset;        /* of a word, a multiple of 8 */
+    int64_t start_ns;      /* counters: stood at start_counts at this instant */
+    uint64_t start_counts;
+    uint64_t counts_num, counts_den; /* counts a pJ; num 0: never moves */
+    uint64_t modulus;      /* counters wrap to 0 at so many counts; 0: at 2^64 */
+    uint64_t gauge_num, gauge_den;
+    ps_sensor sensor;      /* gauges; kind PS_SENSOR_GAUGE. offset and noise are of the sum */
+    char path[PS_FILE_PATH];
+} ps_file;
+
+enum ps_file_state {
+    PS_FILE_MOVING = 0,
+    PS_FILE_STUCK = 1,   /* keeps what it shows */
+    PS_FILE_GARBAGE = 2, /* text files: shows a text that was given */
+    PS_FILE_GONE = 3     /* removed; who kept it open reads the end of file */
+};
+
+typedef struct ps_files_stats {
+    uint64_t ticks;       /* grid instants served */
+    uint64_t skipped;     /* grid instants that passed while the thread was late */
+    int64_t late_max_ns;  /* the latest that a grid instant became visible */
+    uint64_t failures;    /* writes that failed */
+    int32_t sys_errno;    /* of the last of them */
+    int32_t reserved;
+} ps_files_stats;
+
+typedef struct ps_files ps_files;
+
+/* Makes the files, which then show the value of now, and starts the thread that moves them on the grid of multiples of
+ * period_ns of CLOCK_MONOTONIC. A counter shows the value of the newest grid instant, however late it is written: being late
+ * changes when a value appears, never which. The truths stay the caller's and must outlive the thread. The thread blocks all
+ * signals and ends with its process; a forked child has none and must not call ps_files_stop. On failure what was made
+ * stays, for the caller to remove with its folder. */
+int ps_files_start(const ps_file *files, uint32_t n_files, const ps_truth *const *truths, uint32_t n_truths,
+                   int64_t period_ns, ps_files **out, ps_error *error);
+/* From the next line on the file is in `state`; PS_FILE_GONE takes all words of a register file, and PS_FILE_MOVING after
+ * it makes a new file. text: for PS_FILE_GARBAGE, at most the file's width. */
+int ps_files_set(ps_files *files, uint32_t index, int32_t state, const char *text, ps_error *error);
+/* Lets a counter stand at `counts` now and go on from there. */
+int ps_files_restart(ps_files *files, uint32_t index, uint64_t counts);
+int ps_files_stats_get(ps_files *files, ps_files_stats *out);
+/* Joins the thread, closes the files and leaves them as they are. stats may be NULL. */
+int ps_files_stop(ps_files *files, ps_files_stats *stats);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A program's CPU use as the load of the simulated GPUs: a thread on absolute deadlines that turns the CPU time
+ * A program's CPU use as the load of the simulated devices: a thread on absolute deadlines that turns the CPU time
  * of the last interval into the power of the next, 2 ms ahead. Use is neither lost nor invented, but every edge
  * comes up to an interval and 2 ms late, and later by the smoothing where the clock is coarse.
  */
@@ -32,9 +32,9 @@ struct ps_follow {
     int64_t interval_ns;
     double capacity_cpus;
     uint32_t n_truths;
-    ps_truth *truth[PS_NODE_MAX_GPUS];
-    int32_t idle_mw[PS_NODE_MAX_GPUS];
-    int32_t max_mw[PS_NODE_MAX_GPUS];
+    ps_truth *truth[PS_FOLLOW_TRUTHS];
+    int32_t idle_mw[PS_FOLLOW_TRUTHS];
+    int32_t max_mw[PS_FOLLOW_TRUTHS];
     /* The thread's own: readings of the last intervals, the newest at `at`. */
     int64_t read_ns[SMOOTH + 1];
     int64_t cpu_ns[SMOOTH + 1];
@@ -45,16 +45,17 @@ struct ps_follow {
     _Atomic int64_t used_ns;
 };
 
+/* One instant for all: what is part of a package never changes before the package does. */
 static void append(ps_follow *f, double share)
 {
+    int64_t t0 = ps_clock_monotonic_ns() + AHEAD_NS;
     for (uint32_t i = 0; i < f->n_truths; i++) {
         ps_truth_state state;
-        if (ps_truth_state_get(f->truth[i], &state) != PS_OK)
-            continue;
-        int32_t p = f->idle_mw[i] + (int32_t)lrint((f->max_mw[i] - f->idle_mw[i]) * share);
-        int64_t t0 = ps_clock_monotonic_ns() + AHEAD_NS;
-        if (t0 <= state.last_t0_ns)
+        if (ps_truth_state_get(f->truth[i], &state) == PS_OK && t0 <= state.last_t0_ns)
             t0 = state.last_t0_ns + 1;
+    }
+    for (uint32_t i = 0; i < f->n_truths; i++) {
+        int32_t p = f->idle_mw[i] + (int32_t)lrint((f->max_mw[i] - f->idle_mw[i]) * share);
         /* A full timeline says so in its own state; the other devices go on. */
         (void)ps_truth_append(f->truth[i], t0, p, p, 0, 0, 1);
     }
@@ -102,7 +103,7 @@ static void *run(void *argument)
         }
         atomic_fetch_add_explicit(&f->ticks, 1, memory_order_relaxed);
     }
-    /* The last interval's use lasts as long as it took to be used; then the boards are idle. */
+    /* The last interval's use lasts as long as it took to be used; then the devices are idle. */
     ps_clock_sleep_until(deadline + f->interval_ns);
     append(f, 0.0);
     return NULL;
@@ -113,7 +114,7 @@ int ps_follow_start(int32_t pid, ps_truth *const *truths, const int32_t *idle_mw
 {
     if (interval_ns == 0)
         interval_ns = DEFAULT_INTERVAL_NS;
-    if (pid < 0 || !truths || !idle_mw || !max_mw || !out || n_truths == 0 || n_truths > PS_NODE_MAX_GPUS ||
+    if (pid < 0 || !truths || !idle_mw || !max_mw || !out || n_truths == 0 || n_truths > PS_FOLLOW_TRUTHS ||
         !(capacity_cpus > 0.0) || !isfinite(capacity_cpus) || interval_ns < MIN_INTERVAL_NS ||
         interval_ns > MAX_INTERVAL_NS)
         return PS_E_INVALID;

@@ -106,3 +106,23 @@ int ps_truth_counter_nj(const ps_truth *truth, int64_t from_ns, const int64_t *t
     }
     return PS_OK;
 }
+
+int ps_truth_counts(const ps_truth *const *truths, uint32_t n, int64_t a_ns, int64_t b_ns, uint64_t num, uint64_t den,
+                    int64_t *counts)
+{
+    if (!truths || !counts || den == 0 || num > INT64_MAX || den > INT64_MAX)
+        return PS_E_INVALID;
+    ps_i128 sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        ps_i128 energy;
+        int status = span(truths[i], a_ns, b_ns, &energy);
+        if (status != PS_OK)
+            return status;
+        sum += energy;
+    }
+    ps_i128 units;
+    if (__builtin_mul_overflow(sum, (ps_i128)num, &units) || units / (ps_i128)den > INT64_MAX)
+        return PS_E_INVALID;
+    *counts = (int64_t)(units / (ps_i128)den);
+    return PS_OK;
+}
