@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +61,7 @@ LATENCIES: dict[str, int] = {
     "long_tail": lib.PS_LATENCY_LONG_TAIL,
 }
 
-_EDGES = 1 << 16  # instants a piece of `Truth.counter`
+EDGES = 1 << 16  # instants a piece of `counter`
 
 
 def _check(status: int, call: str, text: str) -> None:
@@ -159,30 +159,23 @@ class Truth:
         _check(lib.ps_truth_power_mw(self.handle, pointer, times.size, into), "ps_truth_power_mw", "")
         return power
 
-    def counter(self, a_ns: int, b_ns: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield (instants, energy since a_ns in nJ) in pieces: a_ns, every change of power, b_ns."""
-        times = np.empty(_EDGES, np.int64)
+    def edges(self, a_ns: int, b_ns: int) -> NDArray[np.int64]:
+        """Return the first `EDGES` instants in (a_ns, b_ns] at which the power changes."""
+        times = np.empty(EDGES, np.int64)
         into = ffi.from_buffer("int64_t[]", times, require_writable=True)
         count = ffi.new("uint64_t *")
-        yield np.array([a_ns], np.int64), np.zeros(1, np.int64)
-        at = a_ns
-        while at < b_ns:
-            status = lib.ps_truth_edges(self.handle, at, b_ns, into, _EDGES, count)
-            _check(status, "ps_truth_edges", f"[{at}, {b_ns}] ns")
-            piece = times[: count[0]].copy()
-            if count[0] < _EDGES and (not piece.size or piece[-1] != b_ns):
-                piece = np.append(piece, np.int64(b_ns))
-            energy = np.empty(piece.shape, np.int64)
-            status = lib.ps_truth_counter_nj(
-                self.handle,
-                a_ns,
-                ffi.from_buffer("int64_t[]", piece),
-                piece.size,
-                ffi.from_buffer("int64_t[]", energy, require_writable=True),
-            )
-            _check(status, "ps_truth_counter_nj", f"[{a_ns}, {b_ns}] ns")
-            yield piece, energy
-            at = int(piece[-1])
+        status = lib.ps_truth_edges(self.handle, a_ns, b_ns, into, EDGES, count)
+        _check(status, "ps_truth_edges", f"[{a_ns}, {b_ns}] ns")
+        return times[: count[0]].copy()
+
+    def energy_nj(self, from_ns: int, t_ns: Any) -> NDArray[np.int64]:
+        """Return the energy from `from_ns` to each of `t_ns`, whole nJ."""
+        times, pointer = _int64(t_ns)
+        energy = np.empty(times.shape, np.int64)
+        into = ffi.from_buffer("int64_t[]", energy, require_writable=True)
+        status = lib.ps_truth_counter_nj(self.handle, from_ns, pointer, times.size, into)
+        _check(status, "ps_truth_counter_nj", f"from {from_ns} ns")
+        return energy
 
     def close(self) -> None:
         """Unmap; lets the writer's lock go. May be called twice."""
@@ -195,6 +188,19 @@ class Truth:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def counter(truths: Sequence[Truth], a_ns: int, b_ns: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield (instants, energy of all since a_ns in nJ) in pieces: a_ns, every change of a power, b_ns."""
+    yield np.array([a_ns], np.int64), np.zeros(1, np.int64)
+    at = a_ns
+    while at < b_ns:
+        edges = [truth.edges(at, b_ns) for truth in truths]
+        until = min((int(some[-1]) for some in edges if len(some) == EDGES), default=b_ns)  # all of them know so far
+        times = np.unique(np.concatenate([*edges, [until]]))
+        times = times[times <= until]
+        yield times, np.sum([truth.energy_nj(a_ns, times) for truth in truths], axis=0)
+        at = until
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +228,7 @@ class Sensor:
         times = np.empty(room, np.int64)
         count = ffi.new("uint64_t *")
         into = ffi.from_buffer("int64_t[]", times, require_writable=True)
-        status = lib.ps_sensor_publications(_sensor(self), a_ns, b_ns, into, room, count)
+        status = lib.ps_sensor_publications(c_sensor(self), a_ns, b_ns, into, room, count)
         _check(status, "ps_sensor_publications", f"({a_ns}, {b_ns}] ns")
         return times[: count[0]].copy()
 
@@ -230,7 +236,7 @@ class Sensor:
         """Return what a reader sees at each of `t_ns`: mW, or mJ for a counter."""
         times = np.atleast_1d(np.asarray(t_ns, np.int64))
         values = np.empty(times.shape, np.int64)
-        sensor, memo, out = _sensor(self), ffi.new("ps_sensor_memo *"), ffi.new("int64_t *")
+        sensor, memo, out = c_sensor(self), ffi.new("ps_sensor_memo *"), ffi.new("int64_t *")
         for i, t in enumerate(times.tolist()):
             status = lib.ps_sensor_read(sensor, truth.handle, t, memo, out, ffi.NULL, ffi.NULL)
             _check(status, "ps_sensor_read", f"at {t} ns")
@@ -238,7 +244,8 @@ class Sensor:
         return values
 
 
-def _sensor(sensor: Sensor) -> Any:
+def c_sensor(sensor: Sensor) -> Any:
+    """Return it as a new ps_sensor."""
     return ffi.new("ps_sensor *", {name: getattr(sensor, name) for name in Sensor.__slots__})
 
 
@@ -259,7 +266,7 @@ def write_node(path: str | os.PathLike[str], fields: dict[str, Any], gpus: list[
         for name, value in members.items():
             if name == "sensors":
                 for which, sensor in value.items():
-                    gpu.sensor[SENSORS[which]] = _sensor(sensor)[0]
+                    gpu.sensor[SENSORS[which]] = c_sensor(sensor)[0]
             elif name == "mig":
                 gpu.n_mig = len(value)
                 for instance, about in zip(gpu.mig, value, strict=False):

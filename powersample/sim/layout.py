@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from powersample._native import api_sim
-from powersample.errors import NotSupported, OutputExists
+from powersample.errors import DiskFull, NotSupported, OutputExists, PowerSampleError, SystemFailure
 from powersample.sim.profile import (
     ARCHITECTURES,
     BRANDS,
@@ -71,6 +72,13 @@ def remove(directory: Path, owner: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def cannot_make(directory: Path, error: OSError) -> PowerSampleError:
+    """Return what to raise where the node's files cannot be made."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"no space left in {directory} for the simulated node", "Free space there, or name a folder.")
+    return SystemFailure(f"{error.filename or directory}: {error.strerror}", code=error.errno)
+
+
 def copy_library(directory: Path, driver: Driver) -> None:
     """Copy the packaged stand-in of that driver's generation into a node's folder.
 
@@ -116,11 +124,22 @@ def power_usage(profile: Profile, driver: Driver, board: Board) -> str:
     return "usage" if "usage" in board.sensors else power_usage_sensor(profile, driver.branch)
 
 
-def create_truths(directory: Path, profile: Profile, count: int, now_ns: int) -> list[api_sim.Truth]:
-    """Begin a truth for each GPU, idle since some time ago."""
-    idle_mw = milliwatts(profile, "idle_w")
-    names = (directory / _truth_name(gpu) for gpu in range(count))
-    return [api_sim.Truth.create(name, now_ns - HISTORY_NS, idle_mw) for name in names]
+def gpu_name(gpu: int) -> str:
+    """Return the name of a GPU's truth."""
+    return f"gpu{gpu}"
+
+
+def create_truths(directory: Path, idle_mw: Mapping[str, int], now_ns: int) -> dict[str, api_sim.Truth]:
+    """Begin a truth for each name, idle since some time ago."""
+    truths: dict[str, api_sim.Truth] = {}
+    try:
+        for name, power_mw in idle_mw.items():
+            truths[name] = api_sim.Truth.create(directory / _truth_file(name), now_ns - HISTORY_NS, power_mw)
+    except BaseException:
+        for truth in truths.values():
+            truth.close()
+        raise
+    return truths
 
 
 def write_node_file(
@@ -159,8 +178,8 @@ def write_node_file(
     api_sim.write_node(directory / NODE_FILE, fields, gpus)
 
 
-def _truth_name(gpu: int) -> str:
-    return f"gpu{gpu}.truth"
+def _truth_file(name: str) -> str:
+    return f"{name}.truth"
 
 
 def _gpu(profile: Profile, driver: Driver, board: Board, uuid: str, gpu: int) -> dict[str, Any]:
@@ -169,7 +188,7 @@ def _gpu(profile: Profile, driver: Driver, board: Board, uuid: str, gpu: int) ->
         "name": profile["board.name"].encode(),
         "uuid": uuid.encode(),
         "serial": SERIAL,
-        "truth_file": _truth_name(gpu).encode(),
+        "truth_file": _truth_file(gpu_name(gpu)).encode(),
         "pci_bus": gpu + 1,
         "pci_device_id": int(profile["board.pci_device_id"], 16),
         "architecture": ARCHITECTURES[profile["board.architecture"]],

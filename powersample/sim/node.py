@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Node`: a simulated GPU node with a folder of its own, a load, faults on demand, and an exact truth."""
+"""`Node`: a simulated GPU node with folders of its own, a load, faults on demand, and an exact truth."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,21 +16,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powersample._native import api_sim
+from powersample._native.api_files import MovedFiles, MovedStats
 from powersample.errors import InvalidArgument, NotSupported, StateError
-from powersample.sim import layout, scenario
+from powersample.sim import cpu as cpus
+from powersample.sim import hwmon, layout, tree
 from powersample.sim import profile as profiles
 from powersample.sim.faults import FaultControl, Latency
+from powersample.sim.file_faults import FileFaultControl
+from powersample.sim.loads import LoadControl
 
-LEAD_NS = 20_000_000  # a load begins so much after it is asked for, to be published before it is true
 
-
-class Node(FaultControl):
-    """A simulated node of 1 to 16 GPUs of one profile.
+class Node(LoadControl, FaultControl, FileFaultControl):
+    """A simulated node of 1 to 16 GPUs of one profile, and CPUs if it is given some.
 
     Its folder holds a copy of the NVML stand-in `libnvidia-ml.so.1` (a copy, so that one process can load
-    several nodes), the node's description and each GPU's truth. Whoever loads that library, this process or
-    another, sees the boards through their sensors; this object gives the load and knows the truth. Boards are
+    several nodes), the node's description and each device's truth. Whoever loads that library, this process or
+    another, sees the boards through their sensors; this object gives the load and knows the truth. Devices are
     idle until a load is given.
+
+    With CPUs there are also folders that stand for /sys and /dev: powercap, MSR files and hwmon, which a thread
+    of this process moves by the same truth, about once a millisecond, for as long as the node is open.
 
     Use it as a context manager, or call `close`.
 
@@ -57,7 +61,11 @@ class Node(FaultControl):
             on, instances have handles, names and UUIDs, and the power stays the whole board's.
         field_stamps: What the timestamps of field values are: "call" (the call's time), "update" (the
             publication's), "zero"; None for the profile's own.
-        seed: Of jitter, noise and UUIDs.
+        seed: Of jitter, noise, UUIDs and the counters' beginnings.
+        cpu: A name of `cpu_profile_names()`, such as "intel_spr" or "amd_milan"; None for GPUs alone.
+        packages: Number of CPU packages, 1 or 2.
+        counter_bits: Powercap's counters wrap after so many bits, 8 to 32; the registers have 32 always.
+        wrap_after_j: The energy counters begin so many joules before their wrap; None: far from it.
 
     Raises:
         InvalidArgument: A setting outside its range; an unknown profile (the message lists the known ones).
@@ -79,6 +87,10 @@ class Node(FaultControl):
         mig: Sequence[str] | None = None,
         field_stamps: str | None = None,
         seed: int = 0,
+        cpu: str | None = None,
+        packages: int = 1,
+        counter_bits: int = 32,
+        wrap_after_j: float | None = None,
     ) -> None:
         self._profile = profiles.load_profile(profile)
         self._driver = profiles.driver(self._profile, driver_version)
@@ -91,7 +103,14 @@ class Node(FaultControl):
         if field_stamps not in api_sim.FIELD_STAMPS:
             raise InvalidArgument(f"field_stamps {field_stamps!r} is unknown; use {', '.join(api_sim.FIELD_STAMPS)}")
         self._mig = None if mig is None else layout.instances(self._profile, mig, gpus, seed)
+        self._cpu = None if cpu is None else cpus.load_cpu_profile(cpu)
+        self._packages = 0 if self._cpu is None else cpus.checked_packages(self._cpu, packages)
+        self._parts = () if self._cpu is None else cpus.parts(self._cpu, packages)
+        self._sums = cpus.sums_of(self._parts, self._packages, gpus)
+        if not 8 <= counter_bits <= 32 or not (wrap_after_j is None or 0 <= wrap_after_j < 1e6):
+            raise InvalidArgument("counter_bits must be from 8 to 32, wrap_after_j from 0 to 1e6 J")
         now_ns = time.monotonic_ns()
+        counters = tree.Counters(now_ns, counter_bits, wrap_after_j, seed)
         self._boards = tuple(
             profiles.draw_board(
                 self._profile,
@@ -105,18 +124,18 @@ class Node(FaultControl):
             for gpu in range(gpus)
         )
         self._uuids = tuple(layout.gpu_uuid(self._profile, seed, gpu) for gpu in range(gpus))
-        self._truths: list[api_sim.Truth] = []
+        self._truths: dict[str, api_sim.Truth] = {}
         self._file: api_sim.NodeFile | None = None
-        self._follow: api_sim.Follow | None = None
-        self._followed: api_sim.FollowStats | None = None
+        self._moved_before: MovedStats | None = None
+        self._meters: tuple[hwmon.Meter, ...] = ()
+        self._away = {}
         self._owner = os.getpid()
-        self._remove: weakref.finalize[Any, Any] | None = None
-        self._directory = layout.make_directory(directory)
-        if directory is None:
-            self._remove = weakref.finalize(self, layout.remove, self._directory, self._owner)
+        self._remove: list[weakref.finalize[Any, Any]] = []
+        self._directory = self._own(layout.make_directory(directory), private=directory is None)
         try:
             layout.copy_library(self._directory, self._driver)
-            self._truths = layout.create_truths(self._directory, self._profile, gpus, now_ns)
+            idle_mw = {name: idle for name, (idle, _) in self._ranges_mw().items()}
+            self._truths = layout.create_truths(self._directory, idle_mw, now_ns)
             layout.write_node_file(
                 self._directory,
                 profile=self._profile,
@@ -131,9 +150,28 @@ class Node(FaultControl):
             by_function = {"any": latency} if isinstance(latency, Latency) else (latency or {})
             for function, value in by_function.items():
                 self.set_latency(function, value)
+            if self._cpu is not None:
+                self._make_files(self._cpu, counters, private=directory is None)
         except BaseException:
             self._release()
             raise
+
+    def _make_files(self, cpu: profiles.Profile, counters: tree.Counters, *, private: bool) -> None:
+        folder = tree.make_folder(self._directory, private=private)
+        self._own(folder, private=folder != self._directory)
+        try:
+            self._tree = tree.build(folder, cpu, self._packages, self._sums, counters)
+            self._meters = hwmon.build(self._tree, cpu, self._packages, self._sums, seed=self._seed)
+        except OSError as error:
+            raise layout.cannot_make(folder, error) from error
+        truths = [self._truths[name] for name in self._tree.truths]
+        self._moved = MovedFiles(self._tree.files, truths, round(cpu["rapl.period_us"] * 1e3))
+        tree.link_registers(self._tree)
+
+    def _own(self, folder: Path, *, private: bool) -> Path:
+        if private:
+            self._remove.append(weakref.finalize(self, layout.remove, folder, self._owner))
+        return folder
 
     # ---- what it is ------------------------------------------------------------
 
@@ -151,6 +189,36 @@ class Node(FaultControl):
     def library(self) -> Path:
         """The NVML library to load in place of the driver's."""
         return self._directory / layout.LIBRARY
+
+    @property
+    def sysfs(self) -> Path | None:
+        """What stands for /sys; None without CPUs."""
+        return None if self._tree is None else self._tree.sysfs
+
+    @property
+    def devfs(self) -> Path | None:
+        """What stands for /dev, where MSR files hold register R at byte R x 8; None without CPUs."""
+        return None if self._tree is None else self._tree.devfs
+
+    @property
+    def cpu(self) -> profiles.Profile | None:
+        """The CPUs' type, each figure with its origin."""
+        return self._cpu
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of all that has a truth: "gpu0", "package-0", "package-0.dram" ..., and sums such as "node"."""
+        return tuple(self._sums)
+
+    @property
+    def parts(self) -> tuple[cpus.Part, ...]:
+        """All that draws power beside the GPUs."""
+        return self._parts
+
+    @property
+    def meters(self) -> tuple[hwmon.Meter, ...]:
+        """The power meters that hwmon and the battery show."""
+        return self._meters
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
@@ -195,96 +263,41 @@ class Node(FaultControl):
             "driver_version": self._driver.version,
             "mig": None if self._mig is None else [one.profile for one in self._mig[0]],
             "boards": boards,
+            "cpu": None if self._cpu is None else {"profile": self._cpu.name, "packages": self._packages},
         }
-
-    # ---- load ------------------------------------------------------------
-
-    def load_script(self, gpu: int, steps: Iterable[tuple[float, float]], *, start_ns: int | None = None) -> int:
-        """Let a GPU draw the power of `steps`, (seconds from the start, watts from then on); the last holds.
-
-        Args:
-            gpu: Index.
-            steps: At least one, times ascending.
-            start_ns: CLOCK_MONOTONIC, in the future and after any load given before; None: as soon as
-                possible.
-
-        Returns:
-            The start.
-
-        Raises:
-            InvalidArgument: A step or `start_ns` outside its range.
-            StateError: A program is being followed, or the node is closed.
-            DiskFull: The truth found no space; what was given so far holds.
-        """
-        return self._append(gpu, [(t, (p,)) for t, p in scenario.checked_steps(steps)], start_ns)
-
-    def load_trace(self, gpu: int, t_ns: ArrayLike, watts: ArrayLike, *, start_ns: int | None = None) -> int:
-        """Let a GPU draw a recorded power: `watts[i]` from `t_ns[i] - t_ns[0]` on; else as `load_script`."""
-        times, power = scenario.checked_trace(t_ns, watts)
-        return self._append(gpu, [(t, (p,)) for t, p in zip(times.tolist(), power.tolist(), strict=True)], start_ns)
-
-    def load_wave(
-        self, gpu: int, p1_w: float, p2_w: float, period_s: float, duty: float, *, start_ns: int | None = None
-    ) -> int:
-        """Let a GPU draw `p1_w` for `duty` of each period, then `p2_w`, for ever; else as `load_script`."""
-        period_ns = scenario.nanoseconds(period_s, "period")
-        on_ns = round(period_ns * duty) if math.isfinite(duty) else 0
-        if not 0 < on_ns < period_ns:
-            raise InvalidArgument(f"a wave of {period_s!r} s with duty {duty!r} has no two levels")
-        levels = (scenario.milliwatts(p1_w, "p1_w"), scenario.milliwatts(p2_w, "p2_w"))
-        return self._append(gpu, [(0, (*levels, period_ns, on_ns))], start_ns)
-
-    def follow(self, pid: int = 0, *, capacity_cpus: float | None = None) -> None:
-        """Turn a program's CPU use into the load of all GPUs, idle to full power at `capacity_cpus` CPUs.
-
-        Power comes 2 to 12 ms after the use. Until `unfollow`, no other load can be given.
-
-        Args:
-            pid: A process; what it starts from now on counts too where perf is allowed (`truth_state` tells),
-                else its threads alone. 0: this process, the recorder's own small use included.
-            capacity_cpus: None: the CPUs this process may use.
-
-        Raises:
-            InvalidArgument: `capacity_cpus` is not above 0.
-            DeviceNotFound: There is no such process.
-            StateError: One is being followed already, or the node is closed.
-        """
-        self._must_be_free()
-        capacity = float(len(os.sched_getaffinity(0))) if capacity_cpus is None else float(capacity_cpus)
-        if not (math.isfinite(capacity) and capacity > 0):
-            raise InvalidArgument(f"capacity_cpus is {capacity_cpus!r}; it must be above 0")
-        count = len(self._truths)
-        idle, full = ([layout.milliwatts(self._profile, figure)] * count for figure in ("idle_w", "max_w"))
-        self._follow = api_sim.Follow(pid, truths=self._truths, idle_mw=idle, max_mw=full, capacity_cpus=capacity)
-        self._followed = None
-
-    def unfollow(self) -> None:
-        """Stop following; the GPUs become idle. Without effect when nothing is followed."""
-        follow, self._follow = self._follow, None
-        if follow is not None:
-            self._followed = follow.stop()
 
     # ---- truth ------------------------------------------------------------
 
-    def truth_j(self, gpu: int, a_ns: int, b_ns: int) -> float:
-        """Return the true energy of [a_ns, b_ns], J; in the future it holds if no load is added."""
-        return self._truth(gpu).joules(a_ns, b_ns)
+    def truth_j(self, device: int | str, a_ns: int, b_ns: int) -> float:
+        """Return the true energy of [a_ns, b_ns], J; in the future it holds if no load is added.
 
-    def truth_power_w(self, gpu: int, t_ns: ArrayLike) -> NDArray[np.float64]:
+        Args:
+            device: A GPU's index, or a name of `devices`: "node" is everything, "psys" everything but the GPUs.
+            a_ns: CLOCK_MONOTONIC.
+            b_ns: The same, not before `a_ns`.
+        """
+        return sum(truth.joules(a_ns, b_ns) for truth in self._truths_of(device))
+
+    def truth_power_w(self, device: int | str, t_ns: ArrayLike) -> NDArray[np.float64]:
         """Return the true power at each of `t_ns`, W."""
-        return self._truth(gpu).power_mw(t_ns) / 1e3
+        powers = [truth.power_mw(t_ns).astype(np.float64) for truth in self._truths_of(device)]
+        return np.asarray(np.sum(powers, axis=0) / 1e3)
 
-    def truth_counter(self, gpu: int, a_ns: int, b_ns: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def truth_counter(
+        self, device: int | str, a_ns: int, b_ns: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield (instants, ns; true energy since a_ns, nJ) in pieces: a_ns, every change of power, b_ns."""
-        return self._truth(gpu).counter(a_ns, b_ns)
+        return api_sim.counter(self._truths_of(device), a_ns, b_ns)
 
     def truth_state(self) -> dict[str, Any]:
         """Return whether the truth can be trusted, ready for JSON.
 
         `truth_void` is true when power was published after its own instant (`truth_late` times,
-        `truth_late_max_ns` at worst) or could not be stored (`truth_full`); `follow` tells what was followed.
+        `truth_late_max_ns` at worst) or could not be stored (`truth_full`); `follow` tells what was followed, `files`
+        what the thread that moves the files of /sys and /dev did.
         """
-        states = [truth.state() for truth in self._truths]
+        states = [truth.state() for truth in self._truths.values()]
+        moved = self._moved_before if self._moved is None else self._moved.stats()
         stats = self._follow.stats() if self._follow is not None else self._followed
         late = sum(state.late for state in states)
         full = any(state.full for state in states)
@@ -294,6 +307,7 @@ class Node(FaultControl):
             "truth_late_max_ns": max((state.late_max_ns for state in states), default=0),
             "truth_full": full,
             "follow": None if stats is None else asdict(stats),
+            "files": None if moved is None else asdict(moved),
         }
 
     def sensor_publications(self, gpu: int, kind: str, a_ns: int, b_ns: int) -> NDArray[np.int64]:
@@ -310,10 +324,15 @@ class Node(FaultControl):
         """Return what a reader of a sensor sees at each of `t_ns`: W, or J of the energy counter."""
         return self._sensor(gpu, kind).read(self._truth(gpu), t_ns) / 1e3
 
+    def clear_faults(self) -> None:
+        """End all injected faults of the driver and of the files."""
+        super().clear_faults()
+        self.clear_file_faults()
+
     # ---- end ------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop following, let go of the files and remove a private folder. May be called twice."""
+        """Stop following and moving, let go of the files and remove private folders. May be called twice."""
         if os.getpid() == self._owner:
             self.unfollow()
         self._release()
@@ -327,18 +346,48 @@ class Node(FaultControl):
     # ---- own ------------------------------------------------------------
 
     def _release(self) -> None:
-        for truth in self._truths:
+        moved, self._moved = self._moved, None
+        if moved is not None and os.getpid() == self._owner:  # a forked child has no such thread
+            self._moved_before = moved.stop()
+        for truth in self._truths.values():
             truth.close()
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._remove is not None:
-            self._remove()
+        for remove in self._remove:
+            remove()
 
     def _truth(self, gpu: int) -> api_sim.Truth:
         if not 0 <= gpu < len(self._boards):
             raise InvalidArgument(f"no GPU {gpu}; this node has GPUs 0 to {len(self._boards) - 1}")
-        return self._truths[gpu]
+        return self._truths[layout.gpu_name(gpu)]
+
+    def _truths_of(self, device: int | str) -> tuple[api_sim.Truth, ...]:
+        if not isinstance(device, str):
+            return (self._truth(device),)
+        if device not in self._sums:
+            raise InvalidArgument(f"no device {device!r}; this node has {', '.join(self._sums)}")
+        return tuple(self._truths[name] for name in self._sums[device])
+
+    def _ranges_mw(self) -> dict[str, tuple[int, int]]:
+        """Return idle and full power of everything that draws power."""
+        gpu = (layout.milliwatts(self._profile, "idle_w"), layout.milliwatts(self._profile, "max_w"))
+        boards = {layout.gpu_name(index): gpu for index in range(len(self._boards))}
+        return boards | {part.name: (part.idle_mw, part.max_mw) for part in self._parts}
+
+    def _sources(self) -> dict[str, tuple[api_sim.Truth, int, int]]:
+        return {name: (self._truths[name], *span) for name, span in self._ranges_mw().items()}
+
+    def _package(self, device: int | str) -> tuple[cpus.Part, tuple[cpus.Part, ...]] | None:
+        if not isinstance(device, str) or self._sums.get(device, (device,)) == (device,):
+            part = next((part for part in self._parts if part.name == device), None)
+            if part is None or part.domain in ("dram", cpus.BOARD):
+                return None
+            if part.domain == "package":
+                inner = (one for one in self._parts if one.device == device and one.domain in ("core", "uncore"))
+                return part, tuple(inner)
+            raise InvalidArgument(f"{device} takes its share of {part.device}'s load", f"Load {part.device}.")
+        raise InvalidArgument(f"{device} is a sum", f"Load {', '.join(self._sums[device])}.")
 
     def _node_file(self) -> api_sim.NodeFile:
         if self._file is None:
@@ -356,20 +405,5 @@ class Node(FaultControl):
         # A driver reload moves the counter's start, in the node file only.
         return replace(sensor, start_ns=self._node_file().counter_start_ns(gpu)) if name == "energy" else sensor
 
-    def _must_be_free(self) -> None:
+    def _must_be_open(self) -> None:
         self._node_file()
-        if self._follow is not None:
-            raise StateError("a program is being followed as the load", "Call unfollow first.")
-
-    def _append(self, gpu: int, steps: list[tuple[int, tuple[int, ...]]], start_ns: int | None) -> int:
-        truth = self._truth(gpu)
-        self._must_be_free()
-        last_ns, now_ns = truth.state().last_t0_ns, time.monotonic_ns()
-        if start_ns is None:
-            start_ns = max(now_ns + LEAD_NS, last_ns + 1)
-        elif start_ns <= max(now_ns, last_ns):
-            behind_s = (max(now_ns, last_ns) - start_ns) / 1e9
-            raise InvalidArgument(f"start_ns lies {behind_s:.3f} s before now or before the end of the last load")
-        for offset_ns, power in steps:
-            truth.append(start_ns + offset_ns, *power, live=True)
-        return start_ns

@@ -106,7 +106,12 @@ def load_profile(name: str) -> Profile:
     """
     if name not in profile_names():
         raise InvalidArgument(f"no profile {name!r}; there are {', '.join(profile_names())}")
-    text = resources.files("powersample.sim").joinpath("profiles", f"{name}.toml").read_text("utf-8")
+    return read_profile(name, f"{name}.toml")
+
+
+def read_profile(name: str, *path: str) -> Profile:
+    """Read the packaged figures at `path` below `profiles`, called `name`."""
+    text = resources.files("powersample.sim").joinpath("profiles", *path).read_text("utf-8")
     figures: dict[str, Any] = {}
     origins: dict[str, str] = {}
 
