@@ -24,7 +24,7 @@ struct ps_files {
     pthread_t thread;
     pthread_mutex_t lock; /* of all below */
     atomic_bool stop;
-    int64_t period_ns;
+    int64_t period_ns, begin_ns;
     uint32_t n;
     file_slot *slot;
     ps_files_stats stats;
@@ -61,7 +61,7 @@ static void *run(void *argument)
 {
     ps_files *f = argument;
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-    int64_t grid = newest_grid(f);
+    int64_t grid = f->begin_ns;
     /* relaxed: the flag carries no data; what the stopper wants to see is ordered by pthread_join. */
     while (!atomic_load_explicit(&f->stop, memory_order_relaxed)) {
         int64_t due = grid + f->period_ns;
@@ -142,6 +142,7 @@ int ps_files_start(const ps_file *files, uint32_t n_files, const ps_truth *const
     }
     if (status != PS_OK)
         goto out;
+    f->begin_ns = newest_grid(f);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread inherits it: signals stay the program's */

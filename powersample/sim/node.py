@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powersample._native import api_sim
-from powersample._native.api_files import MovedFiles, MovedStats
+from powersample._native.api_files import MovedFiles
 from powersample.errors import InvalidArgument, NotSupported, StateError
 from powersample.sim import cpu as cpus
 from powersample.sim import hwmon, layout, tree
@@ -126,7 +126,6 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         self._uuids = tuple(layout.gpu_uuid(self._profile, seed, gpu) for gpu in range(gpus))
         self._truths: dict[str, api_sim.Truth] = {}
         self._file: api_sim.NodeFile | None = None
-        self._moved_before: MovedStats | None = None
         self._meters: tuple[hwmon.Meter, ...] = ()
         self._away = {}
         self._owner = os.getpid()
@@ -297,7 +296,6 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         what the thread that moves the files of /sys and /dev did.
         """
         states = [truth.state() for truth in self._truths.values()]
-        moved = self._moved_before if self._moved is None else self._moved.stats()
         stats = self._follow.stats() if self._follow is not None else self._followed
         late = sum(state.late for state in states)
         full = any(state.full for state in states)
@@ -307,7 +305,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             "truth_late_max_ns": max((state.late_max_ns for state in states), default=0),
             "truth_full": full,
             "follow": None if stats is None else asdict(stats),
-            "files": None if moved is None else asdict(moved),
+            "files": None if self._moved is None else asdict(self._moved.stats()),
         }
 
     def sensor_publications(self, gpu: int, kind: str, a_ns: int, b_ns: int) -> NDArray[np.int64]:
@@ -348,7 +346,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
     def _release(self) -> None:
         moved, self._moved = self._moved, None
         if moved is not None and os.getpid() == self._owner:  # a forked child has no such thread
-            self._moved_before = moved.stop()
+            moved.stop()
         for truth in self._truths.values():
             truth.close()
         if self._file is not None:
