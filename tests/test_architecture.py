@@ -22,6 +22,7 @@ ROWS = (
     ("sensors",),
     ("loads",),
     ("capture", "meters", "readers"),
+    ("doctor",),
     ("analysis",),
     ("fit",),
     ("sim",),
@@ -162,7 +163,9 @@ def test_checker_lets_the_allowed_pass(where, source):
     assert order_faults(path, source) + door_faults(path, source) + heavy_faults(path, source) == []
 
 
-@pytest.mark.parametrize("module", ["powersample", "powersample.model", "powersample.marks", "powersample.analysis"])
+@pytest.mark.parametrize(
+    "module", ["powersample", "powersample.model", "powersample.marks", "powersample.analysis", "powersample.doctor"]
+)
 def test_import_brings_nothing_heavy(module):
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

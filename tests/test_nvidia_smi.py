@@ -10,8 +10,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from nvidia_debs import DebsUnavailableError, NvidiaDebs, fetch
 
+from powersample import errors
+from powersample.doctor.nvidia_debs import NvidiaDebs, fetch
 from powersample.sim import Node
 
 NOBODY = 65534
@@ -21,7 +22,7 @@ NOBODY = 65534
 def debs() -> NvidiaDebs:
     try:
         return fetch()
-    except DebsUnavailableError as error:
+    except errors.NotSupported as error:
         pytest.skip(f"nvidia-smi 535 cannot be had: {error}")
 
 

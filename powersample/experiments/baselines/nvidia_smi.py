@@ -5,40 +5,18 @@ from __future__ import annotations
 
 import calendar
 import os
-import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from powersample import errors
 from powersample._native.api import anchor
+from powersample.doctor.nvidia_debs import find_nvidia_smi
 from powersample.experiments.baselines.base import Samples
-
-
-def find_nvidia_smi(path: str | os.PathLike[str] | None = None) -> Path:
-    """Return nvidia-smi: the given path, else PATH, else the newest in powersample's cache folder.
-
-    Raises:
-        NotSupported: There is none.
-    """
-    if path is not None:
-        if not os.access(path, os.X_OK):
-            raise errors.NotSupported(f"{os.fspath(path)} is not an executable nvidia-smi")
-        return Path(path)
-    found = shutil.which("nvidia-smi")
-    if found:
-        return Path(found)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "powersample"
-    found_there = sorted(cache.glob("nvidia-smi-*/root/**/nvidia-smi"))
-    cached = [path for path in found_there if path.is_file() and os.access(path, os.X_OK)]
-    if not cached:
-        raise errors.NotSupported("no nvidia-smi on PATH; name one with --nvidia-smi")
-    return cached[-1]
 
 
 class NvidiaSmiLoop:
