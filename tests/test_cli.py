@@ -402,7 +402,7 @@ def test_record_on_a_machine_without_a_driver_says_what_to_do():
     assert "driver" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["demo", "record", "report", "recover"])
+@pytest.mark.parametrize("verb", ["doctor", "demo", "record", "report", "recover"])
 def test_help_of_every_verb_has_an_example(verb, tmp_path):
     done = powersample(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0

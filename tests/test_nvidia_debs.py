@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching NVIDIA's nvidia-smi: by an apt that is made up, so that no test needs a network."""
 
+import json
+import os
+import pty
 import subprocess
+import sys
 
 import pytest
 
@@ -118,3 +122,53 @@ def test_find_nvidia_smi_takes_what_was_fetched(system, monkeypatch):
     debs = fetch(system)
     monkeypatch.setenv("PATH", str(system))
     assert find_nvidia_smi() == debs.nvidia_smi
+
+
+# ---- the verb: it asks first -----------------------------------------------------------------------------------
+
+DOCTOR = [sys.executable, "-m", "powersample.cli", "doctor", "--fetch-nvidia-smi"]
+
+
+@pytest.fixture
+def debian(system):
+    try:
+        nvidia_debs.check_possible()
+    except errors.NotSupported as error:
+        pytest.skip(str(error))
+    return system
+
+
+def answered(answer, *options):
+    leader, follower = pty.openpty()
+    os.write(leader, answer)
+    done = subprocess.run([*DOCTOR, *options], stdin=follower, capture_output=True, text=True, timeout=60)
+    os.close(leader)
+    os.close(follower)
+    return done
+
+
+@pytest.mark.parametrize("answer", [b"n\n", b"\n", b"maybe\n"])
+def test_verb_that_is_not_told_yes_fetches_nothing(debian, answer):
+    done = answered(answer)
+    assert done.returncode == 1
+    for part in ("nvidia-smi and libnvidia-ml1", "bookworm", "non-free", "MB", "NVIDIA's proprietary licence"):
+        assert part in done.stderr
+    assert not (debian / "log").exists()
+    assert done.stdout == ""
+
+
+def test_verb_with_nobody_to_ask_fetches_nothing(debian):
+    done = subprocess.run(DOCTOR, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "add --yes" in done.stderr
+    assert not (debian / "log").exists()
+
+
+@pytest.mark.parametrize(("answer", "options"), [(b"y\n", []), (b"", ["--yes"])])
+def test_verb_that_is_told_yes_prints_the_path(debian, answer, options):
+    done = answered(answer, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(nvidia_debs.cached().nvidia_smi)
+    assert "sha256" in done.stderr
+    record = json.loads((debian / "cache/powersample/nvidia-smi-535/fetched.json").read_text())
+    assert len(record["sha256"]) == 2

@@ -2,7 +2,7 @@
 """The command `powersample`: one module a verb, each with `add` (its arguments) and `run` (which calls the library).
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 nothing measurable;
-`record` answers with the program's own.
+`record` answers with the program's own, `doctor` with its findings.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from powersample import __version__, errors
-from powersample.cli import demo, record, recover, report
+from powersample.cli import demo, doctor, record, recover, report
 
-VERBS = (demo, record, report, recover)
+VERBS = (doctor, demo, record, report, recover)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\

@@ -13,6 +13,7 @@ from powersample import errors
 
 if TYPE_CHECKING:
     from powersample.capture import Plan
+    from powersample.doctor import Machine
     from powersample.model import Series
     from powersample.sim import Node
 
@@ -42,6 +43,14 @@ def simulated_plan(plan: Plan, node: Node) -> Plan:
     if "nvml" not in plan.sources:
         raise errors.InvalidArgument(f"a simulated node has GPUs only, not {', '.join(plan.sources)}; add nvml")
     return replace(plan, nvml_library=os.fspath(node.library), sources=("nvml",))
+
+
+def node_machine(node: Node, name: str) -> Machine:
+    """Return what the doctor sees of `node`: its devices on this machine's clock, scheduler and disk."""
+    from powersample.doctor import Machine
+
+    absent = node.directory / "absent"
+    return Machine(sysfs_root=absent, devfs_root=absent, nvml_library=os.fspath(node.library), simulated=name)
 
 
 def apply_load(node: Node, load: str, pid: int) -> None:

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processors' energy counters: which route reads each package, and what bars the others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from powersample import errors
+from powersample.doctor.box import container, powercap_mask, virtual
+from powersample.doctor.check import FAIL, OK, SKIP, WARN, Check, Tried, errno_name
+from powersample.doctor.machine import CAP_PERFMON, CAP_SYS_ADMIN, Machine, file_capabilities, owner_and_mode
+
+SECTION = "CPU"
+DENIED = (errno.EACCES, errno.EPERM)
+CAPABILITIES = "cap_perfmon,cap_dac_read_search"  # perf's events; powercap's files
+UDEV_FIX = (
+    "powersample doctor --print-udev | sudo tee /etc/udev/rules.d/70-powersample.rules"
+    ' && sudo groupadd -f -r powersample && sudo usermod -aG powersample "$USER"'
+    " && sudo udevadm control --reload && sudo udevadm trigger --action=add --subsystem-match=powercap"
+    "  # then log in again"
+)
+NO_COUNTERS = "use a meter, or the figures of whoever runs the host"
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A powercap zone: its name, its energy file, and the errno of reading that or None."""
+
+    name: str
+    path: Path
+    errno: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """What the routes to the counters are like.
+
+    Attributes:
+        zones: Of powercap.
+        pmu: Folder of the perf PMU "power", or None.
+        events: Its energy events.
+        paranoid: kernel.perf_event_paranoid, or None.
+    """
+
+    zones: tuple[Zone, ...]
+    pmu: Path | None
+    events: tuple[str, ...]
+    paranoid: int | None
+
+
+def look(machine: Machine) -> Routes:
+    """Look at the routes, opening nothing but the files of powercap."""
+    folder = machine.sysfs / "class/powercap"
+    zones = []
+    for entry in machine.names(folder):
+        name = machine.text(folder / entry / "name") if entry.startswith("intel-rapl:") else ""
+        if name:
+            path = folder / entry / "energy_uj"
+            zones.append(Zone(name, path, machine.read(path)[1].errno))
+    pmu = machine.sysfs / "bus/event_source/devices/power"
+    events = tuple(n for n in machine.names(pmu / "events") if n.startswith("energy-") and "." not in n)
+    paranoid = machine.text(machine.proc / "sys/kernel/perf_event_paranoid")
+    return Routes(
+        tuple(zones), pmu if pmu.exists() else None, events, int(paranoid) if paranoid.lstrip("-").isdigit() else None
+    )
+
+
+def check_cpus(machine: Machine) -> Iterator[Check]:
+    """Yield each package, then each route."""
+    routes = look(machine)
+    packages = list(_packages(machine, routes))
+    yield from packages
+    served = any(check.gives for check in packages)
+    yield _perf(machine, routes, served)
+    yield _msr(machine, served)
+
+
+# ---- packages --------------------------------------------------------------------------------------------------
+
+
+def _packages(machine: Machine, routes: Routes) -> Iterator[Check]:
+    from powersample._native.api_rapl import open_rapl, rapl_packages
+
+    try:
+        numbers = rapl_packages(machine.sysfs)
+    except errors.DeviceNotFound:
+        yield _none(machine)
+        return
+    by_program = _by_sampler(machine)
+    for number in numbers:
+        place = f"package-{number}"
+        opened = open_rapl(number, machine.sysfs)
+        if opened.source is not None:
+            with opened.source as source:
+                names = tuple(channel["name"] for channel in source.channels())
+            if opened.moved:
+                what = f"{place} by {opened.route}: {_domains(names, place)}"
+                yield Check("PS-RAPL-00", OK, what, gives=names)
+            else:
+                why = (
+                    "hypervisors offer counters and leave them at 0"
+                    if virtual(machine)
+                    else "its module is asleep or broken"
+                )
+                what = f"{place} by {opened.route}: {_domains(names, place)} stood still for 50 ms ({why})"
+                yield Check("PS-RAPL-04", WARN, what, (Tried(str(machine.sysfs)),))
+            continue
+        own = tuple(name for name in by_program if name.startswith((f"{place}.", f"{place}-", "psys")))
+        if own:
+            what = f"{place} by the sampler's file capabilities: {_domains(own, place)}"
+            yield Check("PS-RAPL-05", OK, what, gives=own)
+            continue
+        told = "; ".join(
+            f"{one.route}: {one.text}" + (f" [{errno_name(one.errno)}]" if one.errno else "") for one in opened.refused
+        )
+        zones = [zone for zone in routes.zones if zone.name == place and zone.errno]
+        tried = [Tried(str(zone.path), zone.errno) for zone in zones]
+        tried += [Tried("perf_event_open", one.errno) for one in opened.refused if one.route == "perf" and one.errno]
+        modes = "".join(f" ({mode})" for zone in zones if (mode := owner_and_mode(zone.path)))
+        denied = any(one.errno in DENIED for one in opened.refused)
+        fix, other = _ways(machine, routes, zones) if denied else (None, None)
+        yield Check("PS-RAPL-01", FAIL, f"{place} cannot be read. {told}{modes}", tuple(tried), fix, other)
+
+
+def _domains(names: tuple[str, ...], place: str) -> str:
+    return ", ".join(name.removeprefix(f"{place}.") for name in names)
+
+
+def _by_sampler(machine: Machine) -> tuple[str, ...]:
+    """Return the channels that the executable reads by capabilities of its own; it is not even asked without any."""
+    try:
+        program = machine.sampler()
+    except errors.NotSupported:
+        return ()
+    if not file_capabilities(program):
+        return ()
+    outcome = machine.run([str(program), "--sources", "rapl", "--list"])
+    rows = [line.split("\t") for line in outcome.out.splitlines()]
+    return tuple(row[0] for row in rows if len(row) == 5 and row[0].endswith(".energy"))
+
+
+def setcap(machine: Machine) -> str | None:
+    """Return the command that gives the executable what it needs, or None where it would not help."""
+    try:
+        program = machine.sampler()
+    except errors.NotSupported:
+        return None
+    mount = machine.mount_of(program.resolve())
+    if not machine.kernel_at_least(5, 8) or (mount is not None and "nosuid" in mount.options):
+        return None
+    return f"sudo setcap {CAPABILITIES}+ep {shlex.quote(str(program))}  # again after each installation"
+
+
+def _ways(machine: Machine, routes: Routes, zones: list[Zone]) -> tuple[str | None, str | None]:
+    """Return the command to paste and the other one: a group may read one kind of file, or one program may more."""
+    if container(machine) is not None:  # where neither udev nor setcap reach
+        return "docker run --cap-add PERFMON ..." if routes.events else "docker run --user root ...", None
+    program = setcap(machine)
+    if any(zone.errno in DENIED for zone in zones):
+        return UDEV_FIX, program
+    return program or "sudo sysctl kernel.perf_event_paranoid=0", None
+
+
+def _none(machine: Machine) -> Check:
+    """Say why the kernel shows no counter at all."""
+    tried = tuple(
+        Tried(str(machine.sysfs / path), errno.ENOENT)
+        for path in ("class/powercap/intel-rapl:0", "bus/event_source/devices/power")
+        if not (machine.sysfs / path).exists()
+    )
+    vendor, vm = machine.cpu("vendor_id"), virtual(machine)
+    if machine.simulated is not None:
+        return Check("PS-RAPL-06", SKIP, "this simulated node has no CPU counters", tried)
+    if powercap_mask(machine) is not None:
+        return Check("PS-RAPL-07", WARN, "the container engine hides the CPU's counters (see PS-BOX-02)", tried)
+    if vm is not None:
+        what = f"no CPU energy counters: virtual machines mostly have none ({vm[0]}); {NO_COUNTERS}"
+        return Check("PS-RAPL-02", WARN, what, tried)
+    if vendor not in ("GenuineIntel", "AuthenticAMD", "HygonGenuine"):
+        what = f"this processor ({vendor or os.uname().machine}) has no RAPL; its sensors, if any, are hwmon's"
+        return Check("PS-RAPL-06", SKIP, what, tried)
+    return _no_module(machine, tried)
+
+
+def _no_module(machine: Machine, tried: tuple[Tried, ...]) -> Check:
+    state = machine.module("intel_rapl_msr")
+    if state == "available":
+        what = "the processor's counters need a module that is not loaded: intel_rapl_msr"
+        return Check("PS-RAPL-03", WARN, what, tried, "sudo modprobe intel_rapl_msr")
+    if state == "absent":
+        extra = f"sudo apt install linux-modules-extra-{machine.release}"
+        fix = extra if machine.os_release().get("ID") == "ubuntu" else None
+        what = "this kernel came without the module intel_rapl_msr: install its extra modules"
+        return Check("PS-RAPL-03", WARN, what, tried, fix)
+    what = f"the kernel shows no energy counters of this processor (module intel_rapl_msr: {state})"
+    return Check("PS-RAPL-08", WARN, what, tried)
+
+
+# ---- routes ----------------------------------------------------------------------------------------------------
+
+
+def _perf(machine: Machine, routes: Routes, served: bool) -> Check:
+    setting = f"kernel.perf_event_paranoid = {routes.paranoid}"
+    pmu = machine.sysfs / "bus/event_source/devices/power"
+    if routes.pmu is None:
+        loadable = machine.module("rapl") == "available" and virtual(machine) is None
+        return Check(
+            "PS-PERF-03",
+            SKIP,
+            "perf has no PMU named power" + (": its module is not loaded" if loadable else ""),
+            (Tried(str(pmu), errno.ENOENT),),
+            "sudo modprobe rapl" if loadable else None,
+        )
+    if not routes.events:
+        what = "perf has a PMU named power without energy events (`unknown term 'energy-pkg'`)"
+        return Check("PS-PERF-02", SKIP, what, (Tried(str(pmu / "events")),))
+    tried = (Tried(str(machine.proc / "sys/kernel/perf_event_paranoid")),)
+    told = f"perf has {', '.join(routes.events)}"
+    able = machine.has_capability(CAP_PERFMON) or machine.has_capability(CAP_SYS_ADMIN)
+    if able or (routes.paranoid is not None and routes.paranoid <= 0):
+        return Check("PS-PERF-00", OK, f"{told}; {setting}{', and this user has CAP_PERFMON' if able else ''}", tried)
+    what = f"{told}; {setting}, and whole CPUs may be counted only at 0 or -1, or with CAP_PERFMON"
+    if served:
+        return Check("PS-PERF-01", SKIP, what, tried)
+    return Check("PS-PERF-01", WARN, what, tried, setcap(machine), "sudo sysctl kernel.perf_event_paranoid=0")
+
+
+def _msr(machine: Machine, served: bool) -> Check:
+    if "flags" not in machine.text(machine.proc / "cpuinfo"):
+        return Check("PS-MSR-04", SKIP, "this processor has no model-specific registers")
+    security = machine.sys / "kernel/security/lockdown"
+    locked = machine.text(security)
+    if "[integrity]" in locked or "[confidentiality]" in locked:
+        what = f"kernel lockdown ({locked}) closes the MSRs: perf and powercap are the ways left"
+        return Check("PS-MSR-03", SKIP, what, (Tried(str(security), errno.EPERM),))
+    node = machine.devfs / "cpu/0/msr"
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        tried = (Tried(str(node), error.errno),)
+        if error.errno == errno.ENOENT:
+            fix = "sudo modprobe msr" if machine.module("msr") == "available" and not served else None
+            return Check(
+                "PS-MSR-01", SKIP, "no /dev/cpu/*/msr: the last of the three routes, seldom needed", tried, fix
+            )
+        what = "the MSRs are for root with CAP_SYS_RAWIO: the last of the three routes, seldom needed"
+        return Check("PS-MSR-02", SKIP, what, tried)
+    return Check("PS-MSR-00", OK, "the MSRs can be read", (Tried(str(node)),))

@@ -1,0 +1,555 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor finds on machines made up in a folder: each check when all is well and when it is not."""
+
+import errno
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from machines import RELEASE, Made, as_nobody, made
+
+from powersample import doctor, errors
+from powersample.doctor import Check, Diagnosis, Tried, diagnose
+from powersample.doctor.box import check_box
+from powersample.doctor.clock import check_clock
+from powersample.doctor.cpu import check_cpus
+from powersample.doctor.files import check_files
+from powersample.doctor.machine import CAP_PERFMON, CAP_SYS_NICE, Machine, Outcome, file_capabilities
+from powersample.doctor.meters import check_meters
+from powersample.doctor.packages import check_packages, requirements
+from powersample.doctor.scheduling import check_scheduling, count_cpus
+from powersample.doctor.sensors import check_sensors
+
+
+@pytest.fixture
+def made_up():
+    with made() as machine:
+        yield machine
+
+
+def found(check, machine):
+    return {one.code: one for one in check(machine)}
+
+
+def levels(checks):
+    return {code: one.level for code, one in checks.items()}
+
+
+# ---- packages --------------------------------------------------------------------------------------------------
+
+
+def all_there():
+    return {name.lower(): lowest for name, lowest in requirements()}
+
+
+def test_packages_all_there(made_up):
+    checks = found(check_packages, made_up.machine(distributions=all_there))
+    assert levels(checks) == {"PS-PY-00": "OK", "PS-PKG-00": "OK", "PS-EXE-00": "OK"}
+
+
+@pytest.mark.parametrize(("version", "told"), [(None, "numpy is missing"), ("1.26.4", "numpy 1.26.4 is too old")])
+def test_packages_one_that_does_not_do_is_named_with_its_command(made_up, version, told):
+    have = {**all_there(), "numpy": version}
+    have = {name: v for name, v in have.items() if v is not None}
+    check = found(check_packages, made_up.machine(distributions=lambda: have))["PS-PKG-01"]
+    assert check.level == "FAIL"
+    assert check.what.startswith(told)
+    assert check.fix == f"pip install 'numpy>={all_there()['numpy']}'"
+
+
+@pytest.mark.parametrize(
+    ("version", "harm"), [("13.0.1", "only adds a FutureWarning"), ("11.5.0", "its old bindings come before")]
+)
+def test_packages_dead_pynvml_is_warned_of(made_up, version, harm):
+    have = {**all_there(), "pynvml": version}
+    check = found(check_packages, made_up.machine(distributions=lambda: have))["PS-PKG-02"]
+    assert (check.level, check.fix) == ("WARN", "pip uninstall pynvml")
+    assert harm in check.what
+
+
+def test_packages_fork_that_overwrites_the_bindings_is_warned_of(made_up):
+    have = {**all_there(), "nvidia-ml-py3": "7.352.0"}
+    assert found(check_packages, made_up.machine(distributions=lambda: have))["PS-PKG-03"].level == "WARN"
+
+
+def test_packages_core_of_another_version(made_up, monkeypatch):
+    monkeypatch.setattr("powersample._native.api.version", lambda: "0.0.1")
+    check = found(check_packages, made_up.machine(distributions=all_there))["PS-PY-02"]
+    assert (check.level, "version 0.0.1" in check.what) == ("WARN", True)
+
+
+def test_packages_from_a_folder_without_metadata(made_up, monkeypatch):
+    def unknown(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", unknown)
+    assert found(check_packages, made_up.machine())["PS-PKG-04"].level == "SKIP"
+
+
+def test_packages_sampler_missing_and_broken(made_up):
+    def absent():
+        raise errors.NotSupported("it is missing")
+
+    assert found(check_packages, made_up.machine(sampler=absent))["PS-EXE-01"].level == "FAIL"
+    foreign = Outcome(None, os.strerror(errno.ENOEXEC), errno.ENOEXEC)
+    check = found(check_packages, made_up.machine(run=lambda command: foreign))["PS-EXE-02"]
+    assert check.tried == (Tried(str(made_up.root / "bin/powersample-sampler"), errno.ENOEXEC),)
+
+
+def test_file_capabilities_are_read_from_the_attribute(made_up):
+    program = made_up.write("program", "")
+    assert file_capabilities(program) == frozenset()
+    done = subprocess.run(["setcap", "cap_perfmon,cap_dac_read_search+ep", program], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("file capabilities cannot be set here")
+    assert file_capabilities(program) == {2, 38}
+    check = found(check_packages, made_up.machine(sampler=lambda: program))["PS-EXE-00"]
+    assert check.what.endswith("file capabilities: cap_dac_read_search,cap_perfmon")
+
+
+# ---- CPU -------------------------------------------------------------------------------------------------------
+
+
+def test_cpu_package_that_moves_is_measurable(made_up):
+    made_up.zone("intel-rapl:0:0", "dram")
+    with made_up.moving():
+        check = found(check_cpus, made_up.machine())["PS-RAPL-00"]
+    assert check.level == "OK"
+    assert check.gives == ("package-0.energy", "package-0.dram.energy")
+    assert "powercap" in check.what
+
+
+def test_cpu_package_that_stands_still_is_not(made_up):
+    check = found(check_cpus, made_up.machine())["PS-RAPL-04"]
+    assert (check.level, check.gives) == ("WARN", ())
+    assert "stood still" in check.what
+
+
+def test_cpu_refused_names_path_errno_owner_and_the_safer_way_first(made_up):
+    path = made_up.zone("intel-rapl:0", "package-0")
+    path.chmod(0o400 if os.geteuid() == 0 else 0)
+    with as_nobody():
+        check = found(check_cpus, made_up.machine())["PS-RAPL-01"]
+    assert check.level == "FAIL"
+    assert Tried(str(path), errno.EACCES) in check.tried
+    assert "mode 0" in check.what
+    assert check.fix.startswith("powersample doctor --print-udev | sudo tee /etc/udev/rules.d/")
+    assert check.other.startswith("sudo setcap cap_")
+
+
+@pytest.mark.parametrize("why", ["old kernel", "nosuid"])
+def test_cpu_refused_offers_no_file_capabilities_where_they_do_nothing(made_up, why):
+    path = made_up.zone("intel-rapl:0", "package-0")
+    path.chmod(0o400 if os.geteuid() == 0 else 0)
+    if why == "nosuid":
+        made_up.mounts("/ ext4 rw", f"{made_up.root}/bin nfs rw,nosuid")
+    else:
+        made_up.write("proc/sys/kernel/osrelease", "5.4.0-150-generic\n")
+    with as_nobody():
+        check = found(check_cpus, made_up.machine())["PS-RAPL-01"]
+    assert check.other is None
+
+
+@pytest.mark.parametrize(("events", "fix"), [(["energy-pkg"], "--cap-add PERFMON"), ([], "--user root")])
+def test_cpu_refused_in_a_container_is_for_who_starts_it(made_up, events, fix):
+    made_up.container()
+    made_up.pmu(*events, kind=1)
+    path = made_up.zone("intel-rapl:0", "package-0")
+    path.chmod(0o400 if os.geteuid() == 0 else 0)
+    with as_nobody():
+        checks = found(check_cpus, made_up.machine())
+    if "PS-RAPL-01" not in checks:
+        pytest.skip("perf is open to everybody here")
+    assert fix in checks["PS-RAPL-01"].fix
+    assert checks["PS-RAPL-01"].other is None
+
+
+def test_cpu_refused_and_read_by_the_samplers_capabilities_is_measurable(made_up):
+    path = made_up.zone("intel-rapl:0", "package-0")
+    path.chmod(0o400 if os.geteuid() == 0 else 0)
+    program = made_up.write("bin/powersample-sampler", "")
+    if subprocess.run(["setcap", "cap_dac_read_search+ep", program], capture_output=True).returncode != 0:
+        pytest.skip("file capabilities cannot be set here")
+    listing = "channel\tunit\tdomain\tsensor\tdevice\npackage-0.energy\tJ\tpackage\tpowercap.intel-rapl:0\tpackage-0\n"
+    with as_nobody():
+        check = found(check_cpus, made_up.machine(run=lambda command: Outcome(0, listing)))["PS-RAPL-05"]
+    assert (check.level, check.gives) == ("OK", ("package-0.energy",))
+
+
+def test_cpu_file_that_holds_no_number_is_no_matter_of_permission(made_up):
+    made_up.write("sys/class/powercap/intel-rapl:0/energy_uj", "nonsense\n")
+    check = found(check_cpus, made_up.machine())["PS-RAPL-01"]
+    assert (check.fix, check.other) == (None, None)
+
+
+def test_cpu_module_that_is_not_loaded_is_named(made_up):
+    made_up.remove("sys/class/powercap")
+    made_up.module("intel_rapl_msr", "rapl")
+    checks = found(check_cpus, made_up.machine())
+    assert checks["PS-RAPL-03"].fix == "sudo modprobe intel_rapl_msr"
+    assert checks["PS-PERF-03"].fix == "sudo modprobe rapl"
+
+
+def test_cpu_module_in_the_extra_package_of_ubuntu(made_up):
+    made_up.remove("sys/class/powercap")
+    made_up.write("etc/os-release", "ID=ubuntu\n")
+    assert found(check_cpus, made_up.machine())["PS-RAPL-03"].fix == f"sudo apt install linux-modules-extra-{RELEASE}"
+
+
+def test_cpu_kernel_of_which_nothing_is_known(made_up):
+    made_up.remove("sys/class/powercap")
+    made_up.remove("lib")
+    assert found(check_cpus, made_up.machine())["PS-RAPL-08"].level == "WARN"
+
+
+def test_cpu_of_a_virtual_machine_points_to_a_meter(made_up):
+    made_up.remove("sys/class/powercap")
+    made_up.virtual()
+    check = found(check_cpus, made_up.machine())["PS-RAPL-02"]
+    assert check.level == "WARN"
+    assert "use a meter" in check.what
+    assert check.fix is None
+
+
+def test_cpu_of_another_architecture_is_no_harm(made_up):
+    made_up.remove("sys/class/powercap")
+    made_up.write("proc/cpuinfo", "CPU implementer\t: 0x41\n")
+    checks = found(check_cpus, made_up.machine())
+    assert (checks["PS-RAPL-06"].level, checks["PS-MSR-04"].level) == ("SKIP", "SKIP")
+
+
+@pytest.mark.parametrize(
+    ("paranoid", "caps", "code", "level"),
+    [
+        ("2", 0, "PS-PERF-01", "WARN"),
+        ("4", 0, "PS-PERF-01", "WARN"),
+        ("0", 0, "PS-PERF-00", "OK"),
+        ("-1", 0, "PS-PERF-00", "OK"),
+        ("2", 1 << CAP_PERFMON, "PS-PERF-00", "OK"),
+    ],
+)
+def test_cpu_perf_setting_against_what_is_needed(made_up, paranoid, caps, code, level):
+    made_up.pmu("energy-pkg", kind=999_999)  # no such PMU: the kernel refuses, and nothing else serves
+    made_up.remove("sys/class/powercap")
+    made_up.write("proc/sys/kernel/perf_event_paranoid", paranoid + "\n")
+    made_up.process(caps=caps)
+    check = found(check_cpus, made_up.machine())[code]
+    assert check.level == level
+    assert f"kernel.perf_event_paranoid = {paranoid}" in check.what
+    if level == "WARN":
+        assert check.fix.startswith("sudo setcap ")
+        assert check.other == "sudo sysctl kernel.perf_event_paranoid=0"
+
+
+def test_cpu_perf_that_is_not_needed_is_no_warning(made_up):
+    made_up.pmu("energy-pkg", kind=999_999)
+    with made_up.moving():
+        assert found(check_cpus, made_up.machine())["PS-PERF-01"].level == "SKIP"
+
+
+def test_cpu_perf_pmu_without_events(made_up):
+    made_up.pmu()
+    assert found(check_cpus, made_up.machine())["PS-PERF-02"].level == "SKIP"
+
+
+def test_cpu_perf_that_counts_is_the_route(made_up):
+    """Of kind 1 it is the kernel's CPU clock, which root may count."""
+    made_up.pmu("energy-pkg")
+    made_up.process(caps=1 << CAP_PERFMON)
+    checks = found(check_cpus, made_up.machine())
+    if "PS-RAPL-00" not in checks or "perf" not in checks["PS-RAPL-00"].what:
+        pytest.skip("perf is refused to this user here")
+    assert checks["PS-RAPL-00"].gives == ("package-0.energy",)
+
+
+def test_cpu_msr_node_absent_present_and_closed(made_up):
+    machine = made_up.machine()
+    made_up.module("msr")
+    assert found(check_cpus, machine)["PS-MSR-01"].fix == "sudo modprobe msr"
+    node = made_up.write("dev/cpu/0/msr", "")
+    assert found(check_cpus, machine)["PS-MSR-00"].level == "OK"
+    node.chmod(0)
+    with as_nobody():
+        assert found(check_cpus, machine)["PS-MSR-02"].tried == (Tried(str(node), errno.EACCES),)
+
+
+def test_cpu_msr_under_lockdown(made_up):
+    made_up.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    assert found(check_cpus, made_up.machine())["PS-MSR-03"].level == "SKIP"
+
+
+def test_cpu_hidden_by_a_container_engine(made_up):
+    made_up.remove("sys/class/powercap")
+    made_up.mounts("/ overlay rw", "/sys sysfs ro", "/sys/devices/virtual/powercap tmpfs ro")
+    assert found(check_cpus, made_up.machine())["PS-RAPL-07"].level == "WARN"
+
+
+# ---- container and virtual machine -----------------------------------------------------------------------------
+
+
+def test_box_bare_metal(made_up):
+    assert levels(found(check_box, made_up.machine())) == {"PS-BOX-00": "OK"}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "kind"),
+    [
+        (".dockerenv", "", "Docker"),
+        ("run/.containerenv", "", "Podman"),
+        ("run/systemd/container", "lxc\n", "lxc"),
+        ("proc/self/cgroup", "0::/kubepods.slice/kubepods-besteffort.slice\n", "Kubernetes"),
+        ("proc/self/cgroup", "0::/system.slice/docker-0123abcd.scope\n", "Docker"),
+    ],
+)
+def test_box_container_by_each_of_its_signs(made_up, path, text, kind):
+    made_up.mounts("/ overlay rw", "/etc/hosts ext4 rw")
+    made_up.write(path, text)
+    assert f"({kind})" in found(check_box, made_up.machine())["PS-BOX-01"].what
+
+
+def test_box_container_by_its_environment(made_up):
+    assert "(oci)" in found(check_box, made_up.machine(environment={"container": "oci"}))["PS-BOX-01"].what
+
+
+def test_box_ordinary_control_groups_are_no_container(made_up):
+    made_up.write("proc/self/cgroup", "0::/system.slice/docker.service\n")  # what talks to a container's engine
+    assert "PS-BOX-01" not in found(check_box, made_up.machine())
+
+
+def test_box_machine_made_of_a_containers_image_is_no_container(made_up):
+    made_up.write(".dockerenv", "")
+    assert "PS-BOX-01" not in found(check_box, made_up.machine())
+
+
+@pytest.mark.parametrize("mount", ["tmpfs ro", "tmpfs rw", "ext4 ro"])
+def test_box_mask_over_the_counters_and_the_way_round(made_up, mount):
+    made_up.write(".dockerenv", "")
+    made_up.mounts("/ overlay rw", "/etc/hosts ext4 rw", f"/sys/devices/virtual/powercap {mount}")
+    check = found(check_box, made_up.machine())["PS-BOX-02"]
+    assert check.level == "WARN"
+    assert "POWERSAMPLE_SYSFS_ROOT=/host-sys" in check.fix
+    elsewhere = made_up.machine(sysfs_root=made_up.root / "host-sys")
+    assert levels(found(check_box, elsewhere)) == {"PS-BOX-01": "OK", "PS-BOX-03": "OK"}
+
+
+def test_box_virtual_machine_by_flag_and_by_name(made_up):
+    made_up.virtual("Amazon EC2")
+    assert "Amazon EC2" in found(check_box, made_up.machine())["PS-BOX-04"].what
+    made_up.write("proc/cpuinfo", "CPU implementer\t: 0x41\n")
+    assert "PS-BOX-04" in found(check_box, made_up.machine())
+
+
+@pytest.mark.parametrize("cpuinfo", ["vendor_id\t: GenuineIntel\nflags\t\t: fpu tsc\n", "CPU implementer\t: 0x41\n"])
+def test_box_bare_metal_of_a_cloud_is_no_virtual_machine(made_up, cpuinfo):
+    made_up.write("proc/cpuinfo", cpuinfo)
+    made_up.write("sys/class/dmi/id/sys_vendor", "Amazon EC2\n")
+    made_up.write("sys/class/dmi/id/product_name", "c7g.metal\n")
+    assert "PS-BOX-04" not in found(check_box, made_up.machine())
+
+
+# ---- other sensors, meters -------------------------------------------------------------------------------------
+
+
+def test_sensors_none_and_one_and_a_closed_one(made_up):
+    assert found(check_sensors, made_up.machine())["PS-HWMON-02"].level == "SKIP"
+    made_up.write("sys/class/hwmon/hwmon3/name", "ina3221\n")
+    made_up.write("sys/class/hwmon/hwmon3/temp1_input", "40000\n")
+    reading = made_up.write("sys/class/hwmon/hwmon3/power1_input", "1000000\n")
+    assert found(check_sensors, made_up.machine())["PS-HWMON-00"].what == "ina3221 (hwmon3): power1_input"
+    reading.chmod(0)
+    with as_nobody():
+        check = found(check_sensors, made_up.machine())["PS-HWMON-01"]
+    assert check.tried == (Tried(str(reading), errno.EACCES),)
+
+
+def test_meters_port_by_its_lasting_name_and_its_group(made_up):
+    assert found(check_meters, made_up.machine())["PS-METER-02"].level == "SKIP"
+    port = made_up.write("dev/ttyUSB0", "")
+    lasting = made_up.root / "dev/serial/by-id/usb-LMG_450-if00"
+    lasting.parent.mkdir(parents=True)
+    lasting.symlink_to("../../ttyUSB0")
+    checks = list(check_meters(made_up.machine()))
+    assert [one.code for one in checks] == ["PS-METER-00"]  # one port, though it has two names
+    assert str(lasting) in checks[0].what
+    port.chmod(0o600 if os.geteuid() == 0 else 0)
+    with as_nobody():
+        check = found(check_meters, made_up.machine())["PS-METER-01"]
+    assert check.fix.startswith(f"sudo usermod -aG {port.group()} ")
+
+
+# ---- clock, scheduling -----------------------------------------------------------------------------------------
+
+
+def test_clock_quick_and_slow(made_up):
+    assert found(check_clock, made_up.machine())["PS-CLK-00"].what.startswith("clock source tsc, clock_gettime ")
+    path = made_up.write("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n")
+    check = found(check_clock, made_up.machine())["PS-CLK-01"]
+    assert (check.level, check.fix) == ("WARN", f"echo tsc | sudo tee {path}")
+    made_up.remove("sys/devices/system/clocksource")
+    assert found(check_clock, made_up.machine())["PS-CLK-02"].level == "SKIP"
+
+
+def test_clock_tells_slack_governors_and_synchronisation(made_up):
+    for cpu, governor in enumerate(("performance", "performance", "powersave")):
+        made_up.write(f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor", governor + "\n")
+    checks = found(check_clock, made_up.machine())
+    assert "performance on 2 CPUs, powersave on 1 CPUs" in checks["PS-CLK-06"].what
+    assert "50000 ns" in checks["PS-CLK-04"].what
+    assert {"PS-CLK-03", "PS-CLK-05"} & set(checks)
+
+
+@pytest.mark.parametrize(("listed", "count"), [("0-7", 8), ("3", 1), ("0-1,4,6-7", 5), ("", 0)])
+def test_cpus_are_counted(listed, count):
+    assert count_cpus(listed) == count
+
+
+def test_scheduling_cpus_and_priority(made_up):
+    assert levels(found(check_scheduling, made_up.machine())) == {"PS-SCHED-00": "OK", "PS-SCHED-04": "SKIP"}
+    made_up.process(cpus="5", caps=1 << CAP_SYS_NICE)
+    assert levels(found(check_scheduling, made_up.machine())) == {"PS-SCHED-01": "WARN", "PS-SCHED-03": "OK"}
+    made_up.process()
+    limits = made_up.root / "proc/self/limits"
+    limits.write_text(limits.read_text().replace(" 0 ", "10 "))
+    assert "up to priority 10" in found(check_scheduling, made_up.machine())["PS-SCHED-03"].what
+
+
+@pytest.mark.parametrize(("setting", "there"), [("150000 100000\n", True), ("max 100000\n", False)])
+def test_scheduling_quota_of_a_control_group(made_up, setting, there):
+    made_up.write("sys/fs/cgroup/user.slice/cpu.max", setting)
+    checks = found(check_scheduling, made_up.machine())
+    assert ("PS-SCHED-02" in checks) == there
+    if there:
+        assert "1.5 CPUs" in checks["PS-SCHED-02"].what
+
+
+# ---- configuration and disk ------------------------------------------------------------------------------------
+
+
+def test_files_configuration_in_force_bad_unreadable_and_absent(made_up):
+    assert found(check_files, made_up.machine())["PS-CFG-03"].level == "SKIP"
+    path = made_up.write("home/powersample/config.toml", "rate_hz = 100\n")
+    assert f"rate_hz = 100.0 ({path})" in found(check_files, made_up.machine())["PS-CFG-00"].what
+    path.write_text("rate_hz = \n")
+    check = found(check_files, made_up.machine())["PS-CFG-01"]
+    assert check.level == "FAIL"
+    assert "line 1" in check.what
+    path.unlink()
+    path.mkdir()
+    assert found(check_files, made_up.machine())["PS-CFG-02"].level == "WARN"
+
+
+def test_files_of_the_system_lie_below_the_root(made_up):
+    made_up.write("etc/powersample/config.toml", "mode = 'tight'\n")
+    assert "mode = 'tight'" in found(check_files, made_up.machine())["PS-CFG-00"].what
+
+
+@pytest.mark.parametrize(("free", "code"), [(10**12, "PS-DISK-00"), (10**8, "PS-DISK-01"), (10**6, "PS-DISK-02")])
+def test_files_disk_space(made_up, free, code):
+    assert code in found(check_files, made_up.machine(free_bytes=lambda path: free))
+
+
+def test_files_shared_memory(made_up):
+    def free(path):
+        return shutil.disk_usage(path).free
+
+    assert "free in" in found(check_files, made_up.machine(free_bytes=free))["PS-DISK-05"].what
+    made_up.remove("dev/shm")
+    checks = found(check_files, made_up.machine(free_bytes=free))
+    assert checks["PS-DISK-06"].tried == (Tried(str(made_up.root / "dev/shm"), errno.ENOENT),)
+
+
+def test_files_temporary_folder_in_memory_is_warned_of(made_up, tmp_path):
+    made_up.mounts("/ ext4 rw", f"{tmp_path} tmpfs rw")
+    machine = made_up.machine(environment={"TMPDIR": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
+    assert "name an output on a disk" in found(check_files, machine)["PS-DISK-03"].what
+
+
+def test_files_folder_that_may_not_be_written(made_up):
+    closed = made_up.write("closed/x", "").parent
+    closed.chmod(0o500)
+    with as_nobody():
+        machine = made_up.machine(environment={"TMPDIR": str(closed), "XDG_CONFIG_HOME": str(made_up.root)})
+        checks = found(check_files, machine)
+    closed.chmod(0o700)
+    if os.geteuid() == 0:
+        assert str(closed) in checks["PS-DISK-04"].what
+
+
+# ---- all of it -------------------------------------------------------------------------------------------------
+
+
+def test_exit_code_follows_what_can_be_measured():
+    good = Check("PS-RAPL-00", "OK", "", gives=("package-0.energy",))
+    skip, warn = Check("PS-HWMON-02", "SKIP", ""), Check("PS-CLK-01", "WARN", "")
+    assert Diagnosis((good, skip), None).exit_code == 0
+    assert Diagnosis((good, warn), None).exit_code == 1
+    assert Diagnosis((skip, warn), None).exit_code == 2
+
+
+def test_diagnosis_of_a_section_that_fails_goes_on(made_up):
+    def broken(name):
+        raise RuntimeError("no such luck")
+
+    diagnosis = diagnose(made_up.machine(which=broken))
+    failed = [one for one in diagnosis.checks if one.code == "PS-DOC-02"]
+    assert [(one.section, "no such luck" in one.what) for one in failed] == [("GPU", True)]
+    assert {one.section for one in diagnosis.checks} > {"CPU", "clock"}
+
+
+def test_diagnosis_without_the_native_core_still_looks_at_the_rest(made_up, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "powersample._native.api", None)  # as a build for another Python
+    monkeypatch.setitem(sys.modules, "powersample._native.api_rapl", None)
+    diagnosis = diagnose(made_up.machine())
+    codes = [one.code for one in diagnosis.checks]
+    assert "PS-PY-01" in codes
+    assert [one.section for one in diagnosis.checks if one.code == "PS-DOC-01"] == ["CPU"]
+    assert {"PS-NVML-01", "PS-BOX-00", "PS-CFG-03"} <= set(codes)
+
+
+def test_nothing_is_written_by_looking(made_up):
+    def state():
+        return {path: path.stat().st_mtime_ns for path in made_up.root.rglob("*")}
+
+    before = state()
+    diagnose(made_up.machine())
+    assert state() == before
+
+
+def test_every_command_is_one_that_a_shell_takes(made_up):
+    """All that the made-up machines ever offer, and whatever this one does."""
+    path = made_up.zone("intel-rapl:0", "package-0")
+    path.chmod(0)
+    made_up.pmu("energy-pkg", kind=999_999)
+    with as_nobody():
+        checks = [*diagnose(made_up.machine()).checks, *diagnose(Machine()).checks]
+    commands = [command for one in checks for command in (one.fix, one.other) if command]
+    assert len(commands) >= 3
+    for command in commands:
+        assert subprocess.run(["sh", "-n", "-c", command], capture_output=True).returncode == 0, command
+        assert shlex.split(command, comments=True)
+
+
+def test_made_up_machine_is_one_that_all_is_well_on(made_up: Made):
+    with made_up.moving():
+        diagnosis = diagnose(made_up.machine())
+    assert [one for one in diagnosis.checks if one.level in ("WARN", "FAIL")] == []
+    assert diagnosis.exit_code == 0
+
+
+def test_every_code_is_documented_and_tested():
+    tests = Path(__file__).parent
+    pattern = re.compile(r"PS-[A-Z]+-\d\d")
+    code = {
+        match for path in (Path(doctor.__file__).parent).glob("*.py") for match in pattern.findall(path.read_text())
+    }
+    table = re.findall(r"^\| (PS-[A-Z]+-\d\d) \|", (tests.parent / "docs/doctor.md").read_text(), re.MULTILINE)
+    tested = {match for path in tests.glob("test_doctor*.py") for match in pattern.findall(path.read_text())}
+    assert len(table) == len(set(table))
+    assert (sorted(code - set(table)), sorted(set(table) - code), sorted(code - tested)) == ([], [], [])
