@@ -100,8 +100,8 @@ def test_discover_with_a_driver_that_refuses_says_its_code(four):
         ({"rate_hz": float("nan")}, "rate"),
         ({"rate_hz": "10"}, "no number"),
         ({"cpu": "1"}, "no number"),
-        ({"mode": "burst"}, "burst.*use paced or tight$"),
-        ({"mode": "virtual"}, "use paced or tight$"),
+        ({"mode": "burst"}, "burst.*use one of paced, tight, follow$"),
+        ({"mode": "virtual"}, "use one of paced, tight, follow$"),
     ],
 )
 def test_plan_with_a_senseless_option_is_refused(options, words):

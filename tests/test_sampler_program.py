@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The standalone sampler as a process: what signals, a costly rate and a hanging driver do to it."""
 
+import errno
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -59,6 +62,53 @@ def test_sampler_rate_beyond_the_budget_is_taken_with_one_warning(node):
     assert trouble.count("\n") == 1
     _, trouble = finished(started(*library, "--duration", "0.2"))
     assert trouble == ""
+
+
+def test_sampler_follow_learns_the_period_of_the_nodes_sensor(node):
+    node.load_wave(0, 100, 400, period_s=0.37, duty=0.5)
+    last, trouble = finished(started("--nvml-lib", str(node.library), "--mode", "follow", "--duration", "2.5"))
+    lane = last["lanes"][0]
+    periods_ns = lane["followed_period_ns"]
+    assert trouble == ""
+    assert lane["slots"] == lane["passes"] + lane["skipped"]
+    assert len(periods_ns) == 2  # instant and average; PowerUsage repeats one of them, once a second
+    assert any(abs(period_ns - 100e6) < 5e6 for period_ns in periods_ns)
+
+
+def test_sampler_follow_without_a_power_says_why_and_is_paced(tmp_path):
+    zone = tmp_path / "class/powercap/intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in {"name": "package-0", "energy_uj": "1000", "max_energy_range_uj": "262143328850"}.items():
+        (zone / name).write_text(f"{text}\n")
+    arguments = ("--sources", "rapl", "--sysfs", str(tmp_path), "--mode", "follow", "--duration", "0.1")
+    last, trouble = finished(started(*arguments))
+    assert trouble.startswith("powersample-sampler: --mode follow: ")
+    assert trouble.count("\n") == 1
+    assert last["lanes"][0]["mode"] == 1
+
+
+def test_sampler_fifo_without_the_right_says_the_fix_once_and_goes_on():
+    command = [str(sampler_path()), "--fifo=20", "--duration", "0.2"]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is not installed")
+        command = ["setpriv", "--bounding-set", "-sys_nice", *command]
+    with Node("h100", gpus=2) as node:
+        command += ["--nvml-lib", str(node.library)]
+        shell = ["sh", "-c", 'ulimit -r 0 && exec "$@"', "sh"]
+        process = subprocess.run([*shell, *command], capture_output=True, text=True, timeout=TIMEOUT_S)
+    lanes = json.loads(process.stdout.splitlines()[-1])["lanes"]
+    assert process.returncode == 0
+    assert "CAP_SYS_NICE" in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert {(lane["fifo_priority"], lane["fifo_errno"]) for lane in lanes} == {(0, errno.EPERM)}
+
+
+@pytest.mark.parametrize("option", ["--fifo=0", "--fifo=100", "--fifo=high"])
+def test_sampler_fifo_of_no_such_priority_is_refused(option):
+    process = subprocess.run([str(sampler_path()), option], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert process.returncode == 2
+    assert "1 to 99" in process.stderr
 
 
 def test_sampler_with_a_call_that_hangs_ends_with_all_that_was_read(node, tmp_path):

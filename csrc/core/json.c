@@ -147,9 +147,10 @@ static void lane_members(ps_text *text, const ps_lane_stats *lane)
     double_member(text, "call_cost_ns", lane->call_cost_ns);
     ps_text_add(text,
                 "\"mode\":%d,\"rate_origin\":%d,\"period_ns\":%" PRId64 ",\"lead_ns\":%" PRId64
-                ",\"start_ns\":%" PRId64 ",\"cpu\":%d,\"cpu_errno\":%d",
+                ",\"start_ns\":%" PRId64 ",\"cpu\":%d,\"cpu_errno\":%d,\"fifo_priority\":%d,\"fifo_refusal\":%d"
+                ",\"fifo_errno\":%d,\"unfollowed\":%d",
                 lane->mode, lane->rate_origin, lane->period_ns, lane->lead_ns, lane->start_ns, lane->cpu,
-                lane->cpu_errno);
+                lane->cpu_errno, lane->fifo_priority, lane->fifo_refusal, lane->fifo_errno, lane->unfollowed);
 }
 
 void ps_json_lane(ps_text *text, const ps_lane_stats *lane)
@@ -167,9 +168,17 @@ void ps_json_lane_stats(ps_text *text, const ps_lane_stats *lane, bool histogram
                 ",\"state\":%d,\"slots\":%" PRIu64 ",\"passes\":%" PRIu64 ",\"skipped\":%" PRIu64
                 ",\"records\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"drained\":%" PRIu64 ",\"in_ring\":%" PRIu64
                 ",\"reopens\":%" PRIu64 ",\"last_ns\":%" PRId64 ",\"cpu_ns\":%" PRId64 ",\"n_errors\":%u"
-                ",\"error_other\":%" PRIu64,
+                ",\"error_other\":%" PRIu64 ",\"updates\":%" PRIu64 ",\"acquisitions\":%" PRIu64,
                 lane->state, lane->slots, lane->passes, lane->skipped, lane->records, lane->dropped, lane->drained,
-                lane->in_ring, lane->reopens, lane->last_ns, lane->cpu_ns, lane->n_errors, lane->error_other);
+                lane->in_ring, lane->reopens, lane->last_ns, lane->cpu_ns, lane->n_errors, lane->error_other,
+                lane->updates, lane->acquisitions);
+    uint64_t followed[2][PS_FOLLOWED_MAX];
+    for (uint32_t i = 0; i < lane->n_followed; i++) {
+        followed[0][i] = lane->followed_id[i];
+        followed[1][i] = (uint64_t)lane->followed_period_ns[i];
+    }
+    array_member(text, "followed_id", followed[0], lane->n_followed);
+    array_member(text, "followed_period_ns", followed[1], lane->n_followed);
     uint64_t codes[PS_ERROR_CODES];
     for (uint32_t i = 0; i < lane->n_errors; i++)
         codes[i] = lane->error_code[i];

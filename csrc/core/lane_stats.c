@@ -29,7 +29,7 @@ static void confess(const ps_lane *lane, ps_lane_stats *out)
 {
     int64_t start_ns = atomic_load_explicit(&lane->counters.start_ns, memory_order_relaxed);
     int64_t stop_ns = atomic_load_explicit(&lane->stop_ns, memory_order_relaxed);
-    if (lane->options.mode != PS_MODE_PACED || !ps_lane_started(lane) || stop_ns < start_ns)
+    if (lane->mode != PS_MODE_PACED || !ps_lane_started(lane) || stop_ns < start_ns)
         return;
     uint64_t due = (uint64_t)((stop_ns - start_ns) / lane->period_ns + 1);
     if (due > out->passes + out->skipped)
@@ -46,7 +46,8 @@ void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
 
     /* First, so that what follows is final if the lane has ended. */
     out->state = state_of(lane, ps_lane_ended(lane));
-    out->mode = lane->options.mode;
+    out->mode = lane->mode;
+    out->unfollowed = atomic_load_explicit(&counters->unfollowed, memory_order_relaxed);
     out->period_ns = lane->period_ns;
     out->rate_hz = lane->rate_hz;
     out->rate_origin = lane->rate_origin;
@@ -70,6 +71,17 @@ void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
     out->cpu_ns = atomic_load_explicit(&counters->cpu_ns, memory_order_relaxed);
     out->cpu = atomic_load_explicit(&counters->cpu, memory_order_relaxed);
     out->cpu_errno = atomic_load_explicit(&counters->cpu_errno, memory_order_relaxed);
+    out->fifo_priority = atomic_load_explicit(&counters->fifo_priority, memory_order_relaxed);
+    out->fifo_refusal = atomic_load_explicit(&counters->fifo_refusal, memory_order_relaxed);
+    out->fifo_errno = atomic_load_explicit(&counters->fifo_errno, memory_order_relaxed);
+
+    out->updates = relaxed(&counters->updates);
+    out->acquisitions = relaxed(&counters->acquisitions);
+    out->n_followed = lane->mode == PS_MODE_FOLLOW ? lane->n_followed : 0;
+    for (uint32_t i = 0; i < out->n_followed; i++) {
+        out->followed_id[i] = lane->first_channel + lane->followed[i].channel;
+        out->followed_period_ns[i] = atomic_load_explicit(&counters->followed_period_ns[i], memory_order_relaxed);
+    }
 
     /* acquire; pairs with the release in count_error, which publishes the codes below n_errors. */
     out->n_errors = atomic_load_explicit(&counters->n_errors, memory_order_acquire);

@@ -12,6 +12,7 @@ enum {
     CALIBRATION_SLEEPS = 16,
     LEAD_PART = 400,               /* at most 1/400 of a period: spinning costs a core's time */
     LEAD_MAX_NS = 100 * 1000,      /* a machine that wakes later than this is busy, and spinning does not help it */
+    WAKE_COST_NS = 20 * 1000,      /* of a CPU's time, for a sleep and its end; 23 to 43 us in a virtual machine */
     SLICE_NS = 50 * 1000 * 1000    /* longest sleep: how late a slow lane may notice a stop */
 };
 
@@ -62,6 +63,11 @@ int64_t ps_pace_wait(int64_t deadline_ns, int64_t lead_ns, const _Atomic int64_t
         now_ns = ps_clock_monotonic_ns();
     }
     return now_ns;
+}
+
+double ps_pace_duty(double call_cost_ns, int64_t period_ns)
+{
+    return (call_cost_ns + WAKE_COST_NS) / (double)period_ns + 1.0 / LEAD_PART;
 }
 
 void ps_pace_sleep(int64_t duration_ns)

@@ -21,6 +21,9 @@ int64_t ps_pace_prepare(int64_t period_ns);
  * a sleeper notices within 50 ms. */
 int64_t ps_pace_wait(int64_t deadline_ns, int64_t lead_ns, const _Atomic int64_t *stop_ns);
 
+/* The share of a CPU that passes of this cost on a grid will take: calls, spin, and the waking up itself. */
+double ps_pace_duty(double call_cost_ns, int64_t period_ns);
+
 void ps_pace_sleep(int64_t duration_ns);
 
 #endif

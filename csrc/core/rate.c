@@ -10,6 +10,12 @@
 
 #include "core/rate.h"
 
+/* Following: polls a second that a sensor of T = 100 ms takes, at a jitter of 1 ms, by their spacing in a window. The wider
+ * one still places updates within 0.8 ms, without reserve for a late wake-up. */
+static const struct {
+    double spacing_ns, polls_hz;
+} follow_ways[] = {{1e6, 60}, {1.6e6, 40}};
+
 enum { BISECTIONS = 60 }; /* beyond a double's digits from any start used here */
 
 /* A tight lane's passes cannot be closer than this, whatever was measured for a call that does nothing. */
@@ -142,6 +148,37 @@ static void set_tight(ps_rate_lane *lane)
     set_divisors(lane, 1e9 / fmax(pass_ns, TIGHT_PASS_MIN_NS), 1);
 }
 
+/* Follows if a few polls an update are within the lane's share, beside what the other groups are given; else the grid
+ * stays that has been set. */
+static void set_follow(ps_rate_lane *lane, double allowed)
+{
+    double fast_ns = 0;
+    for (uint32_t i = 0; i < lane->n_groups; i++)
+        fast_ns += is_slow(lane, &lane->groups[i]) ? 0 : lane->groups[i].cost_ns;
+    const double slow = share_wanted(lane) - fast_ns * 1e-9 * highest_useful_hz(lane);
+    lane->unfollowed = lane->followable ? PS_UNFOLLOWED_BUDGET : PS_UNFOLLOWED_NOTHING;
+    lane->mode = PS_MODE_PACED;
+    for (uint32_t way = 0; lane->followable && way < sizeof follow_ways / sizeof follow_ways[0]; way++) {
+        const double left = allowed - fast_ns * 1e-9 * follow_ways[way].polls_hz;
+        if (left < fmin(slow, PS_RATE_SLOW_PART * allowed))
+            continue;
+        lane->unfollowed = PS_FOLLOWED;
+        lane->mode = PS_MODE_FOLLOW;
+        lane->origin = PS_RATE_UPDATES;
+        lane->idle_ns = lane->period_ns;
+        lane->period_ns = (int64_t)follow_ways[way].spacing_ns;
+        lane->rate_hz = 0;
+        lane->call_cost_ns = fast_ns;
+        for (uint32_t i = 0; i < lane->n_groups; i++) {
+            ps_group *group = &lane->groups[i];
+            /* A poll may have to wait for a pause as long as its spacing: hence twice what a counter needs. */
+            const double read_hz = fmax(group->max_hz * (slow <= left ? 1 : left / slow), 2 * group->min_hz);
+            group->every_ns = is_slow(lane, group) ? (int64_t)(1e9 / read_hz) : 0;
+        }
+        return;
+    }
+}
+
 static int is_automatic(const ps_rate_lane *lane)
 {
     return lane->mode != PS_MODE_TIGHT && lane->asked_hz == 0;
@@ -200,6 +237,9 @@ void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes)
                 origin = PS_RATE_TURNS;
             }
             set_grid(lane, rate_hz, stretch, origin);
+            lane->share = allowed;
+            if (lane->mode == PS_MODE_FOLLOW)
+                set_follow(lane, allowed);
         }
     }
 }

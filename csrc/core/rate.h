@@ -5,6 +5,8 @@
 #ifndef PS_RATE_H
 #define PS_RATE_H
 
+#include <stdbool.h>
+
 #include "core/source.h"
 
 #define PS_RATE_MIN_HZ 1e-3
@@ -19,10 +21,14 @@ typedef struct ps_rate_lane {
     const char *driver; /* "" for none */
     ps_group *groups;   /* max_hz and cost_ns given, divisor found */
     uint32_t n_groups;
-    int32_t mode;       /* enum ps_mode */
+    int32_t mode;       /* enum ps_mode; found: PS_MODE_PACED where following is refused */
     double asked_hz;    /* 0: automatic */
+    bool followable;    /* there are channels to follow */
     /* found */
-    int64_t period_ns;  /* 0 in tight mode */
+    int64_t period_ns;  /* 0 in tight mode; following: the spacing of polls around an update */
+    int64_t idle_ns;    /* following: the period of the grid that it stands in for */
+    double share;       /* of its time that its calls may take; 0 where it was asked for more than that */
+    int32_t unfollowed; /* enum ps_unfollowed */
     double rate_hz;
     double call_cost_ns;
     int32_t origin;     /* enum ps_rate_origin */
@@ -32,7 +38,7 @@ typedef struct ps_rate_lane {
 double ps_rate_least_hz(const ps_group *groups, uint32_t n_groups);
 double ps_rate_rounded_up(double rate_hz); /* to three digits, so that a rate which is told does when it is asked for */
 
-/* Sets the grid of every lane and the divisor of every group. Slow groups keep their own rates whatever the
+/* Sets the grid of every lane and the divisor of every group, or its spacing where updates are followed. Slow groups keep their own rates whatever the
  * lane's is, or less where their part of the budget is used up, but never less than their min_hz: a budget is for
  * politeness, a turn unseen is energy lost. Rates that were asked for are taken as they are
  * and do not count against their driver's share: whoever asks has decided, and the lanes left to themselves

@@ -3,6 +3,8 @@
  * Owns the lanes: gathers sources, plans their rates, starts and stops their threads. Control calls (add,
  * start, stop, free) belong to one thread at a time; statistics may be read from any once start has returned.
  */
+#include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,8 @@ enum {
     TIMING_WAIT_NS = 2000 * 1000 * 1000, /* for the lanes to time their calls; who takes longer joins later */
     START_WAIT_NS = 1000 * 1000 * 1000,
     POLL_NS = 500 * 1000,
+    TURN_NS = 500 * 1000 * 1000,         /* that one lane may keep the others of its driver waiting */
+    FIFO_PRIORITY_MAX = 99,
     COST_GUESS_NS = 1000 * 1000,
     GRID_AHEAD_NS = 10 * 1000 * 1000, /* the lanes calibrate their wake-up meanwhile */
     SPREAD_MAX_NS = 100 * 1000 * 1000
@@ -53,13 +57,21 @@ static int check_options(const ps_source *source, const ps_lane_options *options
 {
     const char *call = "ps_sampler_add", *name = source->name;
     double rate_hz = options->rate_hz;
-    if (options->mode < PS_MODE_PACED || options->mode > PS_MODE_VIRTUAL)
+    if (options->mode < PS_MODE_PACED || options->mode > PS_MODE_FOLLOW)
         return ps_fail(error, PS_E_INVALID, 0, call, "%s: no such mode: %d", name, options->mode);
     if (options->mode == PS_MODE_VIRTUAL && !source->simulated_time)
         return ps_fail(error, PS_E_INVALID, 0, call, "%s: virtual mode needs a source of simulated time", name);
     if (options->mode == PS_MODE_TIGHT && rate_hz != 0)
         return ps_fail(error, PS_E_INVALID, 0, call, "%s: tight mode goes back to back and takes no rate (%g Hz)", name,
                        rate_hz);
+    if (options->mode == PS_MODE_FOLLOW && rate_hz != 0)
+        return ps_fail(error, PS_E_INVALID, 0, call, "%s: following goes by the sensor's updates and takes no rate (%g Hz)",
+                       name, rate_hz);
+    if (options->fifo_priority < 0 || options->fifo_priority > FIFO_PRIORITY_MAX)
+        return ps_fail(error, PS_E_INVALID, 0, call, "%s: real-time priority %d: give 1 to %d, or 0 for none", name,
+                       options->fifo_priority, FIFO_PRIORITY_MAX);
+    if (options->mode == PS_MODE_VIRTUAL && options->fifo_priority != 0)
+        return ps_fail(error, PS_E_INVALID, 0, call, "%s: simulated time knows no real-time class", name);
     /* Written so that NaN is refused, too. */
     if (rate_hz != 0 && !(rate_hz >= PS_RATE_MIN_HZ && rate_hz <= PS_RATE_MAX_HZ))
         return ps_fail(error, PS_E_INVALID, 0, call, "%s: rate of %g Hz: give %g to %g Hz, or 0 for automatic", name,
@@ -111,8 +123,10 @@ int ps_sampler_add(ps_sampler *sampler, ps_source *source, const ps_lane_options
         complete.ring_records = RING_RECORDS;
     status = ps_lane_new(source, &complete, (uint16_t)sampler->n_channels, &lanes[sampler->n_lanes]);
     if (status != PS_OK)
-        return ps_fail(error, status, 0, call, "%s: ring of %u records%s", source->name, complete.ring_records,
-                       status == PS_E_INVALID ? ": give a power of two from 2 to 2^26" : "");
+        return ps_fail(error, status, 0, call, "%s: ring of %u records (%" PRIu64 " MiB): %s", source->name,
+                       complete.ring_records, (uint64_t)complete.ring_records * sizeof(ps_sample) >> 20,
+                       status == PS_E_INVALID ? "give a power of two from 2 to 2^26"
+                                              : "give fewer, or raise the memory limit (ulimit -v, memory.max)");
     for (uint32_t i = 0; i < source->n_channels; i++) {
         source->channels[i].lane = sampler->n_lanes;
         source->channels[i].id = sampler->n_channels + i;
@@ -157,7 +171,11 @@ static void set_plan(ps_sampler *sampler, const ps_rate_lane *plan)
         ps_lane *lane = sampler->lanes[i];
         int64_t spread_ns = plan[i].period_ns < SPREAD_MAX_NS ? plan[i].period_ns : SPREAD_MAX_NS;
         lane->grid_ns = base_ns + spread_ns * i / sampler->n_lanes;
+        lane->mode = plan[i].mode;
         lane->period_ns = plan[i].period_ns;
+        lane->idle_ns = plan[i].idle_ns;
+        lane->share = plan[i].share;
+        atomic_store_explicit(&lane->counters.unfollowed, plan[i].unfollowed, memory_order_relaxed); /* as the plan */
         lane->rate_hz = plan[i].rate_hz;
         lane->call_cost_ns = plan[i].call_cost_ns;
         lane->rate_origin = plan[i].origin;
@@ -181,7 +199,8 @@ static int plan_rates(ps_sampler *sampler)
                                  .groups = lane->source->groups,
                                  .n_groups = lane->source->n_groups,
                                  .mode = lane->options.mode,
-                                 .asked_hz = lane->options.rate_hz};
+                                 .asked_hz = lane->options.rate_hz,
+                                 .followable = lane->n_followed > 0};
     }
     ps_rate_plan(plan, sampler->n_lanes);
     set_plan(sampler, plan);
@@ -195,6 +214,31 @@ static void wait_for(ps_sampler *sampler, uint32_t n_lanes, bool (*reached)(cons
     for (uint32_t i = 0; i < n_lanes; i++)
         while (!reached(sampler->lanes[i]) && ps_clock_now_ns() < deadline_ns)
             ps_pace_sleep(POLL_NS);
+}
+
+/* The lane before that its calls may have to wait for. */
+static const ps_lane *neighbour(const ps_sampler *sampler, uint32_t lane)
+{
+    const char *driver = sampler->lanes[lane]->source->driver;
+    for (uint32_t i = lane; driver[0] && i-- > 0;)
+        if (strcmp(sampler->lanes[i]->source->driver, driver) == 0)
+            return sampler->lanes[i];
+    return NULL;
+}
+
+/* The lanes of one driver time their calls one after the other. All at once, where they share a lock, each would measure
+ * its wait for the others, and eight lanes would plan an eighth of the rate that they may have. */
+static void time_calls(ps_sampler *sampler)
+{
+    const int64_t end_ns = ps_clock_now_ns() + TIMING_WAIT_NS;
+    for (uint32_t i = 0; i < sampler->n_lanes; i++) {
+        const ps_lane *before = neighbour(sampler, i);
+        const int64_t patience_ns = ps_clock_now_ns() + TURN_NS, until_ns = patience_ns < end_ns ? patience_ns : end_ns;
+        while (before && !ps_lane_timed(before) && ps_clock_now_ns() < until_ns)
+            ps_pace_sleep(POLL_NS);
+        ps_lane_give_turn(sampler->lanes[i]);
+    }
+    wait_for(sampler, sampler->n_lanes, ps_lane_timed, end_ns);
 }
 
 /* A lane whose first call has not come back is not waited for. */
@@ -242,11 +286,12 @@ int ps_sampler_start(ps_sampler *sampler, ps_error *error)
         int status = ps_lane_start(sampler->lanes[i], &system_errno);
         if (status != PS_OK) {
             (void)stop_lanes(sampler, i, 5.0);
-            return ps_fail(error, status, system_errno, "pthread_create", "lane %s: %s",
-                           sampler->lanes[i]->source->name, strerror(system_errno));
+            return ps_fail(error, status, system_errno, "pthread_create", "lane %s: %s%s",
+                           sampler->lanes[i]->source->name, strerror(system_errno),
+                           system_errno == EAGAIN ? "; raise the limit of threads (ulimit -u, pids.max)" : "");
         }
     }
-    wait_for(sampler, sampler->n_lanes, ps_lane_timed, ps_clock_now_ns() + TIMING_WAIT_NS);
+    time_calls(sampler);
     int status = plan_rates(sampler);
     if (status != PS_OK) {
         (void)stop_lanes(sampler, sampler->n_lanes, 5.0);

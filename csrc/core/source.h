@@ -26,6 +26,8 @@ typedef struct ps_group {
     double cost_ns;    /* mean of its timed calls; set at start */
     uint32_t divisor;  /* made on passes that are multiples; set at start */
     uint32_t countdown; /* lane's own */
+    int64_t every_ns;   /* following: its spacing; 0: read at every poll of the updates that are followed */
+    int64_t due_ns;     /* lane's own */
 } ps_group;
 
 struct ps_source_ops {

@@ -239,7 +239,11 @@ int ps_hwmon_open(const char *sysfs, const char *id, ps_source **out, ps_hwmon_o
 enum ps_mode {
     PS_MODE_PACED = 1,  /* absolute deadlines on a fixed grid; late: slots are counted as skipped, never a burst */
     PS_MODE_TIGHT = 2,  /* back to back */
-    PS_MODE_VIRTUAL = 3 /* the grid is simulated time, as fast as it goes; waits for its reader; scripted sources only */
+    PS_MODE_VIRTUAL = 3, /* the grid is simulated time, as fast as it goes; waits for its reader; scripted sources only */
+    /* Polls only around the instants at which the fast power channels are expected to be updated, having learnt their
+     * periods and phases; other channels at their own spacing. Slots are the polls planned: those that a late lane let pass
+     * before the end of a window are skipped. Where it cannot be had, the lane is paced, and says why. */
+    PS_MODE_FOLLOW = 4
 };
 
 enum ps_rate_origin {
@@ -247,15 +251,32 @@ enum ps_rate_origin {
     PS_RATE_CAP = 2,          /* the source's highest useful rate */
     PS_RATE_LANE_BUDGET = 3,  /* its calls would occupy more than 2 % of the lane's time */
     PS_RATE_DRIVER_BUDGET = 4, /* all lanes of its driver together more than 5 % */
-    PS_RATE_TURNS = 5          /* above its budget: any slower, and a counter could turn round twice unseen */
+    PS_RATE_TURNS = 5,         /* above its budget: any slower, and a counter could turn round twice unseen */
+    PS_RATE_UPDATES = 6        /* none: the sensor's updates are followed */
 };
+
+enum ps_unfollowed {
+    PS_FOLLOWED = 0,           /* or never asked for */
+    PS_UNFOLLOWED_NOTHING = 1, /* none of its fastest channels is a power */
+    PS_UNFOLLOWED_BUDGET = 2,  /* some polls an update would cost more than the lane's share of time */
+    PS_UNFOLLOWED_FAST = 3     /* the sensor publishes more often than each 8 ms: a grid costs no more */
+};
+
+enum ps_fifo_refusal {
+    PS_FIFO_GRANTED = 0,       /* or never asked for */
+    PS_FIFO_REFUSED = 1,       /* by the kernel: fifo_errno */
+    PS_FIFO_DUTY_PLANNED = 2,  /* it would use more than 90 % of a CPU, which the kernel answers by holes of 50 ms */
+    PS_FIFO_DUTY_MEASURED = 3  /* it did, and has gone back to the ordinary class */
+};
+
+#define PS_FOLLOWED_MAX 8 /* channels of a lane with a tracker of their own */
 
 typedef struct ps_lane_options {
     int32_t mode;          /* enum ps_mode */
     int32_t cpu;           /* pin to this CPU; -1: not */
     double rate_hz;        /* 0: automatic; refused below what the source's counters need (ps_sampler_add) */
     uint32_t ring_records; /* power of two; 0: 2^17 */
-    uint32_t reserved;
+    int32_t fifo_priority; /* 1 to 99: run under SCHED_FIFO; 0: in the ordinary class */
     uint64_t max_passes;   /* stop after so many passes; 0: none */
     int64_t virtual_start_ns; /* PS_MODE_VIRTUAL: time of slot 0 */
 } ps_lane_options;
@@ -279,14 +300,22 @@ typedef struct ps_lane_stats {
     uint64_t reopens;     /* successful re-initialisations of a lost device */
     int64_t start_ns;     /* deadline of slot 0 */
     int64_t last_ns;      /* end of the newest pass */
-    int64_t period_ns;    /* the grid; 0 in tight mode */
+    int64_t period_ns;    /* the grid; 0 in tight mode; following: the spacing of polls around an update */
     int64_t lead_ns;      /* spin before each deadline, calibrated at start */
     int64_t cpu_ns;       /* the thread's CPU time; -1 unknown */
-    double rate_hz;       /* what the grid gives */
+    double rate_hz;       /* what the grid gives; 0 without one */
     double call_cost_ns;  /* mean cost of one pass's calls, measured at start */
-    int32_t mode, state, rate_origin;
+    uint64_t updates, acquisitions; /* following: changes seen; how often a channel's updates were found */
+    int64_t followed_period_ns[PS_FOLLOWED_MAX]; /* learnt; 0 while they are looked for */
+    uint32_t followed_id[PS_FOLLOWED_MAX];       /* ps_channel.id */
+    uint32_t n_followed;
+    int32_t unfollowed;   /* enum ps_unfollowed; with PS_MODE_FOLLOW: it followed at first */
+    int32_t mode, state, rate_origin; /* mode: paced where following was refused at start */
     int32_t cpu;          /* pinned to, or -1 */
-    int32_t cpu_errno;    /* why pinning was refused, or 0 */
+    int32_t cpu_errno;    /* why pinning was refused, ENODEV when the CPU was taken away later, or 0 */
+    int32_t fifo_priority; /* in force; 0: the ordinary class */
+    int32_t fifo_refusal; /* enum ps_fifo_refusal */
+    int32_t fifo_errno;
     uint32_t n_errors;
     uint32_t error_code[PS_ERROR_CODES];
     uint64_t error_count[PS_ERROR_CODES];

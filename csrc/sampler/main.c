@@ -109,6 +109,40 @@ static void warn_of_cost(const ps_sampler *sampler)
                 ps_sampler_lanes(sampler));
 }
 
+/* What the lanes could not have, each kind once: they go on without it. */
+static void tell_refusals(const ps_sampler *sampler)
+{
+    static const char *const unfollowed[] = {
+        [PS_UNFOLLOWED_NOTHING] = "none of its fastest channels is a power",
+        [PS_UNFOLLOWED_BUDGET] = "polls around each update would take more than its share of time",
+        [PS_UNFOLLOWED_FAST] = "the sensor publishes more often than each 8 ms"};
+    bool told_class = false, told_follow = false, told_cpu = false;
+    for (uint32_t i = 0; i < ps_sampler_lanes(sampler); i++) {
+        ps_lane_stats stats;
+        if (ps_sampler_stats(sampler, i, &stats) != PS_OK)
+            continue;
+        if (stats.fifo_refusal == PS_FIFO_REFUSED && !told_class)
+            fprintf(stderr,
+                    "powersample-sampler: --fifo: %s: sched_setscheduler: %s (code %d). Allow it by ulimit -r (rtprio in "
+                    "/etc/security/limits.d), or by CAP_SYS_NICE on this program.\n",
+                    stats.name, strerror(stats.fifo_errno), stats.fifo_errno);
+        else if (stats.fifo_refusal == PS_FIFO_DUTY_PLANNED && !told_class)
+            fprintf(stderr,
+                    "powersample-sampler: --fifo: %s would take more than 90 %% of a CPU, which the kernel answers by holes of "
+                    "50 ms; it runs without.\n",
+                    stats.name);
+        if (stats.unfollowed && !told_follow)
+            fprintf(stderr, "powersample-sampler: --mode follow: %s is read on a grid: %s.\n", stats.name,
+                    unfollowed[stats.unfollowed]);
+        if (stats.cpu_errno && !told_cpu)
+            fprintf(stderr, "powersample-sampler: --cpu: %s is not pinned: %s (code %d). See taskset -p $$.\n", stats.name,
+                    strerror(stats.cpu_errno), stats.cpu_errno);
+        told_class |= stats.fifo_refusal != 0;
+        told_follow |= stats.unfollowed != 0;
+        told_cpu |= stats.cpu_errno != 0;
+    }
+}
+
 static void print_ready(const ps_sampler *sampler)
 {
     uint32_t channels = 0;
@@ -195,6 +229,7 @@ static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool 
         return EXIT_FAILED;
     }
     warn_of_cost(sampler);
+    tell_refusals(sampler);
     if (!streams)
         print_ready(sampler);
 

@@ -25,9 +25,13 @@ static const char help[] =
     "                                               that step between 100 W and 200 W every P passes (default 100)\n"
     "  --rate HZ|auto     passes a second (default: auto, the highest useful rate at which the calls take at most\n"
     "                     2 % of a lane's time and 5 % for all lanes of a driver)\n"
-    "  --mode MODE        paced (a fixed grid, default) or tight (back to back, occupies a core per lane)\n"
+    "  --mode MODE        paced (a fixed grid, default), tight (back to back, occupies a core per lane) or follow (a\n"
+    "                     few polls around each update of a GPU's power, found by itself: as sharp as 1 kHz, for a\n"
+    "                     twentieth of its calls)\n"
     "  --duration S       seconds to sample (default: until a signal)\n"
     "  --cpu N            run the lanes on CPU N\n"
+    "  --fifo[=PRIO]      run them under SCHED_FIFO at priority PRIO (1 to 99, default 10), before all ordinary\n"
+    "                     programs; where that is refused they run without\n"
     "  --nvml-lib PATH    libnvidia-ml to load (default: the driver's)\n"
     "  --sysfs DIR        where rapl is looked for (default: /sys)\n"
     "  --gpus LIST        NVML indices or UUIDs, separated by commas (default: all)\n"
@@ -45,13 +49,16 @@ static const char help[] =
     "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing measurable.\n"
     "Example: powersample-sampler --duration 10 --spool run.spool\n";
 
-enum { SOURCES = 256, RATE, MODE, DURATION, CPU, NVML_LIB, SYSFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, JSON,
+enum { FIFO_PRIORITY = 10 };
+
+enum { SOURCES = 256, RATE, MODE, DURATION, CPU, FIFO, NVML_LIB, SYSFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, JSON,
        VERSION, HELP };
 
 static const struct option long_options[] = {
     {"sources", required_argument, NULL, SOURCES},   {"rate", required_argument, NULL, RATE},
     {"mode", required_argument, NULL, MODE},         {"duration", required_argument, NULL, DURATION},
-    {"cpu", required_argument, NULL, CPU},           {"nvml-lib", required_argument, NULL, NVML_LIB},
+    {"cpu", required_argument, NULL, CPU},           {"fifo", optional_argument, NULL, FIFO},
+    {"nvml-lib", required_argument, NULL, NVML_LIB},
     {"sysfs", required_argument, NULL, SYSFS},
     {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
     {"keep", required_argument, NULL, KEEP},
@@ -96,8 +103,10 @@ static const char *take(int option, char *value, sampler_options *out)
             return NULL;
         return parse_number(value, 1e-3, 1e6, &out->lane.rate_hz) ? NULL : "give auto, or 0.001 to 1000000 Hz";
     case MODE:
-        out->lane.mode = strcmp(value, "tight") == 0 ? PS_MODE_TIGHT : PS_MODE_PACED;
-        return out->lane.mode == PS_MODE_TIGHT || strcmp(value, "paced") == 0 ? NULL : "give paced or tight";
+        out->lane.mode = strcmp(value, "tight") == 0    ? PS_MODE_TIGHT
+                         : strcmp(value, "follow") == 0 ? PS_MODE_FOLLOW
+                                                        : PS_MODE_PACED;
+        return out->lane.mode != PS_MODE_PACED || strcmp(value, "paced") == 0 ? NULL : "give paced, tight or follow";
     case DURATION:
         if (!parse_number(value, 1e-3, 1e9, &number))
             return "give seconds, from 0.001 on";
@@ -105,6 +114,13 @@ static const char *take(int option, char *value, sampler_options *out)
         return NULL;
     case CPU:
         return parse_whole(value, 65535, &out->lane.cpu) ? NULL : "give the number of a CPU";
+    case FIFO:
+        out->lane.fifo_priority = FIFO_PRIORITY;
+        if (!value)
+            return NULL;
+        if (!parse_whole(value, 99, &out->lane.fifo_priority) || out->lane.fifo_priority < 1)
+            return "give a priority from 1 to 99";
+        return NULL;
     case NVML_LIB:
         out->library = value;
         return NULL;
@@ -172,8 +188,9 @@ bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exi
         fprintf(stderr, "powersample-sampler: unexpected argument %s\n", argv[optind]);
         return usage_error(exit_code);
     }
-    if (out->lane.mode == PS_MODE_TIGHT && out->lane.rate_hz != 0) {
-        fprintf(stderr, "powersample-sampler: --mode tight goes back to back: leave --rate out\n");
+    if (out->lane.mode != PS_MODE_PACED && out->lane.rate_hz != 0) {
+        fprintf(stderr, "powersample-sampler: --mode %s: leave --rate out\n",
+                out->lane.mode == PS_MODE_TIGHT ? "tight goes back to back" : "follow goes by the sensor's updates");
         return usage_error(exit_code);
     }
     if (out->json && !out->list) {

@@ -19,7 +19,12 @@ from powersample import errors
 from powersample._native.door import ffi, lib
 from powersample.model import SAMPLE_DTYPE
 
-MODES = {"paced": lib.PS_MODE_PACED, "tight": lib.PS_MODE_TIGHT, "virtual": lib.PS_MODE_VIRTUAL}
+MODES = {
+    "paced": lib.PS_MODE_PACED,
+    "tight": lib.PS_MODE_TIGHT,
+    "virtual": lib.PS_MODE_VIRTUAL,
+    "follow": lib.PS_MODE_FOLLOW,
+}
 KEEP_MODES = {"all": lib.PS_KEEP_ALL, "changes": lib.PS_KEEP_CHANGES}
 KINDS = {lib.PS_KIND_POWER: "power", lib.PS_KIND_ENERGY: "energy", lib.PS_KIND_AUX: "aux"}
 STAMPS = {lib.PS_STAMP_BRACKET: "bracket", lib.PS_STAMP_INSTANT: "instant"}
@@ -29,6 +34,7 @@ RATE_ORIGINS = {
     lib.PS_RATE_LANE_BUDGET: "calls limited to 2 % of the lane's time",
     lib.PS_RATE_DRIVER_BUDGET: "calls limited to 5 % of the driver's time",
     lib.PS_RATE_TURNS: "not limited further: any slower, and a counter could turn round twice unseen",
+    lib.PS_RATE_UPDATES: "by the sensor's updates",
 }
 LANE_STATES = {
     lib.PS_LANE_NEW: "new",
@@ -78,10 +84,11 @@ class LaneOptions:
     """How a lane runs.
 
     Attributes:
-        mode: "paced", "tight" or "virtual".
+        mode: "paced", "tight", "follow" or "virtual".
         rate_hz: Passes a second; None lets the sampler choose by the cost of the calls.
         cpu: Pin the thread to this CPU, or None.
         ring_records: Ring capacity, a power of two; None takes the default.
+        fifo: Real-time priority from 1 to 99 to run under SCHED_FIFO; None for the ordinary class.
         max_passes: Stop after so many, or None.
         virtual_start_ns: Time of slot 0 in virtual mode.
     """
@@ -90,6 +97,7 @@ class LaneOptions:
     rate_hz: float | None = None
     cpu: int | None = None
     ring_records: int | None = None
+    fifo: int | None = None
     max_passes: int | None = None
     virtual_start_ns: int = 0
 
@@ -97,6 +105,10 @@ class LaneOptions:
         """Return the `ps_lane_options *`."""
         if self.mode not in MODES:
             raise errors.InvalidArgument(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
+        if self.fifo is not None and not 1 <= self.fifo <= 99:
+            raise errors.InvalidArgument(f"real-time priority {self.fifo}: give 1 to 99, or leave it out")
+        if self.mode in ("tight", "follow") and self.rate_hz is not None:
+            raise errors.InvalidArgument(f"mode {self.mode} finds its own rate: leave {self.rate_hz} Hz out")
         if self.rate_hz is not None and not self.rate_hz > 0:
             raise errors.InvalidArgument(f"rate {self.rate_hz} Hz: it must be above 0; leave it out for automatic")
         return ffi.new(
@@ -106,6 +118,7 @@ class LaneOptions:
                 "cpu": -1 if self.cpu is None else self.cpu,
                 "rate_hz": self.rate_hz or 0.0,
                 "ring_records": self.ring_records or 0,
+                "fifo_priority": self.fifo or 0,
                 "max_passes": self.max_passes or 0,
                 "virtual_start_ns": self.virtual_start_ns,
             },
@@ -314,13 +327,18 @@ class Sampler(_Owner):
         return _channels(lib.ps_sampler_channels, self.pointer)
 
     def stats(self, lane: int) -> dict[str, Any]:
-        """Return the lane's statistics, as a dictionary of `ps_lane_stats`; `errors` maps code to count."""
+        """Return the lane's statistics, as a dictionary of `ps_lane_stats`.
+
+        `errors` maps code to count, `followed` a channel's id to the period learnt in ns, 0 while it is looked for.
+        """
         out = ffi.new("ps_lane_stats *")
         _check(lib.ps_sampler_stats(self.pointer, lane, out), call="ps_sampler_stats")
         skip = {"name", "driver", "note", "n_errors", "error_code", "error_count", "call_hist", "wake_hist"}
+        skip |= {"n_followed", "followed_id", "followed_period_ns"}
         stats = {name: getattr(out, name) for name, _ in ffi.typeof("ps_lane_stats").fields if name not in skip}
         stats["name"], stats["driver"], stats["note"] = _text(out.name), _text(out.driver), _text(out.note)
         stats["errors"] = {int(out.error_code[i]): int(out.error_count[i]) for i in range(out.n_errors)}
+        stats["followed"] = {int(out.followed_id[i]): int(out.followed_period_ns[i]) for i in range(out.n_followed)}
         stats["call_hist"], stats["wake_hist"] = list(out.call_hist), list(out.wake_hist)
         stats["rate_origin"] = RATE_ORIGINS.get(out.rate_origin, "unknown")
         stats["state"] = LANE_STATES.get(out.state, "unknown")

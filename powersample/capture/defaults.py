@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from powersample import errors
-from powersample.capture.plan import Plan
+from powersample.capture.plan import RATELESS, Plan
 
 if TYPE_CHECKING:
     from powersample.store.config import Configuration
@@ -47,6 +47,10 @@ def plan_with_defaults(
         field = {"nvml_lib": "nvml_library"}.get(key, key)
         if key not in keys or field in fields:
             continue
+        if (key == "rate_hz" and given.get("mode") in RATELESS) or (
+            key == "mode" and value in RATELESS and given.get("rate_hz") is not None
+        ):
+            continue  # it belongs to what was not asked for
         try:
             Plan(**{field: value})
         except errors.InvalidArgument as error:

@@ -13,7 +13,8 @@ from powersample._native.api import LaneOptions, Nvml, NvmlDevice
 from powersample.capture.rapl import Package, find_packages
 
 KNOWN_SOURCES = ("nvml", "rapl")
-MODES = ("paced", "tight")
+MODES = ("paced", "tight", "follow")
+RATELESS = ("tight", "follow")  # go by something else than a grid
 KEEPS = ("all", "changes")
 DEVICE_ERRORS = (
     errors.DeviceNotFound,
@@ -34,8 +35,9 @@ class Plan:
         sysfs: Where RAPL is looked for; None is /sys.
         gpus: NVML indices or (the start of) UUIDs; None takes what CUDA_VISIBLE_DEVICES shows, else all.
         rate_hz: Passes a second of every lane; None lets the cost of the calls decide.
-        mode: "paced" or "tight".
+        mode: "paced", "tight" or "follow".
         cpu: Pin the lanes to this CPU, or None.
+        fifo: Real-time priority of the lanes, or None for the ordinary class.
         keep: "all", or "changes": of readings that repeat themselves the first and the last.
         notes: What a reader should know of where these values come from; the inventory begins with them.
     """
@@ -47,6 +49,7 @@ class Plan:
     rate_hz: float | None = None
     mode: str = "paced"
     cpu: int | None = None
+    fifo: int | None = None
     keep: str = "all"
     notes: tuple[str, ...] = ()
 
@@ -57,17 +60,21 @@ class Plan:
                 f"source {', '.join(unknown) or '(none)'} is unknown; use {', '.join(KNOWN_SOURCES)}"
             )
         if self.mode not in MODES:
-            raise errors.InvalidArgument(f"mode {self.mode!r} is unknown; use {' or '.join(MODES)}")
+            raise errors.InvalidArgument(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
         if self.keep not in KEEPS:
             raise errors.InvalidArgument(f"keep {self.keep!r} is unknown; use {' or '.join(KEEPS)}")
-        for name, value, kind in (("rate", self.rate_hz, Real), ("cpu", self.cpu, Integral)):
+        for name, value, kind in (
+            ("rate", self.rate_hz, Real),
+            ("cpu", self.cpu, Integral),
+            ("fifo", self.fifo, Integral),
+        ):
             if value is not None and not isinstance(value, kind):
                 raise errors.InvalidArgument(f"{name} {value!r} is no number; leave it out for the default")
-        self.lane_options().to_c()  # says what is wrong with the rate
+        self.lane_options().to_c()  # says what is wrong with rate and priority
 
     def lane_options(self) -> LaneOptions:
         """Return what every lane of this plan runs with."""
-        return LaneOptions(mode=self.mode, rate_hz=self.rate_hz, cpu=self.cpu)
+        return LaneOptions(mode=self.mode, rate_hz=self.rate_hz, cpu=self.cpu, fifo=self.fifo)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,8 @@ class Executable:
             self._arguments += ["--rate", repr(plan.rate_hz)]
         if plan.cpu is not None:
             self._arguments += ["--cpu", str(plan.cpu)]
+        if plan.fifo is not None:
+            self._arguments += [f"--fifo={plan.fifo}"]
         if plan.keep != "all":
             self._arguments += ["--keep", plan.keep]
         if plan.nvml_library is not None:

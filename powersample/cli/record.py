@@ -51,8 +51,11 @@ def add(verbs: Any) -> None:
     sampling.add_argument("--sources", metavar="LIST", help="comma-separated; default nvml,rapl")
     sampling.add_argument("--gpus", metavar="LIST", help="indices or UUIDs; default CUDA_VISIBLE_DEVICES, else all")
     sampling.add_argument("--rate", metavar="HZ", help="passes a second, or auto (default)")
-    sampling.add_argument("--mode", choices=("paced", "tight"), help="default paced")
+    sampling.add_argument("--mode", choices=("paced", "tight", "follow"), help="default paced; follow: few polls")
     sampling.add_argument("--cpu", type=int, metavar="N", help="pin the sampler to this CPU")
+    sampling.add_argument(
+        "--fifo", type=int, nargs="?", const=10, metavar="PRIO", help="run the sampler under SCHED_FIFO; default 10"
+    )
     sampling.add_argument(
         "--keep", choices=("all", "changes"), help="changes: leave out readings that repeat themselves; default all"
     )
@@ -135,6 +138,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         "gpus": None if options.gpus is None else tuple(options.gpus.split(",")),
         "mode": options.mode,
         "cpu": options.cpu,
+        "fifo": options.fifo,
         "keep": options.keep,
     }
     given = {name: value for name, value in asked.items() if value is not None}
@@ -164,7 +168,11 @@ def _summary(trace: Any, output: Path) -> None:
     from powersample.report import build
 
     try:
-        print(build(trace).brief(), file=sys.stderr)
+        report = build(trace)
+        print(report.brief(), file=sys.stderr)
+        for lane in report.data["lanes"]:
+            for text in lane["notes"]:
+                _note(text)
     except errors.PowerSampleError as error:  # the program's exit code stands all the same
         _note(str(error))
     _note(f"wrote {output}; next: powersample report {output}")

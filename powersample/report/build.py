@@ -69,7 +69,7 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
             for window, measured in zip(chosen, window_energies(trace, chosen), strict=True)
         ],
         "channels": channels,
-        "lanes": [lane.as_json() for lane in trace.lanes],
+        "lanes": [lane.as_json() | {"notes": lane.notes()} for lane in trace.lanes],
         "clock": {"steps": clock_steps(trace.anchors), "suspends": suspends(trace.anchors)},
         "checks": [],
         "meta": dict(trace.meta),

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report for a terminal: plain text, at most 100 columns."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -231,9 +230,8 @@ def _notes(data: Mapping[str, Any]) -> Iterable[str]:
     for note in data["meta"].get("notes") or ():
         yield from _paragraph(f"note: {note}", 2)
     for lane in data["lanes"]:
-        if lane["cpu_errno"]:
-            why = os.strerror(lane["cpu_errno"])
-            yield from _paragraph(f"note: {lane['name']} was not pinned to the CPU asked for: {why}", 2)
+        for note in lane["notes"]:
+            yield from _paragraph(f"note: {note}", 2)
         if "limited" in (lane["rate_origin"] or ""):
             yield from _paragraph(f"note: {lane['name']} ran at {number(lane['rate_hz'])} Hz: {lane['rate_origin']}", 2)
 

@@ -43,6 +43,7 @@ def measure(
     nvml_library: str | os.PathLike[str] | None = None,
     sysfs: str | os.PathLike[str] | None = None,
     cpu: int | None = None,
+    fifo: int | None = None,
     keep: str = "all",
     replace: bool = False,
 ) -> Run:
@@ -61,7 +62,8 @@ def measure(
             under $TMPDIR (else /tmp, which may be memory: about 32 bytes a reading) for the life of the `Run` and its
             trace; name an output for a long recording.
         rate_hz: Passes a second of every lane; None lets the cost of the device calls decide, at most 1 kHz.
-        mode: "paced", or "tight" for back-to-back reads.
+        mode: "paced", "tight" for back-to-back reads, or "follow" for a few polls around each update of a GPU's power:
+            as sharp as 1 kHz, for a twentieth of its calls. A lane that cannot follow is paced; the report says why.
         sources: Ways to read devices, as a sequence or comma-separated: "nvml" (GPUs) and "rapl" (CPU and memory
             energy); None is all. One that has nothing is a note in the trace as long as the other has something. A
             simulated node has GPUs only.
@@ -70,6 +72,8 @@ def measure(
         nvml_library: Path of libnvidia-ml; None takes the driver's.
         sysfs: Where RAPL is looked for; None is /sys.
         cpu: Pin the lanes to this CPU.
+        fifo: Run the lanes under SCHED_FIFO at this priority, 1 to 99, before all ordinary programs. Where the kernel
+            refuses they run without, and the report says so.
         keep: "all", or "changes" for long recordings: of readings that repeat themselves the first and the last are
             stored, and how many lie between; energies, updates and gaps come out the same.
         replace: Replace an existing `output`.
@@ -89,6 +93,7 @@ def measure(
         "rate_hz": rate_hz,
         "mode": mode,
         "cpu": cpu,
+        "fifo": fifo,
         "keep": keep,
     }
     plan = _plan({name: value for name, value in given.items() if value is not None}, simulated=simulate is not None)

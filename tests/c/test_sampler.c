@@ -3,6 +3,7 @@
  * The sampler's life: what it refuses, how it stops, what a hanging device and a fork do to it.
  */
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,13 +23,17 @@ static void test_add_bad_options_refused_with_reason(void)
         const char *text;
     } bad[] = {
         {{.mode = 0}, "mode"},
-        {{.mode = 4}, "mode"},
+        {{.mode = 5}, "mode"},
         {{.mode = PS_MODE_PACED, .rate_hz = -1}, "rate of -1 Hz"},
         {{.mode = PS_MODE_PACED, .rate_hz = 1.1e6}, "rate"},
         {{.mode = PS_MODE_PACED, .rate_hz = 1e-4}, "rate"},
         {{.mode = PS_MODE_PACED, .rate_hz = (double)NAN}, "rate"},
         {{.mode = PS_MODE_PACED, .rate_hz = (double)INFINITY}, "rate"},
         {{.mode = PS_MODE_TIGHT, .rate_hz = 10}, "tight"},
+        {{.mode = PS_MODE_FOLLOW, .rate_hz = 10}, "updates"},
+        {{.mode = PS_MODE_PACED, .fifo_priority = 100}, "priority 100"},
+        {{.mode = PS_MODE_PACED, .fifo_priority = -1}, "priority -1"},
+        {{.mode = PS_MODE_VIRTUAL, .fifo_priority = 1}, "real-time"},
         {{.mode = PS_MODE_PACED, .ring_records = 1000}, "power of two"},
     };
     ps_sampler *sampler;
@@ -223,6 +228,59 @@ static void gated_build(gated *self, const char *name)
     self->base.groups = &self->group;
 }
 
+/* Devices of one driver that lets one call in at a time. */
+typedef struct locked {
+    ps_source base;
+    ps_channel channel;
+    ps_group group;
+} locked;
+
+static pthread_mutex_t driver_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static uint32_t locked_read(ps_source *source, uint32_t group, uint64_t pass, ps_reading *out)
+{
+    (void)source;
+    pthread_mutex_lock(&driver_lock);
+    harness_sleep_ms(1);
+    pthread_mutex_unlock(&driver_lock);
+    *out = (ps_reading){.raw = (int64_t)(pass + group)};
+    return 1;
+}
+
+static int ascending(const void *left, const void *right)
+{
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* Timed all at once, each would wait for the seven others, and take that for the cost of its call. */
+static void test_lanes_of_one_driver_time_their_calls_in_turn(void)
+{
+    enum { LANES = 8 };
+    static const struct ps_source_ops ops = {.read = locked_read, .free = gated_free};
+    static locked sources[LANES];
+    ps_sampler *sampler;
+    REQUIRE(ps_sampler_new(&sampler) == PS_OK);
+    for (int i = 0; i < LANES; i++) {
+        locked *self = &sources[i];
+        *self = (locked){.base = {.ops = &ops, .driver = "locked", .n_channels = 1, .n_groups = 1}, .group = {.max_hz = 1000}};
+        snprintf(self->base.name, sizeof self->base.name, "locked%d", i);
+        snprintf(self->channel.name, sizeof self->channel.name, "locked%d.power", i);
+        self->base.channels = &self->channel;
+        self->base.groups = &self->group;
+        script_add(sampler, &self->base, &automatic);
+    }
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    double cost_ns[LANES];
+    for (uint32_t i = 0; i < LANES; i++)
+        cost_ns[i] = script_stats(sampler, i).call_cost_ns;
+    qsort(cost_ns, LANES, sizeof cost_ns[0], ascending);
+    CHECK(cost_ns[0] >= 1e6);
+    CHECK(cost_ns[LANES / 2] < 5e6); /* 8 ms if they queue; the rest is for a busy machine */
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 30));
+    ps_sampler_free(sampler);
+}
+
 /* One waits two seconds for a first call, then goes on without it. */
 static void test_call_hanging_at_start_joins_later_or_is_left_behind(void)
 {
@@ -335,6 +393,7 @@ int main(void)
     test_sleeping_lane_stops_within_deadline();
     test_stop_during_long_call_counts_missed_slots();
     test_grids_of_lanes_offset_against_one_another();
+    test_lanes_of_one_driver_time_their_calls_in_turn();
     test_signals_never_reach_lanes();
     test_fork_child_refused_parent_unharmed();
     test_hung_lane_left_behind_others_unharmed(); /* last: threads outlive these */
