@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Loading NVML at run time: which library, which names, what it knows about itself and its boards.
- *
- * libnvidia-ml comes with the driver, so it is never linked, and not even loaded without a sign of a driver:
- * the real one takes milliseconds to find out and, run by root, leaves a device node behind. The official
- * header renames calls to their newest version by macros; who asks by name asks for that version first.
+ * A loaded NVML: which names it has, what it knows about itself and its boards. The official header renames calls to
+ * their newest version by macros; who asks by name asks for that version first.
  */
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "sources/nvml_lib.h"
 
@@ -42,6 +38,7 @@ static const struct symbol {
       "nvmlDeviceGetComputeRunningProcesses"}},
     {offsetof(nv_api, power_usage), {"nvmlDeviceGetPowerUsage"}},
     {offsetof(nv_api, field_values), {"nvmlDeviceGetFieldValues"}},
+    {offsetof(nv_api, samples), {"nvmlDeviceGetSamples"}},
     {offsetof(nv_api, total_energy), {"nvmlDeviceGetTotalEnergyConsumption"}},
     {offsetof(nv_api, utilization), {"nvmlDeviceGetUtilizationRates"}},
     {offsetof(nv_api, clock), {"nvmlDeviceGetClockInfo"}},
@@ -75,45 +72,6 @@ static int check_symbols(const ps_nvml *nvml, ps_error *error)
         return PS_OK;
     return ps_fail(error, PS_E_UNSUPPORTED, NV_FUNCTION_NOT_FOUND, "dlsym", "%s has none of %s", nvml->name,
                    missing);
-}
-
-static int driver_in_sight(void)
-{
-    static const char *const signs[] = {
-        "/sys/module/nvidia", "/dev/nvidiactl",                /* the driver; inside a container */
-        "/dev/dxg",                                            /* Windows' Linux */
-        "/dev/nvhost-ctrl",   "/dev/nvhost-gpu", "/dev/nvmap", /* Tegra */
-    };
-    for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++)
-        if (access(signs[i], F_OK) == 0)
-            return 1;
-    return 0;
-}
-
-/* Returns the library and writes its name, or NULL with *error filled. */
-static void *load(const char *asked, char *name, size_t name_size, ps_error *error)
-{
-    const char *candidates[2] = {asked, NULL};
-    if (!asked) {
-        if (!driver_in_sight()) {
-            ps_fail(error, PS_E_NOT_FOUND, 0, "ps_nvml_open",
-                    "no sign of an NVIDIA driver (/sys/module/nvidia, /dev/nvidiactl, /dev/dxg, Tegra's "
-                    "/dev/nvhost-*)");
-            return NULL;
-        }
-        candidates[0] = "libnvidia-ml.so.1";
-        candidates[1] = "/usr/lib/wsl/lib/libnvidia-ml.so.1";
-    }
-    for (size_t i = 0; i < 2 && candidates[i]; i++) {
-        snprintf(name, name_size, "%s", candidates[i]);
-        void *library = dlopen(candidates[i], RTLD_NOW | RTLD_LOCAL);
-        if (library)
-            return library;
-        const char *reason = dlerror();
-        if (i == 0)
-            ps_fail(error, PS_E_NOT_FOUND, 0, "dlopen", "%s", reason ? reason : candidates[i]);
-    }
-    return NULL;
 }
 
 int nvml_fail(const ps_nvml *nvml, ps_error *error, nv_return code, const char *call, const char *about)
@@ -158,11 +116,10 @@ int ps_nvml_open(const char *library, ps_nvml **out, ps_error *error)
     ps_nvml *nvml = calloc(1, sizeof *nvml);
     if (!nvml)
         return ps_fail(error, PS_E_NOMEM, 0, "ps_nvml_open", "out of memory");
-    int status = PS_E_NOT_FOUND;
     nv_return code;
     atomic_init(&nvml->users, 1);
-    nvml->library = load(library, nvml->name, sizeof nvml->name, error);
-    if (!nvml->library)
+    int status = nvml_load(library, &nvml->library, nvml->name, sizeof nvml->name, error);
+    if (status != PS_OK)
         goto out;
     load_symbols(nvml->library, &nvml->api);
     status = check_symbols(nvml, error);

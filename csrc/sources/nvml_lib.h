@@ -34,6 +34,8 @@ typedef struct nv_api {
     nv_return (*processes)(nv_device device, uint32_t *count, void *entries);
     nv_return (*power_usage)(nv_device device, uint32_t *mw);
     nv_return (*field_values)(nv_device device, int count, nv_field_value *entries);
+    nv_return (*samples)(nv_device device, int32_t type, uint64_t last_seen_us, uint32_t *value_type, uint32_t *count,
+                         nv_sample *out);
     nv_return (*total_energy)(nv_device device, uint64_t *mj);
     nv_return (*utilization)(nv_device device, nv_utilization *out);
     nv_return (*clock)(nv_device device, int32_t clock, uint32_t *mhz);
@@ -53,6 +55,8 @@ struct ps_nvml {
     char name[128]; /* as it was asked for */
 };
 
+/* Loads `asked`, or the driver's for NULL, and writes its name, on failure too. */
+int nvml_load(const char *asked, void **library, char *name, size_t name_size, ps_error *error);
 void nvml_hold(ps_nvml *nvml);
 /* Fills *error with what NVML says about `code`; returns the status it amounts to. */
 int nvml_fail(const ps_nvml *nvml, ps_error *error, nv_return code, const char *call, const char *about);

@@ -3,90 +3,9 @@
  * The nvml source: against the stand-in for what it reads and how it comes back, against small fakes for what
  * libraries lack and get wrong. Time is an argument of recover(), so no test waits for a back-off.
  */
-#include <dlfcn.h>
-
-#include "core/source.h"
-#include "fakes/fake_nvml.h"
-#include "node.h"
+#include "nvml_helpers.h"
 
 enum { SECOND_NS = 1000000000 };
-
-static ps_nvml *open_library(const char *library)
-{
-    ps_nvml *nvml = NULL;
-    ps_error error = {0};
-    if (ps_nvml_open(library, &nvml, &error) != PS_OK) {
-        fprintf(stderr, "%s: %s\n", error.call, error.text);
-        exit(1);
-    }
-    return nvml;
-}
-
-static ps_source *open_source(ps_nvml *nvml, uint32_t index)
-{
-    ps_source *source = NULL;
-    ps_error error = {0};
-    if (ps_nvml_source_new(nvml, index, &source, &error) != PS_OK) {
-        fprintf(stderr, "%s: %s\n", error.call, error.text);
-        exit(1);
-    }
-    return source;
-}
-
-static const ps_channel *find(const ps_source *source, const char *name)
-{
-    for (uint32_t i = 0; i < source->n_channels; i++)
-        if (strcmp(source->channels[i].name, name) == 0)
-            return &source->channels[i];
-    return NULL;
-}
-
-static ps_reading read_channel(ps_source *source, const char *name, uint64_t pass)
-{
-    const ps_channel *channel = find(source, name);
-    if (!channel) {
-        fprintf(stderr, "no channel %s\n", name);
-        exit(1);
-    }
-    ps_reading readings[PS_GROUP_MAX];
-    uint32_t n = source->ops->read(source, channel->group, pass, readings);
-    for (uint32_t i = 0; i < n; i++)
-        if (&source->channels[readings[i].channel] == channel)
-            return readings[i];
-    fprintf(stderr, "%s: not among its group's readings\n", name);
-    exit(1);
-}
-
-/* One pass over all groups. Returns the number of readings with a status. */
-static uint32_t read_all(ps_source *source, uint64_t pass)
-{
-    uint32_t failed = 0;
-    ps_reading readings[PS_GROUP_MAX];
-    for (uint32_t group = 0; group < source->n_groups; group++) {
-        uint32_t n = source->ops->read(source, group, pass, readings);
-        for (uint32_t i = 0; i < n; i++)
-            failed += readings[i].status != 0;
-    }
-    return failed;
-}
-
-static void fake_path(char *out, size_t size, const char *name)
-{
-    const char *folder = getenv("PS_TEST_FAKES");
-    if (!folder)
-        SKIP("PS_TEST_FAKES names no folder");
-    snprintf(out, size, "%s/%s.so", folder, name);
-}
-
-static fake_nvml_state *fake_state(const char *path)
-{
-    void *library = dlopen(path, RTLD_NOW);
-    REQUIRE(library);
-    fake_nvml_state *state = dlsym(library, "fake_nvml");
-    REQUIRE(state);
-    *state = (fake_nvml_state){.value_type = NV_TYPE_U32};
-    return state; /* stays loaded: the tests look into it after everything else has let go */
-}
 
 /* ---- against the stand-in ---- */
 
@@ -277,6 +196,32 @@ static void test_open_missing_library_says_what_the_loader_says(void)
     ps_nvml_close(NULL);
 }
 
+/* The loader passes over it and says that there is no such file. */
+static void test_open_library_of_another_machine_says_so(void)
+{
+    unsigned char head[64] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
+#if defined(__aarch64__)
+    const char *theirs = "x86-64", *ours = "aarch64";
+    head[18] = 62;
+#else
+    const char *theirs = "aarch64", *ours = "x86-64";
+    head[18] = 183;
+#endif
+    char path[] = "/tmp/ps-other-machine-XXXXXX";
+    int fd = mkstemp(path);
+    REQUIRE(fd >= 0 && write(fd, head, sizeof head) == (ssize_t)sizeof head && close(fd) == 0);
+    ps_nvml *nvml = NULL;
+    ps_error error = {0};
+    CHECK_EQ(PS_E_UNSUPPORTED, ps_nvml_open(path, &nvml, &error));
+    CHECK_TEXT(path, error.text);
+    CHECK_TEXT(theirs, error.text);
+    CHECK_TEXT(ours, error.text);
+    REQUIRE(truncate(path, 7) == 0); /* too short to tell: the loader's own words */
+    CHECK_EQ(PS_E_NOT_FOUND, ps_nvml_open(path, &nvml, &error));
+    CHECK_TEXT(path, error.text);
+    unlink(path);
+}
+
 static void test_open_library_without_power_call_unsupported(void)
 {
     char path[512];
@@ -459,6 +404,7 @@ int main(void)
     test_open_refused_by_driver_clear_error(&node);
     node_remove(&node);
     test_open_missing_library_says_what_the_loader_says();
+    test_open_library_of_another_machine_says_so();
     test_open_library_without_power_call_unsupported();
     test_old_library_power_usage_is_all_there_is();
     test_field_value_read_by_its_type();
