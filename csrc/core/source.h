@@ -32,8 +32,8 @@ typedef struct ps_group {
 
 struct ps_source_ops {
     /* The hot call, from the lane's thread only: makes the device call of `group` and fills at most PS_GROUP_MAX
-     * readings. Returns how many, or'ed with PS_READ_STAMPED where they have times of their own. Never fails: trouble is a reading with a status. Allocates, locks and logs nothing.
-     * `pass` counts the lane's passes from 0. */
+     * readings. Returns how many, or'ed with PS_READ_STAMPED where they have times of their own. Never fails: trouble
+     * is a reading with a status. Allocates, locks and logs nothing. `pass` counts the lane's passes from 0. */
     uint32_t (*read)(ps_source *source, uint32_t group, uint64_t pass, ps_reading *out);
     /* Called by the lane's thread between passes when the last read reported a status. May try to bring a lost device
      * back, with its own back-off; returns 1 when it did. May be NULL. */

@@ -80,6 +80,7 @@ static int nvml_recover(ps_source *source, int64_t now_ns)
 static void nvml_source_free(ps_source *source)
 {
     ps_nvml_close(((nvml_source *)source)->nvml);
+    free(((nvml_source *)source)->ring);
     free(source);
 }
 
@@ -187,8 +188,30 @@ static void offer_power_fields(nvml_source *self)
         call.field[call.n_fields++] = all.field[i];
         add_channel(self, &nvml_power_fields[i].channel, PS_KIND_POWER);
     }
-    if (call.n_fields)
-        add_group(self, &call, nvml_power_call.max_hz);
+    if (!call.n_fields)
+        return;
+    if (nvml_fields_are_stamped(self, &call)) {
+        const char *first = strchr(self->channels[call.channel].name, '.') + 1;
+        char name[sizeof self->channels[0].name];
+        snprintf(name, sizeof name, "%s.stamp", first);
+        nvml_channel_row row = {name, "s", "nvml.field.timestamp", 1e-6}; /* of the wall clock */
+        add_channel(self, &row, PS_KIND_AUX);
+        call.read = nvml_read_stamped_fields;
+    }
+    add_group(self, &call, nvml_power_call.max_hz);
+}
+
+/* What the driver samples by itself, at its own instants. */
+static void offer_samples(nvml_source *self)
+{
+    static const nvml_channel_row row = {"power.driver", "W", "nvml.samples", 1e-3};
+    nvml_call call = {.read = nvml_read_samples, .channel = (uint16_t)self->base.n_channels};
+    double hz;
+    if (!nvml_samples_open(self, &hz))
+        return;
+    add_channel(self, &row, PS_KIND_POWER);
+    self->channels[call.channel].stamp = PS_STAMP_INSTANT;
+    add_group(self, &call, hz);
 }
 
 static void offer_energy(nvml_source *self)
@@ -242,6 +265,7 @@ int ps_nvml_source_new(ps_nvml *nvml, uint32_t index, ps_source **out, ps_error 
     }
     for (uint32_t i = 0; i < nvml_n_aux_calls; i++)
         (void)offer(self, &nvml_aux_calls[i]);
+    offer_samples(self);
     *out = &self->base;
     return PS_OK;
 out:

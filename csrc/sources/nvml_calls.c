@@ -38,10 +38,15 @@ static inline void give_value(nvml_source *self, ps_reading *out, nv_return code
         self->answered_pass = self->pass;
 }
 
-static void give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw)
+static inline void give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw)
 {
     out->channel = (uint16_t)channel;
     give_value(self, out, code, raw);
+}
+
+void nvml_give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw)
+{
+    give(self, out, channel, code, raw);
 }
 
 /* For calls of one reading, whose channel nvml_read has set. */
@@ -51,38 +56,44 @@ static inline uint32_t give_one(nvml_source *self, ps_reading *out, nv_return co
     return 1;
 }
 
+bool nvml_value(const nv_value *value, uint32_t type, int64_t *raw)
+{
+    switch (type) {
+    case NV_TYPE_DOUBLE:
+        if (!(fabs(value->as_double) < 9e18))
+            return false;
+        *raw = llround(value->as_double);
+        return true;
+    case NV_TYPE_U32:
+        *raw = value->as_u32;
+        return true;
+    case NV_TYPE_ULONG:
+    case NV_TYPE_U64:
+        *raw = (int64_t)value->as_u64;
+        return true;
+    case NV_TYPE_S64:
+        *raw = value->as_s64;
+        return true;
+    case NV_TYPE_S32:
+        *raw = value->as_s32;
+        return true;
+    case NV_TYPE_U16:
+        *raw = value->as_u16;
+        return true;
+    default:
+        return false;
+    }
+}
+
 static nv_return field_raw(const nv_field_value *entry, int64_t *raw)
 {
     if (entry->code != NV_OK)
         return entry->code;
-    switch (entry->value_type) {
-    case NV_TYPE_DOUBLE:
-        if (!(fabs(entry->value.as_double) < 9e18))
-            return PS_NVML_BAD_VALUE;
-        *raw = llround(entry->value.as_double);
-        return NV_OK;
-    case NV_TYPE_U32:
-        *raw = entry->value.as_u32;
-        return NV_OK;
-    case NV_TYPE_ULONG:
-    case NV_TYPE_U64:
-        *raw = (int64_t)entry->value.as_u64;
-        return NV_OK;
-    case NV_TYPE_S64:
-        *raw = entry->value.as_s64;
-        return NV_OK;
-    case NV_TYPE_S32:
-        *raw = entry->value.as_s32;
-        return NV_OK;
-    case NV_TYPE_U16:
-        *raw = entry->value.as_u16;
-        return NV_OK;
-    default:
-        return PS_NVML_BAD_VALUE;
-    }
+    return nvml_value(&entry->value, entry->value_type, raw) ? NV_OK : PS_NVML_BAD_VALUE;
 }
 
-uint32_t nvml_read_fields(nvml_source *self, const nvml_call *call, ps_reading *out)
+/* `stamped` is a constant where this is inlined. */
+static inline uint32_t read_fields(nvml_source *self, const nvml_call *call, ps_reading *out, bool stamped)
 {
     nv_field_value entries[NVML_FIELDS_MAX];
     for (uint32_t i = 0; i < call->n_fields; i++)
@@ -94,7 +105,21 @@ uint32_t nvml_read_fields(nvml_source *self, const nvml_call *call, ps_reading *
         nv_return entry_code = code == NV_OK ? field_raw(&entries[i], &raw) : code;
         give(self, &out[i], call->channel + i, entry_code, raw);
     }
-    return call->n_fields;
+    if (!stamped)
+        return call->n_fields;
+    give(self, &out[call->n_fields], call->channel + call->n_fields, code == NV_OK ? entries[0].code : code,
+              entries[0].timestamp_us);
+    return call->n_fields + 1u;
+}
+
+uint32_t nvml_read_fields(nvml_source *self, const nvml_call *call, ps_reading *out)
+{
+    return read_fields(self, call, out, false);
+}
+
+uint32_t nvml_read_stamped_fields(nvml_source *self, const nvml_call *call, ps_reading *out)
+{
+    return read_fields(self, call, out, true);
 }
 
 static uint32_t read_power_usage(nvml_source *self, const nvml_call *call, ps_reading *out)
@@ -214,6 +239,6 @@ enum { AUX_CALLS = sizeof nvml_aux_calls / sizeof nvml_aux_calls[0] };
 
 const uint32_t nvml_n_aux_calls = AUX_CALLS;
 
-/* Fields, power usage and energy have a call each, and a row has up to two channels. */
-_Static_assert(3 + AUX_CALLS <= NVML_CALLS_MAX, "a source has no room for so many calls");
-_Static_assert(NVML_FIELDS_MAX + 2 + 2 * AUX_CALLS <= NVML_CHANNELS_MAX, "a source has no room for so many channels");
+/* Fields with their stamp, power usage, energy and samples have a call each, and a row has up to two channels. */
+_Static_assert(4 + AUX_CALLS <= NVML_CALLS_MAX, "a source has no room for so many calls");
+_Static_assert(NVML_FIELDS_MAX + 4 + 2 * AUX_CALLS <= NVML_CHANNELS_MAX, "a source has no room for so many channels");

@@ -5,9 +5,10 @@
 #ifndef PS_NVML_SOURCE_H
 #define PS_NVML_SOURCE_H
 
+#include "sources/nvml_clock.h"
 #include "sources/nvml_lib.h"
 
-enum { NVML_FIELDS_MAX = 4, NVML_CALLS_MAX = 12, NVML_CHANNELS_MAX = 20 };
+enum { NVML_FIELDS_MAX = 4, NVML_CALLS_MAX = 12, NVML_CHANNELS_MAX = 24 };
 
 #define NVML_NO_PASS UINT64_MAX
 
@@ -46,6 +47,13 @@ struct nvml_source {
     uint32_t unknown_passes; /* in a row, with nothing else answered */
     uint64_t unknown_pass;   /* the last of them */
     int64_t last_try_ns, next_try_ns, backoff_ns;
+
+    /* The driver's own samples: nvml_samples.c. */
+    nv_sample *ring;
+    uint32_t ring_capacity;
+    uint64_t last_seen_us; /* stamp of the newest that was taken */
+    nvml_clock clock;
+    int64_t stamps_ns[PS_GROUP_MAX];
 };
 
 bool nvml_means_gone(nv_return code);
@@ -79,5 +87,18 @@ extern const nvml_call_row nvml_aux_calls[];
 extern const uint32_t nvml_n_aux_calls;
 
 uint32_t nvml_read_fields(nvml_source *self, const nvml_call *call, ps_reading *out);
+/* One reading more: the timestamp of the first field. */
+uint32_t nvml_read_stamped_fields(nvml_source *self, const nvml_call *call, ps_reading *out);
+/* Whether that timestamp tells more than when the call was made. Takes up to 150 ms. */
+bool nvml_fields_are_stamped(nvml_source *self, const nvml_call *call);
+
+/* The driver's ring of power samples: whether it lives, which takes up to 150 ms; if not, the reason is in the source's
+ * note. *hz: how often it must be read so that nothing falls out of it. */
+bool nvml_samples_open(nvml_source *self, double *hz);
+uint32_t nvml_read_samples(nvml_source *self, const nvml_call *call, ps_reading *out);
+
+void nvml_give(nvml_source *self, ps_reading *out, uint32_t channel, nv_return code, int64_t raw);
+/* The value of a union that the library says is of `type`; false if that is no number we know. */
+bool nvml_value(const nv_value *value, uint32_t type, int64_t *raw);
 
 #endif

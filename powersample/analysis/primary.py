@@ -11,7 +11,8 @@ from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
 
-POWER_ORDER = ("instant", "usage", "average")  # by the last word of a channel's name
+# By the last word of a channel's name. The driver's own samples come last until it is known what they average over.
+POWER_ORDER = ("instant", "usage", "average", "driver")
 TOTALS = {"gpu_j": "gpu", "cpu_j": "package", "dram_j": "dram", "node_j": "wall"}
 
 

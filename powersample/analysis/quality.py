@@ -136,6 +136,8 @@ class _Pass:
         inside = chunk.between(start_ns, end_ns)
         if np.any(~inside.good & (inside.t_ns > start_ns)):
             return "errors"
+        if chunk.channel.stamp != "bracket":
+            return "skipped"  # its numbers jump from one read of the device's own record to the next
         lost = (int(kept.seq[hole + 1]) - int(kept.seq[hole])) % 2**32  # as the lane counts
         return "dropped" if lost > 1.5 * self.seq_step else "skipped"
 
@@ -145,7 +147,8 @@ def quality(trace: Trace, name: str) -> Quality:
     channel = trace.channel(name)
     seen = pace(trace, name)
     lane = next((lane for lane in trace.lanes if lane.name == channel.lane), None)
-    asked_hz = lane.rate_hz / channel.divisor if lane and lane.rate_hz and channel.divisor else None
+    polled = channel.stamp == "bracket"  # else the device, not the lane, decides how many there are
+    asked_hz = lane.rate_hz / channel.divisor if polled and lane and lane.rate_hz and channel.divisor else None
     first = next(trace.chunks(name), None)
     steps = np.diff(first.seq) / (1 + first.left_out[1:]) if first is not None and len(first) > 1 else np.ones(1)
     run = _Pass(seen.poll_ns or float("inf"), seen.gap_ns, float(np.median(steps)))

@@ -2,6 +2,8 @@
  *
  * A libnvidia-ml that lacks nearly everything but the field interface, and misbehaves as it is told.
  */
+#include <time.h>
+
 #include "fakes/fake_nvml.h"
 
 #define API __attribute__((visibility("default")))
@@ -65,4 +67,33 @@ API nv_return nvmlDeviceGetFieldValues(nv_device device, int count, nv_field_val
         }
     }
     return code;
+}
+
+static int64_t clock_us(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+API nv_return nvmlDeviceGetSamples(nv_device device, int32_t type, uint64_t last_seen_us, uint32_t *value_type,
+                                   uint32_t *count, nv_sample *samples)
+{
+    (void)device;
+    const uint32_t room = *count, ring = fake_nvml.samples_in_ring ? fake_nvml.samples_in_ring : 119;
+    const nv_return code = device_call();
+    if (code || fake_nvml.samples == FAKE_SAMPLES_UNSUPPORTED || type != NV_SAMPLES_TOTAL_POWER)
+        return code ? code : NV_NOT_SUPPORTED;
+    *value_type = NV_TYPE_U32;
+    *count = ring;
+    if (!samples)
+        return NV_OK;
+    int64_t newest_ms = clock_us(fake_nvml.samples == FAKE_SAMPLES_FOREIGN ? CLOCK_BOOTTIME : CLOCK_REALTIME) / 1000;
+    if (fake_nvml.samples == FAKE_SAMPLES_STILL)
+        newest_ms = fake_nvml.samples_us / 1000;
+    int64_t at_ms = newest_ms - (fake_nvml.samples == FAKE_SAMPLES_ONE ? 0 : (int64_t)ring - 1);
+    for (*count = 0; at_ms <= newest_ms && *count < room; at_ms++)
+        if (fake_nvml.samples == FAKE_SAMPLES_STILL || (uint64_t)at_ms * 1000 > last_seen_us)
+            samples[(*count)++] = (nv_sample){(uint64_t)at_ms * 1000, {.as_u32 = (uint32_t)(at_ms % 1000000)}};
+    return *count ? NV_OK : NV_NOT_FOUND;
 }
