@@ -190,6 +190,16 @@ enum ps_rapl_route {
 
 #define PS_RAPL_ROUTES 2
 
+enum ps_rapl_domain {
+    PS_RAPL_PACKAGE = 0,
+    PS_RAPL_CORE = 1,   /* part of the package */
+    PS_RAPL_UNCORE = 2, /* part of the package: mostly its graphics */
+    PS_RAPL_DRAM = 3,   /* no part of it */
+    PS_RAPL_PSYS = 4    /* the platform, whatever its maker made of that; once, with the first package */
+};
+
+#define PS_RAPL_DOMAINS 5
+
 typedef struct ps_rapl_opening {
     int32_t route;                    /* enum ps_rapl_route that was taken */
     int32_t cpu;                      /* from which reading is cheapest: one of the package's; -1 unknown */
