@@ -181,14 +181,15 @@ int ps_nvml_source_new(ps_nvml *nvml, uint32_t index, ps_source **out, ps_error 
 
 /* ---- RAPL -------------------------------------------------------------------------------------------------- */
 
-/* The processor's energy counters, by the routes that the kernel offers. The status of their samples is an errno:
- * ENODATA for an empty file, EBADMSG for one that holds no number. */
+/* The processor's energy counters, by the routes that the kernel offers, tried in this order for every domain. The
+ * status of their samples is an errno: ENODATA for an empty file or a short read, EBADMSG for text that is no number. */
 enum ps_rapl_route {
-    PS_RAPL_PERF = 0,    /* perf's PMU "power": one call reads all domains; 64 bits, so it does not wrap */
-    PS_RAPL_POWERCAP = 1 /* /sys/class/powercap: a file a domain; wraps at its max_energy_range_uj */
+    PS_RAPL_PERF = 0,     /* perf's PMU "power": one call reads all domains; 64 bits, so it does not wrap */
+    PS_RAPL_POWERCAP = 1, /* /sys/class/powercap: a file a domain; wraps one count above its max_energy_range_uj */
+    PS_RAPL_MSR = 2       /* /dev/cpu/N/msr: a register a domain; 32 bits */
 };
 
-#define PS_RAPL_ROUTES 2
+#define PS_RAPL_ROUTES 3
 
 enum ps_rapl_domain {
     PS_RAPL_PACKAGE = 0,
@@ -201,19 +202,22 @@ enum ps_rapl_domain {
 #define PS_RAPL_DOMAINS 5
 
 typedef struct ps_rapl_opening {
-    int32_t route;                    /* enum ps_rapl_route that was taken */
-    int32_t cpu;                      /* from which reading is cheapest: one of the package's; -1 unknown */
-    int32_t moved;                    /* 1 if any of its counters moved within 50 ms, as real ones do; else 0 */
-    int32_t reserved;
-    ps_error refused[PS_RAPL_ROUTES]; /* why a route was not taken; status PS_OK: it was taken, or not tried */
+    int32_t route[PS_RAPL_DOMAINS]; /* enum ps_rapl_route that reads it; -1: none does */
+    int32_t cpu;                    /* from which reading is cheapest: one of the package's; -1 unknown */
+    double min_hz;                  /* read less often, a counter could turn round twice unseen; 0: none turns */
+    uint64_t moved;                 /* bit i: channel i moved within 50 ms, as real counters do */
+    ps_error refused[PS_RAPL_DOMAINS][PS_RAPL_ROUTES]; /* why a route reads it not; PS_OK: it does, or was not asked */
 } ps_rapl_opening;
 
 /* The numbers of the packages with a counter, ascending. *count is all there are; at most `capacity` are written.
- * sysfs: NULL for "/sys". PS_E_NOT_FOUND when the kernel offers neither route. */
-int ps_rapl_packages(const char *sysfs, uint32_t *out, uint32_t capacity, uint32_t *count, ps_error *error);
-/* Opens all domains of one package by the first route that gives the package's own energy, else by one that gives
- * anything. `opening` is filled on failure, too. */
-int ps_rapl_open(const char *sysfs, uint32_t package, ps_source **out, ps_rapl_opening *opening, ps_error *error);
+ * sysfs: NULL for "/sys". devfs, for cpu/N/msr: NULL for "/dev", or none beside a sysfs of one's own. Where such a
+ * node is a plain file, register R lies at byte R * 8. PS_E_NOT_FOUND when no route shows any. */
+int ps_rapl_packages(const char *sysfs, const char *devfs, uint32_t *out, uint32_t capacity, uint32_t *count,
+                     ps_error *error);
+/* Opens the domains of one package, each by the first route that reads it, as one source. `opening` is filled on
+ * failure, too. */
+int ps_rapl_open(const char *sysfs, const char *devfs, uint32_t package, ps_source **out, ps_rapl_opening *opening,
+                 ps_error *error);
 
 /* ---- hwmon ------------------------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "sampler/listing.h"
+#include "sources/rapl_decode.h"
 
 /* The caller frees. */
 static ps_channel *all_channels(const ps_sampler *sampler, uint32_t *count)
@@ -29,16 +30,31 @@ void list_channels(const ps_sampler *sampler)
     free(channels);
 }
 
+static void add_domains(ps_text *text, uint32_t domains)
+{
+    const char *separator = "";
+    ps_text_add(text, "[");
+    for (int domain = 0; domain < PS_RAPL_DOMAINS; domain++)
+        if (domains & 1u << domain) {
+            ps_text_add(text, "%s\"%s\"", separator, rapl_domain_name(domain));
+            separator = ",";
+        }
+    ps_text_add(text, "]");
+}
+
 static void add_refusals(ps_text *text, const ps_rapl_opening *opening)
 {
     const char *separator = "";
     ps_text_add(text, "\"refused\":[");
-    for (int i = 0; i < PS_RAPL_ROUTES; i++) {
-        const ps_error *error = &opening->refused[i];
-        if (error->status == PS_OK)
+    for (int i = 0; i < PS_RAPL_ROUTES * PS_RAPL_DOMAINS; i++) {
+        const int route = i / PS_RAPL_DOMAINS, domain = i % PS_RAPL_DOMAINS;
+        const ps_error *error = &opening->refused[domain][route];
+        uint32_t domains = sampler_refused_domains(opening, route, domain);
+        if (!domains)
             continue;
-        ps_text_add(text, "%s{\"route\":\"%s\",\"status\":%d,\"errno\":%d,\"call\":", separator, sampler_rapl_routes[i],
-                    error->status, error->vendor);
+        ps_text_add(text, "%s{\"route\":\"%s\",\"domains\":", separator, sampler_rapl_routes[route]);
+        add_domains(text, domains);
+        ps_text_add(text, ",\"status\":%d,\"errno\":%d,\"call\":", error->status, error->vendor);
         ps_json_string(text, error->call);
         ps_text_add(text, ",\"text\":");
         ps_json_string(text, error->text);
@@ -48,17 +64,38 @@ static void add_refusals(ps_text *text, const ps_rapl_opening *opening)
     ps_text_add(text, "]");
 }
 
+/* "perf", or "perf+msr" where the domains differ; null when none is read. And each domain's. */
+static void add_routes(ps_text *text, const ps_rapl_opening *opening)
+{
+    uint32_t told = 0;
+    ps_text_add(text, "\"route\":");
+    for (int domain = 0; domain < PS_RAPL_DOMAINS; domain++) {
+        int route = opening->route[domain];
+        if (route < 0 || (told & 1u << route))
+            continue;
+        ps_text_add(text, "%s%s", told ? "+" : "\"", sampler_rapl_routes[route]);
+        told |= 1u << route;
+    }
+    ps_text_add(text, "%s,\"routes\":{", told ? "\"" : "null");
+    const char *separator = "";
+    for (int domain = 0; domain < PS_RAPL_DOMAINS; domain++)
+        if (opening->route[domain] >= 0) {
+            ps_text_add(text, "%s\"%s\":\"%s\"", separator, rapl_domain_name(domain),
+                        sampler_rapl_routes[opening->route[domain]]);
+            separator = ",";
+        }
+    ps_text_add(text, "},");
+}
+
 static void add_packages(ps_text *text, const sampler_found *found)
 {
     ps_text_add(text, "\"packages\":[");
     for (uint32_t i = 0; i < found->n_packages; i++) {
         const ps_rapl_opening *opening = &found->packages[i].opening;
-        ps_text_add(text, "%s{\"number\":%u,\"route\":", i ? "," : "", found->packages[i].number);
-        if (found->packages[i].opened)
-            ps_json_string(text, sampler_rapl_routes[opening->route]);
-        else
-            ps_text_add(text, "null");
-        ps_text_add(text, ",\"cpu\":%d,\"moved\":%s,", opening->cpu, opening->moved ? "true" : "false");
+        ps_text_add(text, "%s{\"number\":%u,", i ? "," : "", found->packages[i].number);
+        add_routes(text, opening);
+        ps_text_add(text, "\"cpu\":%d,\"moved\":%s,\"min_hz\":%.9g,", opening->cpu, opening->moved ? "true" : "false",
+                    opening->min_hz);
         add_refusals(text, opening);
         ps_text_add(text, "}");
     }

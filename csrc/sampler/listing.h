@@ -10,7 +10,7 @@
 
 void list_channels(const ps_sampler *sampler); /* a table on stdout */
 
-/* One object on stdout: the channels; the CPU packages with the route that was taken, whether their counters moved, and
+/* One object on stdout: the channels; the CPU packages with the routes that were taken, whether their counters moved, and
  * why other routes were not; the capabilities that this was done with. */
 void list_as_json(const ps_sampler *sampler, const sampler_found *found, const sampler_privilege *privilege);
 

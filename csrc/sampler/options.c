@@ -20,7 +20,7 @@ static const char help[] =
     "\n"
     "  --sources LIST     what to read, separated by commas (default: nvml,rapl)\n"
     "                       nvml                    NVIDIA GPUs, one lane each\n"
-    "                       rapl                    CPU and memory energy, one lane a package (perf, powercap)\n"
+    "                       rapl                    CPU and memory energy, one lane a package (perf, powercap, MSR)\n"
     "                       scripted[:N[@P]]        for tests: one lane of N power channels (1 to 64, default 1)\n"
     "                                               that step between 100 W and 200 W every P passes (default 100)\n"
     "  --rate HZ|auto     passes a second (default: auto, the highest useful rate at which the calls take at most\n"
@@ -33,7 +33,8 @@ static const char help[] =
     "  --fifo[=PRIO]      run them under SCHED_FIFO at priority PRIO (1 to 99, default 10), before all ordinary\n"
     "                     programs; where that is refused they run without\n"
     "  --nvml-lib PATH    libnvidia-ml to load (default: the driver's)\n"
-    "  --sysfs DIR        where rapl is looked for (default: /sys)\n"
+    "  --sysfs DIR        where rapl is looked for (default: $POWERSAMPLE_SYSFS_ROOT, else /sys)\n"
+    "  --devfs DIR        where cpu/N/msr is (default: /dev, or nowhere beside another sysfs)\n"
     "  --gpus LIST        NVML indices or UUIDs, separated by commas (default: all)\n"
     "  --spool DIR        write the records there; made if missing, refused if it holds a recording\n"
     "                     (default: records are counted and thrown away); -: to standard output, as one stream\n"
@@ -51,7 +52,7 @@ static const char help[] =
 
 enum { FIFO_PRIORITY = 10 };
 
-enum { SOURCES = 256, RATE, MODE, DURATION, CPU, FIFO, NVML_LIB, SYSFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, JSON,
+enum { SOURCES = 256, RATE, MODE, DURATION, CPU, FIFO, NVML_LIB, SYSFS, DEVFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, JSON,
        VERSION, HELP };
 
 static const struct option long_options[] = {
@@ -59,7 +60,7 @@ static const struct option long_options[] = {
     {"mode", required_argument, NULL, MODE},         {"duration", required_argument, NULL, DURATION},
     {"cpu", required_argument, NULL, CPU},           {"fifo", optional_argument, NULL, FIFO},
     {"nvml-lib", required_argument, NULL, NVML_LIB},
-    {"sysfs", required_argument, NULL, SYSFS},
+    {"sysfs", required_argument, NULL, SYSFS},       {"devfs", required_argument, NULL, DEVFS},
     {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
     {"keep", required_argument, NULL, KEEP},
     {"with-parent", optional_argument, NULL, WITH_PARENT}, {"list", no_argument, NULL, LIST},
@@ -127,6 +128,9 @@ static const char *take(int option, char *value, sampler_options *out)
     case SYSFS:
         out->sysfs = value;
         return *value ? NULL : "give a directory";
+    case DEVFS:
+        out->devfs = value;
+        return *value ? NULL : "give a directory";
     case GPUS:
         out->gpus = value;
         return *value ? NULL : "give indices or UUIDs";
@@ -158,6 +162,14 @@ static bool usage_error(int *exit_code)
     fprintf(stderr, "Try powersample-sampler --help.\n");
     *exit_code = EXIT_USAGE;
     return false;
+}
+
+/* Roots that were not named. secure_getenv: a program with capabilities takes no path from whoever starts it. */
+static void set_roots(sampler_options *out)
+{
+    const char *root = secure_getenv("POWERSAMPLE_SYSFS_ROOT");
+    if (!out->sysfs && root && *root)
+        out->sysfs = root;
 }
 
 bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exit_code)
@@ -193,6 +205,7 @@ bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exi
                 out->lane.mode == PS_MODE_TIGHT ? "tight goes back to back" : "follow goes by the sensor's updates");
         return usage_error(exit_code);
     }
+    set_roots(out);
     if (out->json && !out->list) {
         fprintf(stderr, "powersample-sampler: --json belongs to --list\n");
         return usage_error(exit_code);
@@ -213,6 +226,8 @@ const char *sampler_options_path(const sampler_options *options)
 {
     if (options->sysfs)
         return "--sysfs";
+    if (options->devfs)
+        return "--devfs";
     if (options->library)
         return "--nvml-lib";
     return options->spool && !sampler_options_streams(options) ? "--spool" : NULL;

@@ -18,6 +18,7 @@ typedef struct sampler_options {
     char *gpus;           /* comma list of indices and UUIDs, NULL for all */
     const char *library;  /* of NVML, NULL for the driver's */
     const char *sysfs;    /* where RAPL is looked for, NULL for /sys */
+    const char *devfs;    /* where its registers are, NULL for /dev */
     const char *spool;    /* directory, NULL for none; "-" for standard output */
     int32_t keep;         /* enum ps_keep_mode */
     ps_lane_options lane;

@@ -10,7 +10,8 @@
 
 enum { GPUS_MAX = 64, SCRIPT_CHANNELS_MAX = 64 };
 
-const char *const sampler_rapl_routes[PS_RAPL_ROUTES] = {[PS_RAPL_PERF] = "perf", [PS_RAPL_POWERCAP] = "powercap"};
+const char *const sampler_rapl_routes[PS_RAPL_ROUTES] = {
+    [PS_RAPL_PERF] = "perf", [PS_RAPL_POWERCAP] = "powercap", [PS_RAPL_MSR] = "msr"};
 
 void sampler_report(const char *what, const ps_error *error, const char *remedy)
 {
@@ -140,21 +141,42 @@ static int add_nvml(const sampler_options *options, ps_sampler *sampler, ps_nvml
 
 /* ---- RAPL -------------------------------------------------------------------------------------------------- */
 
+uint32_t sampler_refused_domains(const ps_rapl_opening *opening, int route, int domain)
+{
+    const ps_error *one = &opening->refused[domain][route];
+    if (one->status == PS_OK)
+        return 0;
+    uint32_t same = 0;
+    for (int other = 0; other < PS_RAPL_DOMAINS; other++)
+        if (opening->refused[other][route].status != PS_OK &&
+            strcmp(opening->refused[other][route].text, one->text) == 0)
+            same |= 1u << other;
+    bool is_first = (same & ((1u << domain) - 1)) == 0;
+    return is_first ? same : 0;
+}
+
+static void report_refusals(uint32_t package, const ps_rapl_opening *opening)
+{
+    for (int route = 0; route < PS_RAPL_ROUTES; route++)
+        for (int domain = 0; domain < PS_RAPL_DOMAINS; domain++) {
+            char what[40];
+            snprintf(what, sizeof what, "rapl package-%u by %s", package, sampler_rapl_routes[route]);
+            if (sampler_refused_domains(opening, route, domain))
+                sampler_report(what, &opening->refused[domain][route], NULL);
+        }
+}
+
 static int add_package(const sampler_options *options, ps_sampler *sampler, uint32_t package, sampler_found *found)
 {
     ps_source *source;
     ps_rapl_opening *opening = &found->packages[found->n_packages].opening;
-    int status = ps_rapl_open(options->sysfs, package, &source, opening, NULL);
+    int status = ps_rapl_open(options->sysfs, options->devfs, package, &source, opening, NULL);
     found->packages[found->n_packages].number = package;
-    found->packages[found->n_packages].opened = status == PS_OK;
     found->n_packages++;
-    for (int i = 0; i < PS_RAPL_ROUTES && status != PS_OK; i++) {
-        char what[40];
-        snprintf(what, sizeof what, "rapl package-%u by %s", package, sampler_rapl_routes[i]);
-        sampler_report(what, &opening->refused[i], NULL);
-    }
-    if (status != PS_OK)
+    if (status != PS_OK) {
+        report_refusals(package, opening);
         return EXIT_NOTHING;
+    }
     ps_lane_options lane = options->lane;
     if (lane.cpu < 0)
         lane.cpu = opening->cpu; /* from another package a read interrupts this one, at many times the cost */
@@ -175,7 +197,7 @@ static int add_rapl(const sampler_options *options, ps_sampler *sampler, ps_nvml
         return EXIT_DONE; /* this machine's own CPUs are no part of a simulated node */
     uint32_t packages[SAMPLER_PACKAGES_MAX], count = 0;
     ps_error error = {0};
-    if (ps_rapl_packages(options->sysfs, packages, SAMPLER_PACKAGES_MAX, &count, &error) != PS_OK) {
+    if (ps_rapl_packages(options->sysfs, options->devfs, packages, SAMPLER_PACKAGES_MAX, &count, &error) != PS_OK) {
         sampler_report("rapl", &error, "Virtual machines and containers mostly have none.");
         return EXIT_NOTHING;
     }

@@ -15,7 +15,6 @@ typedef struct sampler_found {
     uint32_t n_packages;
     struct {
         uint32_t number;
-        bool opened;
         ps_rapl_opening opening;
     } packages[SAMPLER_PACKAGES_MAX];
 } sampler_found;
@@ -24,6 +23,9 @@ typedef struct sampler_found {
 typedef enum sampler_stage { STAGE_ALL, STAGE_COUNTERS, STAGE_OTHERS } sampler_stage;
 
 extern const char *const sampler_rapl_routes[PS_RAPL_ROUTES];
+
+/* The domains (1 << enum ps_rapl_domain) that a route refuses for one reason, told at the first of them; 0 at others. */
+uint32_t sampler_refused_domains(const ps_rapl_opening *opening, int route, int domain);
 
 void sampler_report(const char *what, const ps_error *error, const char *remedy); /* one line on stderr */
 

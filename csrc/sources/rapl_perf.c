@@ -15,32 +15,32 @@
 #include "core/errno_status.h"
 #include "sources/rapl.h"
 
-enum { EVENTS_MAX = 5, DIES_MAX = RAPL_CHANNELS_MAX / EVENTS_MAX, CPUS_MAX = 256 };
+enum { CPUS_MAX = 256 };
 
-static const struct {
-    const char *event, *domain;
-} table[EVENTS_MAX] = {
-    {"energy-pkg", "package"}, {"energy-cores", "core"}, {"energy-gpu", "uncore"}, {"energy-ram", "dram"},
-    {"energy-psys", "psys"},
+static const char *const names[PS_RAPL_DOMAINS] = {
+    [PS_RAPL_PACKAGE] = "energy-pkg", [PS_RAPL_CORE] = "energy-cores", [PS_RAPL_UNCORE] = "energy-gpu",
+    [PS_RAPL_DRAM] = "energy-ram",    [PS_RAPL_PSYS] = "energy-psys",
 };
 
-typedef struct event {
-    uint64_t config;
-    double scale;
-    const char *name, *domain;
-} event;
+/* The PMU and its events, by domain. */
+typedef struct pmu {
+    uint32_t type;
+    uint32_t domains; /* that have an event */
+    uint64_t config[PS_RAPL_DOMAINS];
+    double scale[PS_RAPL_DOMAINS];
+} pmu;
 
 typedef struct die {
     uint16_t channel; /* of its first event */
     uint32_t n_events;
-    int fd[EVENTS_MAX]; /* the first leads the group */
+    int fd[PS_RAPL_DOMAINS]; /* the first leads the group */
 } die;
 
 typedef struct perf {
     ps_source base; /* first */
-    die dies[DIES_MAX];
+    die dies[RAPL_DIES_MAX];
     ps_channel channels[RAPL_CHANNELS_MAX];
-    ps_group groups[DIES_MAX];
+    ps_group groups[RAPL_DIES_MAX];
 } perf;
 
 /* ---- reading ---- */
@@ -49,7 +49,7 @@ static uint32_t perf_read(ps_source *source, uint32_t group, uint64_t pass, ps_r
 {
     (void)pass;
     const die *one = &((perf *)source)->dies[group];
-    uint64_t counts[1 + EVENTS_MAX]; /* how many, then each */
+    uint64_t counts[1 + PS_RAPL_DOMAINS]; /* how many, then each */
     const size_t wanted = (1 + one->n_events) * sizeof *counts;
     ssize_t got;
     do
@@ -65,13 +65,18 @@ static uint32_t perf_read(ps_source *source, uint32_t group, uint64_t pass, ps_r
     return one->n_events;
 }
 
-static void perf_free(ps_source *source)
+static void close_all(perf *self)
 {
-    perf *self = (perf *)source;
     for (uint32_t i = 0; i < self->base.n_groups; i++)
         for (uint32_t j = 0; j < self->dies[i].n_events; j++)
             close(self->dies[i].fd[j]);
-    free(self);
+    self->base.n_groups = self->base.n_channels = 0;
+}
+
+static void perf_free(ps_source *source)
+{
+    close_all((perf *)source);
+    free(source);
 }
 
 static const struct ps_source_ops perf_ops = {.read = perf_read, .free = perf_free};
@@ -90,123 +95,137 @@ static bool parse_scale(const char *text, double *out)
     return end != text && !*end && *out > 0 && *out < 1e6;
 }
 
-static bool find_event(const char *pmu, const char *name, event *out)
+static bool find_event(const char *folder, const char *name, uint64_t *config, double *scale)
 {
     char text[SYSFS_TEXT];
-    return sysfs_file(text, "%s/events/%s", pmu, name) == 0 && strncmp(text, "event=", 6) == 0 &&
-           sysfs_number(text + 6, 16, &out->config) && sysfs_file(text, "%s/events/%s.unit", pmu, name) == 0 &&
-           strcmp(text, "Joules") == 0 && sysfs_file(text, "%s/events/%s.scale", pmu, name) == 0 &&
-           parse_scale(text, &out->scale);
+    return sysfs_file(text, "%s/events/%s", folder, name) == 0 && strncmp(text, "event=", 6) == 0 &&
+           sysfs_number(text + 6, 16, config) && sysfs_file(text, "%s/events/%s.unit", folder, name) == 0 &&
+           strcmp(text, "Joules") == 0 && sysfs_file(text, "%s/events/%s.scale", folder, name) == 0 &&
+           parse_scale(text, scale);
 }
 
-static uint32_t find_cpus(const char *sysfs, rapl_cpu *out)
+/* Returns false when there is no such PMU. */
+static bool find_pmu(const char *sysfs, pmu *out)
+{
+    char folder[SYSFS_TEXT * 4], text[SYSFS_TEXT];
+    uint64_t type;
+    if (snprintf(folder, sizeof folder, "%s/bus/event_source/devices/power", sysfs) >= (int)sizeof folder ||
+        sysfs_file(text, "%s/type", folder) != 0 || !sysfs_number(text, 10, &type) || type > UINT32_MAX)
+        return false;
+    *out = (pmu){.type = (uint32_t)type};
+    for (int domain = 0; domain < PS_RAPL_DOMAINS; domain++)
+        if (find_event(folder, names[domain], &out->config[domain], &out->scale[domain]))
+            out->domains |= 1u << domain;
+    return true;
+}
+
+static uint32_t find_cpus(const rapl_machine *machine, rapl_cpu *out)
 {
     char list[SYSFS_TEXT];
-    if (sysfs_file(list, "%s/bus/event_source/devices/power/cpumask", sysfs) != 0)
+    if (sysfs_file(list, "%s/bus/event_source/devices/power/cpumask", machine->sysfs) != 0)
         return 0;
-    return rapl_cpus(sysfs, list, out, CPUS_MAX);
+    return rapl_cpus(machine->sysfs, list, out, CPUS_MAX);
 }
 
-void rapl_perf_packages(const char *sysfs, uint32_t list[RAPL_PACKAGES_MAX], uint32_t *count)
+static void perf_packages(const rapl_machine *machine, uint32_t list[RAPL_PACKAGES_MAX], uint32_t *count)
 {
     rapl_cpu cpus[CPUS_MAX];
-    uint32_t n = find_cpus(sysfs, cpus);
+    uint32_t n = find_cpus(machine, cpus);
     for (uint32_t i = 0; i < n; i++)
         rapl_add_package(list, count, cpus[i].package);
 }
 
 /* ---- making the source ---- */
 
-static int open_event(uint32_t type, const event *what, int32_t cpu, int leader)
+static int open_event(const pmu *unit, int domain, int32_t cpu, int leader)
 {
-    struct perf_event_attr attributes = {
-        .type = type, .size = sizeof attributes, .config = what->config, .read_format = PERF_FORMAT_GROUP};
+    struct perf_event_attr attributes = {.type = unit->type,
+                                         .size = sizeof attributes,
+                                         .config = unit->config[domain],
+                                         .read_format = PERF_FORMAT_GROUP};
     return (int)syscall(SYS_perf_event_open, &attributes, -1, cpu, leader, PERF_FLAG_FD_CLOEXEC);
 }
 
-/* Opens a die's events as one group; an event that will not join it is left out. */
-static int add_die(perf *self, uint32_t type, const event *events, uint32_t n_events, const rapl_cpu *where,
-                   const char *place, bool psys, ps_error *error)
+/* Opens a die's events as one group. Returns the domains that failed, with their reasons in `part`. */
+static uint32_t add_die(perf *self, const pmu *unit, uint32_t domains, const rapl_cpu *where, const char *place,
+                        rapl_part *part)
 {
+    uint32_t failed = 0;
     die *one = &self->dies[self->base.n_groups];
     *one = (die){.channel = (uint16_t)self->base.n_channels};
-    for (uint32_t i = 0; i < n_events; i++) {
-        bool platform = strcmp(events[i].domain, "psys") == 0;
-        if (platform && !psys)
+    for (int domain = 0; domain < PS_RAPL_DOMAINS; domain++) {
+        if (!(domains & 1u << domain))
             continue;
-        int fd = open_event(type, &events[i], where->cpu, one->n_events ? one->fd[0] : -1);
+        int fd = open_event(unit, domain, where->cpu, one->n_events ? one->fd[0] : -1);
         if (fd < 0) {
             int code = errno;
-            if (error->status == PS_OK)
-                (void)ps_fail(error, ps_errno_status(code), code, "perf_event_open", "%s on CPU %d: %s",
-                              events[i].name, where->cpu, strerror(code));
+            rapl_refuse(part, 1u << domain, ps_errno_status(code), code, "perf_event_open", "%s on CPU %d: %s",
+                        names[domain], where->cpu, strerror(code));
+            failed |= 1u << domain;
             continue;
         }
         one->fd[one->n_events++] = fd;
         char sensor[48];
-        snprintf(sensor, sizeof sensor, "power.%s", events[i].name);
+        snprintf(sensor, sizeof sensor, "power.%s", names[domain]);
         ps_channel *channel = &self->channels[self->base.n_channels++];
-        rapl_describe(channel, platform ? "psys" : place, events[i].domain, "perf", sensor);
-        channel->scale = events[i].scale;
+        rapl_describe(channel, place, domain, "perf", sensor);
+        channel->scale = unit->scale[domain];
         channel->group = self->base.n_groups;
     }
-    if (!one->n_events)
-        return error->status;
-    self->groups[self->base.n_groups] = (ps_group){.max_hz = RAPL_MAX_HZ, .divisor = 1};
-    self->base.n_groups++;
-    return PS_OK;
+    if (one->n_events)
+        self->groups[self->base.n_groups++] = (ps_group){.max_hz = RAPL_MAX_HZ, .divisor = 1};
+    return failed;
 }
 
-static int add_dies(perf *self, const char *sysfs, uint32_t package, bool psys, int32_t *cpu, ps_error *error)
+static uint32_t add_dies(perf *self, const pmu *unit, uint32_t domains, const rapl_cpu *cpus, uint32_t n_cpus,
+                         rapl_part *part)
 {
-    char pmu[SYSFS_TEXT * 4], text[SYSFS_TEXT];
-    uint64_t type;
-    if (snprintf(pmu, sizeof pmu, "%s/bus/event_source/devices/power", sysfs) >= (int)sizeof pmu ||
-        sysfs_file(text, "%s/type", pmu) != 0 || !sysfs_number(text, 10, &type) || type > UINT32_MAX)
-        return ps_fail(error, PS_E_NOT_FOUND, 0, "perf", "there is no PMU named power (%.100s)", pmu);
-    event events[EVENTS_MAX];
-    uint32_t n_events = 0;
-    for (uint32_t i = 0; i < EVENTS_MAX; i++) {
-        events[n_events].name = table[i].event;
-        events[n_events].domain = table[i].domain;
-        n_events += find_event(pmu, table[i].event, &events[n_events]);
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < n_cpus; i++) {
+        char place[48];
+        rapl_name_place(place, cpus[i].package, cpus[i].die, n_cpus);
+        /* The platform is one, whichever die is asked. */
+        failed |= add_die(self, unit, i ? domains & ~(1u << PS_RAPL_PSYS) : domains, &cpus[i], place, part);
     }
-    if (!n_events)
-        return ps_fail(error, PS_E_NOT_FOUND, 0, "perf", "the PMU power has no energy event");
+    return failed;
+}
 
+static void perf_open(const rapl_machine *machine, uint32_t package, uint32_t wanted, rapl_part *out)
+{
+    pmu unit;
+    if (!find_pmu(machine->sysfs, &unit)) {
+        rapl_refuse(out, wanted, PS_E_NOT_FOUND, 0, "perf", "there is no PMU named power in %.100s", machine->sysfs);
+        return;
+    }
+    for (int domain = 0; domain < PS_RAPL_DOMAINS; domain++)
+        if (wanted & ~unit.domains & 1u << domain)
+            rapl_refuse(out, 1u << domain, PS_E_NOT_FOUND, 0, "perf", "the PMU power has no event %s", names[domain]);
+    uint32_t domains = wanted & unit.domains;
     rapl_cpu cpus[CPUS_MAX];
-    uint32_t n = 0, found = find_cpus(sysfs, cpus);
-    for (uint32_t i = 0; i < found && n < DIES_MAX; i++)
+    uint32_t n = 0, found = find_cpus(machine, cpus);
+    const uint32_t most = machine->per_package ? 1 : RAPL_DIES_MAX;
+    for (uint32_t i = 0; i < found && n < most; i++)
         if (cpus[i].package == package)
             cpus[n++] = cpus[i];
     if (!n)
-        return ps_fail(error, PS_E_NOT_FOUND, 0, "perf", "the PMU power has no CPU in package-%u", package);
-    *cpu = cpus[0].cpu;
-    ps_error first = {0};
-    for (uint32_t i = 0; i < n; i++) {
-        char place[48];
-        if (n == 1)
-            snprintf(place, sizeof place, "package-%u", package);
-        else
-            snprintf(place, sizeof place, "package-%u-die-%u", package, cpus[i].die);
-        (void)add_die(self, (uint32_t)type, events, n_events, &cpus[i], place, psys && i == 0, &first);
+        rapl_refuse(out, domains, PS_E_NOT_FOUND, 0, "perf", "the PMU power has no CPU in package-%u", package);
+    perf *self = n && domains ? calloc(1, sizeof *self) : NULL;
+    if (!self) {
+        rapl_refuse(out, domains, PS_E_NOMEM, 0, "malloc", "package-%u", package);
+        return;
     }
-    if (self->base.n_groups)
-        return PS_OK;
-    return ps_fail(error, first.status, first.vendor, first.call, "%s", first.text);
-}
-
-int rapl_perf_new(const char *sysfs, uint32_t package, bool psys, ps_source **out, int32_t *cpu, ps_error *error)
-{
-    perf *self = calloc(1, sizeof *self);
-    if (!self)
-        return ps_fail(error, PS_E_NOMEM, 0, "malloc", "package-%u", package);
     self->base = (ps_source){.ops = &perf_ops, .channels = self->channels, .groups = self->groups, .driver = "rapl"};
     snprintf(self->base.name, sizeof self->base.name, "rapl:package-%u", package);
-    int status = add_dies(self, sysfs, package, psys, cpu, error);
-    if (status != PS_OK)
+    /* A domain is read on all dies or on none: start again without those that failed somewhere. */
+    for (uint32_t failed; domains && (failed = add_dies(self, &unit, domains, cpus, n, out)) != 0; domains &= ~failed)
+        close_all(self);
+    if (!domains) {
         perf_free(&self->base);
-    else
-        *out = &self->base;
-    return status;
+        return;
+    }
+    out->source = &self->base;
+    out->domains = domains;
+    out->cpu = cpus[0].cpu;
 }
+
+const rapl_route rapl_perf = {.packages = perf_packages, .open = perf_open};

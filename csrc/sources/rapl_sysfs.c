@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "sources/rapl.h"
 
@@ -19,6 +20,17 @@ static bool topology(const char *sysfs, int32_t cpu, const char *what, uint32_t 
     return true;
 }
 
+static bool locate(const char *sysfs, int32_t cpu, rapl_cpu *out)
+{
+    rapl_cpu found = {.cpu = cpu, .core = UINT32_MAX};
+    if (!topology(sysfs, cpu, "physical_package_id", &found.package))
+        return false; /* offline */
+    (void)topology(sysfs, cpu, "die_id", &found.die); /* old kernels have none: 0 */
+    (void)topology(sysfs, cpu, "core_id", &found.core);
+    *out = found;
+    return true;
+}
+
 uint32_t rapl_cpus(const char *sysfs, const char *list, rapl_cpu *out, uint32_t capacity)
 {
     uint32_t n = 0;
@@ -30,13 +42,8 @@ uint32_t rapl_cpus(const char *sysfs, const char *list, rapl_cpu *out, uint32_t 
         last = first;
         if (sscanf(at, "-%6d%n", &last, &length) == 1)
             at += length;
-        for (int32_t cpu = first; cpu <= last && n < capacity; cpu++) {
-            rapl_cpu found = {.cpu = cpu};
-            if (!topology(sysfs, cpu, "physical_package_id", &found.package))
-                continue;
-            (void)topology(sysfs, cpu, "die_id", &found.die); /* old kernels have none: 0 */
-            out[n++] = found;
-        }
+        for (int32_t cpu = first; cpu <= last && n < capacity; cpu++)
+            n += locate(sysfs, cpu, &out[n]);
         if (*at != ',')
             break;
         at++;
@@ -44,22 +51,53 @@ uint32_t rapl_cpus(const char *sysfs, const char *list, rapl_cpu *out, uint32_t 
     return n;
 }
 
-int32_t rapl_cpu_of(const char *sysfs, uint32_t package)
+static int by_cpu(const void *left, const void *right)
+{
+    const rapl_cpu *a = left, *b = right;
+    return (a->cpu > b->cpu) - (a->cpu < b->cpu);
+}
+
+rapl_cpu *rapl_topology(const char *sysfs, uint32_t *count)
 {
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/devices/system/cpu", sysfs) >= (int)sizeof path)
-        return -1;
+        return NULL;
     DIR *folder = opendir(path);
-    int32_t lowest = -1;
+    rapl_cpu *list = NULL;
+    uint32_t n = 0, room = 0;
     for (const struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
         int32_t cpu;
         int length = 0;
-        uint32_t its;
-        if (sscanf(entry->d_name, "cpu%6d%n", &cpu, &length) == 1 && !entry->d_name[length] &&
-            (lowest < 0 || cpu < lowest) && topology(sysfs, cpu, "physical_package_id", &its) && its == package)
-            lowest = cpu;
+        if (sscanf(entry->d_name, "cpu%6d%n", &cpu, &length) != 1 || entry->d_name[length] || cpu < 0)
+            continue;
+        if (n == room) {
+            room = room ? 2 * room : 64;
+            rapl_cpu *more = realloc(list, room * sizeof *more);
+            if (!more)
+                break;
+            list = more;
+        }
+        n += locate(sysfs, cpu, &list[n]);
     }
     if (folder)
         closedir(folder);
+    if (n == 0) {
+        free(list);
+        return NULL;
+    }
+    qsort(list, n, sizeof *list, by_cpu);
+    *count = n;
+    return list;
+}
+
+int32_t rapl_cpu_of(const char *sysfs, uint32_t package)
+{
+    uint32_t n = 0;
+    rapl_cpu *list = rapl_topology(sysfs, &n);
+    int32_t lowest = -1;
+    for (uint32_t i = 0; i < n && lowest < 0; i++)
+        if (list[i].package == package)
+            lowest = list[i].cpu;
+    free(list);
     return lowest;
 }

@@ -13,7 +13,7 @@ from powersample.capture.plan import RATELESS, Plan
 if TYPE_CHECKING:
     from powersample.store.config import Configuration
 
-ROOTS = ("sources", "nvml_lib", "sysfs")  # where and what this machine's devices are
+ROOTS = ("sources", "nvml_lib", "sysfs", "devfs")  # where and what this machine's devices are
 PACE = ("rate_hz", "mode", "cpu")  # how they are read: a matter of taste
 SYSFS_VARIABLE = "POWERSAMPLE_SYSFS_ROOT"  # as in a container, whose own /sys hides the counters
 

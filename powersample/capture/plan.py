@@ -7,15 +7,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from pathlib import Path
 
 from powersample import errors
 from powersample._native.api import LaneOptions, Nvml, NvmlDevice
-from powersample.capture.rapl import Package, find_packages
+from powersample.capture.rapl import Package, check_rate, find_packages
 
 KNOWN_SOURCES = ("nvml", "rapl")
 MODES = ("paced", "tight", "follow")
 RATELESS = ("tight", "follow")  # go by something else than a grid
 KEEPS = ("all", "changes")
+SIMULATED = "powersample-simulated"  # a file of this name at the root of a sysfs that is no machine's
 DEVICE_ERRORS = (
     errors.DeviceNotFound,
     errors.DeviceError,
@@ -33,6 +35,7 @@ class Plan:
         sources: Ways to read devices, of `KNOWN_SOURCES`.
         nvml_library: Path or name of the library; None takes the driver's.
         sysfs: Where RAPL is looked for; None is /sys.
+        devfs: Where cpu/N/msr is; None is /dev, or nowhere beside another sysfs.
         gpus: NVML indices or (the start of) UUIDs; None takes what CUDA_VISIBLE_DEVICES shows, else all.
         rate_hz: Passes a second of every lane; None lets the cost of the calls decide.
         mode: "paced", "tight" or "follow".
@@ -45,6 +48,7 @@ class Plan:
     sources: tuple[str, ...] = KNOWN_SOURCES
     nvml_library: str | None = None
     sysfs: str | None = None
+    devfs: str | None = None
     gpus: tuple[str, ...] | None = None
     rate_hz: float | None = None
     mode: str = "paced"
@@ -86,7 +90,7 @@ class Inventory:
         packages: The CPU packages to record.
         driver: NVIDIA driver's version as text, or None without one.
         nvml: Library version as text, or None.
-        simulated: True when the library is the project's stand-in.
+        simulated: True when the library is the project's stand-in, or the sysfs a simulated node's.
         notes: How the selection came about and what is missing, where a reader should know.
     """
 
@@ -109,6 +113,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
         environment: Where CUDA_VISIBLE_DEVICES is looked up; `os.environ` unless told.
 
     Raises:
+        InvalidArgument: The rate is too low for a counter of a package.
         NothingMeasurable: No source has a device, or the GPUs that were asked for by library or number have none; says
             what was tried.
         DeviceNotFound: A GPU was named that is not there.
@@ -122,8 +127,9 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
             missing.append(f"nvml: {error}")
     gpus_lack = bool(missing) and (plan.nvml_library is not None or plan.gpus is not None)
     if "rapl" in plan.sources and (plan.sysfs is not None or not found.simulated):
-        packages, reasons = find_packages(plan.sysfs)
-        found = replace(found, packages=packages)
+        packages, reasons = find_packages(plan.sysfs, plan.devfs)
+        check_rate(packages, plan.rate_hz)
+        found = replace(found, packages=packages, simulated=found.simulated or _is_simulated(plan.sysfs))
         missing += [f"rapl: {reason}" for reason in reasons]
     if gpus_lack or not (found.devices or any(package.moved for package in found.packages)):
         what = "the GPUs that were asked for cannot be measured" if gpus_lack else "nothing here can be measured"
@@ -132,6 +138,10 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
             'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
         )
     return replace(found, notes=(*plan.notes, *found.notes, *missing))
+
+
+def _is_simulated(sysfs: str | None) -> bool:
+    return sysfs is not None and (Path(sysfs) / SIMULATED).exists()
 
 
 def _discover_gpus(plan: Plan, environment: Mapping[str, str]) -> Inventory:

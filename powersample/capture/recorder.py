@@ -77,7 +77,7 @@ class InProcess:
                 for device in self._inventory.devices:
                     sampler.add(nvml.source(device.index), options)
         for package in self._inventory.packages:
-            opened = open_rapl(package.number, self._plan.sysfs)
+            opened = open_rapl(package.number, self._plan.sysfs, self._plan.devfs)
             if opened.source is None:
                 raise errors.DeviceError(f"package-{package.number} could be read a moment ago and no longer can")
             # Read from another package it would interrupt this one, at many times the cost.
@@ -137,6 +137,8 @@ class Executable:
             self._arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]
         if plan.sysfs is not None:
             self._arguments += ["--sysfs", plan.sysfs]
+        if plan.devfs is not None:
+            self._arguments += ["--devfs", plan.devfs]
         if plan.rate_hz is not None:
             self._arguments += ["--rate", repr(plan.rate_hz)]
         if plan.cpu is not None:

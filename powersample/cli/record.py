@@ -28,7 +28,7 @@ ID: a number of yours, the same in both. TIME: CLOCK_MONOTONIC in ns, as Python'
 BOOT: the content of /proc/sys/kernel/random/boot_id. The name is a JSON string.
 
 Defaults for the sampling options may stand in ~/.config/powersample/config.toml or /etc/powersample/config.toml:
-  rate_hz = 100                  (sources, rate_hz, mode, cpu, nvml_lib, sysfs)
+  rate_hz = 100                  (sources, rate_hz, mode, cpu, nvml_lib, sysfs, devfs)
 
 Exit codes of its own: 1 failed, 2 usage, 3 nothing measurable, 126 and 127 as a shell's.
 """
@@ -60,7 +60,12 @@ def add(verbs: Any) -> None:
         "--keep", choices=("all", "changes"), help="changes: leave out readings that repeat themselves; default all"
     )
     sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
-    sampling.add_argument("--sysfs", metavar="DIR", help="where rapl is looked for; default /sys")
+    sampling.add_argument(
+        "--sysfs", metavar="DIR", help="where rapl is looked for; default $POWERSAMPLE_SYSFS_ROOT, else /sys"
+    )
+    sampling.add_argument(
+        "--devfs", metavar="DIR", help="where cpu/N/msr is; default /dev, or nowhere beside another sysfs"
+    )
     simulated = verb.add_argument_group("simulated node")
     simulated.add_argument(
         "--simulate",
@@ -135,6 +140,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         "sources": None if options.sources is None else tuple(name for name in options.sources.split(",") if name),
         "nvml_library": options.nvml_lib,
         "sysfs": options.sysfs,
+        "devfs": options.devfs,
         "gpus": None if options.gpus is None else tuple(options.gpus.split(",")),
         "mode": options.mode,
         "cpu": options.cpu,

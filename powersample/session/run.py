@@ -42,6 +42,7 @@ def measure(
     gpus: str | int | Sequence[str | int] | None = None,
     nvml_library: str | os.PathLike[str] | None = None,
     sysfs: str | os.PathLike[str] | None = None,
+    devfs: str | os.PathLike[str] | None = None,
     cpu: int | None = None,
     fifo: int | None = None,
     keep: str = "all",
@@ -70,7 +71,8 @@ def measure(
         gpus: NVML indices or UUIDs, as a sequence or comma-separated; None takes what CUDA_VISIBLE_DEVICES shows, else
             all.
         nvml_library: Path of libnvidia-ml; None takes the driver's.
-        sysfs: Where RAPL is looked for; None is /sys.
+        sysfs: Where RAPL is looked for; None is $POWERSAMPLE_SYSFS_ROOT, else /sys.
+        devfs: Where cpu/N/msr is; None is /dev, or nowhere beside another sysfs.
         cpu: Pin the lanes to this CPU.
         fifo: Run the lanes under SCHED_FIFO at this priority, 1 to 99, before all ordinary programs. Where the kernel
             refuses they run without, and the report says so.
@@ -89,6 +91,7 @@ def measure(
         "sources": None if sources is None else _names(sources),
         "nvml_library": None if nvml_library is None else os.fspath(nvml_library),
         "sysfs": None if sysfs is None else os.fspath(sysfs),
+        "devfs": None if devfs is None else os.fspath(devfs),
         "gpus": None if gpus is None else _names(gpus),
         "rate_hz": rate_hz,
         "mode": mode,

@@ -161,5 +161,6 @@ KEYS: Mapping[str, tuple[Callable[[object], Any], str]] = MappingProxyType(
         "cpu": (_number, "the number of a CPU"),
         "nvml_lib": (_library, "the absolute path of a library, or its name"),
         "sysfs": (_folder, "the absolute path of a folder"),
+        "devfs": (_folder, "the absolute path of a folder"),
     }
 )

@@ -1,70 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Both RAPL routes on folders made for the test. For perf's PMU "power" the folder names the kernel's software events,
+ * RAPL by perf and powercap on folders made for the test. For perf's PMU "power" the folder names the kernel's software events,
  * so that opening and reading are real and only the joules are not.
  */
 #include <errno.h>
-#include <stdbool.h>
 
-#include "core/source.h"
-#include "harness.h"
-#include "tree.h"
-
-static void put_zone(const char *zone, const char *name, const char *energy, const char *range)
-{
-    put(name, "class/powercap/%s/name", zone);
-    put(energy, "class/powercap/%s/energy_uj", zone);
-    put(range, "class/powercap/%s/max_energy_range_uj", zone);
-}
-
-static void put_event(const char *event, const char *code, const char *unit)
-{
-    put(code, "bus/event_source/devices/power/events/%s", event);
-    put("1.0e-9\n", "bus/event_source/devices/power/events/%s.scale", event);
-    put(unit, "bus/event_source/devices/power/events/%s.unit", event);
-}
-
-static void put_pmu(const char *type, const char *cpumask)
-{
-    put(type, "bus/event_source/devices/power/type");
-    put(cpumask, "bus/event_source/devices/power/cpumask");
-    put("0\n", "devices/system/cpu/cpu0/topology/physical_package_id");
-}
-
-static const ps_channel *find(const ps_source *source, const char *name)
-{
-    for (uint32_t i = 0; i < source->n_channels; i++)
-        if (strcmp(source->channels[i].name, name) == 0)
-            return &source->channels[i];
-    fprintf(stderr, "%s has no %s\n", source->name, name);
-    exit(1);
-}
-
-static ps_reading read_group(ps_source *source, uint32_t group)
-{
-    ps_reading readings[PS_GROUP_MAX];
-    CHECK_EQ(1, source->ops->read(source, group, 0, readings));
-    return readings[0];
-}
-
-static ps_reading read_named(ps_source *source, const char *name)
-{
-    const ps_channel *channel = find(source, name);
-    ps_reading reading = read_group(source, channel->group);
-    CHECK_EQ(channel - source->channels, reading.channel);
-    return reading;
-}
-
-static ps_source *open_package(uint32_t package, ps_rapl_opening *opening)
-{
-    ps_source *source = NULL;
-    ps_error error = {0};
-    if (ps_rapl_open(root, package, &source, opening, &error) != PS_OK) {
-        fprintf(stderr, "package %u: %s: %s\n", package, error.call, error.text);
-        exit(1);
-    }
-    return source;
-}
+#include "rapl_tree.h"
 
 static void test_powercap_zones_of_two_packages(void)
 {
@@ -81,23 +22,23 @@ static void test_powercap_zones_of_two_packages(void)
     put("1\n", "devices/system/cpu/cpu10/topology/physical_package_id");
 
     uint32_t packages[4], count;
-    CHECK_EQ(PS_OK, ps_rapl_packages(root, packages, 4, &count, NULL));
+    CHECK_EQ(PS_OK, ps_rapl_packages(root, NULL, packages, 4, &count, NULL));
     CHECK_EQ(2, count);
     CHECK(packages[0] == 0 && packages[1] == 1);
 
     ps_rapl_opening opening;
     ps_source *first = open_package(0, &opening);
-    CHECK_EQ(PS_RAPL_POWERCAP, opening.route);
+    CHECK_EQ(PS_RAPL_POWERCAP, opening.route[PS_RAPL_PACKAGE]);
     CHECK_EQ(-1, opening.cpu);
     CHECK_EQ(0, opening.moved); /* these files stand still */
-    CHECK_EQ(PS_E_NOT_FOUND, opening.refused[PS_RAPL_PERF].status);
+    CHECK_EQ(PS_E_NOT_FOUND, opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].status);
     CHECK_EQ(4, first->n_channels);
     CHECK_EQ(1000, read_named(first, "package-0.energy").raw);
     CHECK_EQ(200, read_named(first, "package-0.core.energy").raw);
     CHECK_EQ(300, read_named(first, "package-0.dram.energy").raw);
     CHECK_EQ(600, read_named(first, "psys.energy").raw);
     const ps_channel *dram = find(first, "package-0.dram.energy");
-    CHECK_EQ(INT64_C(65712999613), dram->modulus);
+    CHECK_EQ(INT64_C(65712999628), dram->modulus); /* a count of 15.3 uJ above its range */
     CHECK(dram->scale == 1e-6 && dram->kind == PS_KIND_ENERGY);
     CHECK_TEXT("package-0", dram->device);
     CHECK_TEXT("dram", dram->domain);
@@ -115,7 +56,7 @@ static void test_powercap_zones_of_two_packages(void)
 
     ps_error error;
     ps_source *none = NULL;
-    CHECK_EQ(PS_E_NOT_FOUND, ps_rapl_open(root, 7, &none, &opening, &error));
+    CHECK_EQ(PS_E_NOT_FOUND, ps_rapl_open(root, NULL, 7, &none, &opening, &error));
     CHECK_TEXT("package-7", error.text);
     end();
 }
@@ -161,7 +102,7 @@ static void test_powercap_text_that_is_no_number_is_a_status(void)
 
     put("soon\n", "class/powercap/intel-rapl:0/energy_uj");
     ps_error error;
-    CHECK_EQ(PS_E_FORMAT, ps_rapl_open(root, 0, &source, &opening, &error));
+    CHECK_EQ(PS_E_FORMAT, ps_rapl_open(root, NULL, 0, &source, &opening, &error));
     CHECK_TEXT("intel-rapl:0/energy_uj", error.text);
     CHECK_EQ(EBADMSG, error.vendor);
     end();
@@ -217,12 +158,12 @@ static void test_powercap_closed_to_this_user_says_so(void)
     ps_source *source = NULL;
     ps_rapl_opening opening;
     ps_error error;
-    CHECK_EQ(PS_E_ACCESS, ps_rapl_open(root, 0, &source, &opening, &error));
+    CHECK_EQ(PS_E_ACCESS, ps_rapl_open(root, NULL, 0, &source, &opening, &error));
     REQUIRE(!is_root || seteuid(0) == 0);
     CHECK_EQ(EACCES, error.vendor);
     CHECK_TEXT("energy_uj", error.text);
-    CHECK_EQ(PS_E_ACCESS, opening.refused[PS_RAPL_POWERCAP].status);
-    CHECK_EQ(PS_E_NOT_FOUND, opening.refused[PS_RAPL_PERF].status);
+    CHECK_EQ(PS_E_ACCESS, opening.refused[PS_RAPL_PACKAGE][PS_RAPL_POWERCAP].status);
+    CHECK_EQ(PS_E_NOT_FOUND, opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].status);
     end();
 }
 
@@ -231,10 +172,10 @@ static void test_nothing_there_says_what_was_looked_for(void)
     begin();
     uint32_t count = 0;
     ps_error error;
-    CHECK_EQ(PS_E_NOT_FOUND, ps_rapl_packages(root, NULL, 0, &count, &error));
+    CHECK_EQ(PS_E_NOT_FOUND, ps_rapl_packages(root, NULL, NULL, 0, &count, &error));
     CHECK_TEXT("class/powercap", error.text);
-    CHECK_EQ(PS_E_INVALID, ps_rapl_packages(root, NULL, 0, NULL, &error));
-    CHECK_EQ(PS_E_INVALID, ps_rapl_open(root, 0, NULL, NULL, &error));
+    CHECK_EQ(PS_E_INVALID, ps_rapl_packages(root, NULL, NULL, 0, NULL, &error));
+    CHECK_EQ(PS_E_INVALID, ps_rapl_open(root, NULL, 0, NULL, NULL, &error));
     end();
 }
 
@@ -250,14 +191,15 @@ static void test_perf_one_call_reads_all_domains(void)
     put_zone("intel-rapl:0", "package-0\n", "10\n", "1000\n"); /* must not be counted, too */
     ps_rapl_opening opening;
     ps_source *source = open_package(0, &opening);
-    if (opening.route != PS_RAPL_PERF && opening.refused[PS_RAPL_PERF].vendor == EACCES) {
+    if (opening.route[PS_RAPL_PACKAGE] != PS_RAPL_PERF && opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].vendor == EACCES) {
         printf("perf_event_open is closed to this user: reading not tested\n");
         goto out;
     }
-    CHECK_EQ(PS_RAPL_PERF, opening.route);
+    CHECK_EQ(PS_RAPL_PERF, opening.route[PS_RAPL_PACKAGE]);
     CHECK_EQ(0, opening.cpu);
-    CHECK_EQ(1, opening.moved);
     CHECK_EQ(3, source->n_channels);
+    CHECK(opening.moved & 1);        /* the package's, in the order of the channels */
+    CHECK(!(opening.moved & 1 << 2)); /* the platform's stands still */
     CHECK_EQ(1, source->n_groups);
     const ps_channel *package = find(source, "package-0.energy");
     CHECK(package->scale == 1e-9 && package->modulus == 0);
@@ -280,22 +222,163 @@ out:
     end();
 }
 
-static void test_perf_without_package_energy_gives_way_to_powercap(void)
+static void test_each_domain_by_the_first_route_that_has_it(void)
 {
     begin();
     put_pmu("1\n", "0\n");
     put_event("energy-psys", "event=0x9\n", "Joules\n");
+    put_event("energy-ram", "event=0x00\n", "Joules\n");
+    put_zone("intel-rapl:0", "package-0\n", "10\n", "1000\n");
+    put_zone("intel-rapl:0:0", "core\n", "5\n", "1000\n");
+    put_zone("intel-rapl:0:1", "dram\n", "7\n", "1000\n"); /* perf has it */
+    put_zone("intel-rapl:1", "psys\n", "9\n", "1000\n");   /* and this */
     ps_rapl_opening opening;
-    ps_source *source = NULL;
-    if (ps_rapl_open(root, 0, &source, &opening, NULL) == PS_OK) {
-        CHECK_EQ(PS_RAPL_PERF, opening.route); /* better than nothing */
-        CHECK_EQ(PS_E_NOT_FOUND, opening.refused[PS_RAPL_POWERCAP].status);
+    ps_source *source = open_package(0, &opening);
+    if (opening.route[PS_RAPL_DRAM] != PS_RAPL_PERF) {
+        CHECK_EQ(EACCES, opening.refused[PS_RAPL_DRAM][PS_RAPL_PERF].vendor);
+        CHECK_EQ(7, read_named(source, "package-0.dram.energy").raw);
+        goto out;
+    }
+    CHECK_EQ(PS_RAPL_PERF, opening.route[PS_RAPL_PSYS]);
+    CHECK_EQ(PS_RAPL_POWERCAP, opening.route[PS_RAPL_PACKAGE]);
+    CHECK_EQ(PS_RAPL_POWERCAP, opening.route[PS_RAPL_CORE]);
+    CHECK_EQ(-1, opening.route[PS_RAPL_UNCORE]);
+    CHECK_TEXT("no event energy-pkg", opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].text);
+    CHECK_TEXT("energy-gpu", opening.refused[PS_RAPL_UNCORE][PS_RAPL_PERF].text);
+    CHECK_TEXT("no zone uncore", opening.refused[PS_RAPL_UNCORE][PS_RAPL_POWERCAP].text);
+    CHECK_TEXT("devfs", opening.refused[PS_RAPL_UNCORE][PS_RAPL_MSR].text);
+    CHECK_EQ(PS_OK, opening.refused[PS_RAPL_DRAM][PS_RAPL_POWERCAP].status); /* not asked any more */
+    CHECK_EQ(4, source->n_channels);
+    CHECK_EQ(3, source->n_groups); /* perf's one call and two files */
+    CHECK_EQ(10, read_named(source, "package-0.energy").raw);
+    CHECK_EQ(5, read_named(source, "package-0.core.energy").raw);
+    ps_reading both[PS_GROUP_MAX];
+    CHECK_EQ(2, source->ops->read(source, find(source, "psys.energy")->group, 0, both));
+    CHECK_EQ(find(source, "package-0.dram.energy") - source->channels, both[0].channel);
+    CHECK(both[0].raw > 0);
+    CHECK_EQ(find(source, "psys.energy") - source->channels, both[1].channel);
+    CHECK_EQ(0, opening.cpu);
+
+    /* A part that breaks is mended through the whole. */
+    put("", "class/powercap/intel-rapl:0:0/energy_uj");
+    CHECK_EQ(ENODATA, read_named(source, "package-0.core.energy").status);
+    put("6\n", "class/powercap/intel-rapl:0:0/energy_uj");
+    CHECK_EQ(1, source->ops->recover(source, 1));
+    CHECK_EQ(6, read_named(source, "package-0.core.energy").raw);
+out:
+    ps_source_free(source);
+    end();
+}
+
+static void test_domain_that_one_die_refuses_goes_to_the_next_route_for_all(void)
+{
+    begin();
+    put_zone("intel-rapl:0", "package-0-die-0\n", "1\n", "1000\n");
+    put_zone("intel-rapl:0:0", "dram\n", "2\n", "1000\n");
+    put_zone("intel-rapl:1", "package-0-die-1\n", "3\n", "1000\n");
+    put_zone("intel-rapl:1:0", "dram\n", "none\n", "1000\n");
+    ps_rapl_opening opening;
+    ps_source *source = open_package(0, &opening);
+    CHECK_EQ(2, source->n_channels);
+    CHECK_EQ(3, read_named(source, "package-0-die-1.energy").raw);
+    CHECK_EQ(-1, opening.route[PS_RAPL_DRAM]);
+    CHECK_TEXT("intel-rapl:1:0/energy_uj", opening.refused[PS_RAPL_DRAM][PS_RAPL_POWERCAP].text);
+    ps_source_free(source);
+    end();
+}
+
+/* On AMD the driver shows one core's counter as the zone core, and kernels that call a part of the package a die show
+ * the package's counter once for each. */
+static void test_amd_package_is_counted_once_and_one_core_is_not_all(void)
+{
+    begin();
+    put_processor(RAPL_AMD, 0x19, 0x11);
+    put_zone("intel-rapl:0", "package-0-die-0\n", "70\n", "65532610987\n");
+    put_zone("intel-rapl:0:0", "core\n", "2\n", "65532610987\n");
+    put_zone("intel-rapl:1", "package-0-die-1\n", "70\n", "65532610987\n");
+    put_pmu("4000000000\n", "0,1\n");
+    put_event("energy-pkg", "event=0x02\n", "Joules\n");
+    put_cpu(1, 0, 1, 0);
+    ps_rapl_opening opening;
+    ps_source *source = open_package(0, &opening);
+    CHECK_EQ(1, source->n_channels);
+    CHECK_EQ(70, read_named(source, "package-0.energy").raw);
+    CHECK_TEXT("one core", opening.refused[PS_RAPL_CORE][PS_RAPL_POWERCAP].text);
+    ps_source_free(source);
+
+    put("1\n", "bus/event_source/devices/power/type");
+    source = open_package(0, &opening);
+    if (opening.route[PS_RAPL_PACKAGE] == PS_RAPL_PERF) {
+        CHECK_EQ(1, source->n_channels);
+        CHECK_EQ(0, read_named(source, "package-0.energy").status);
+    }
+    ps_source_free(source);
+    end();
+}
+
+static void test_names_that_are_no_zone_are_passed_over(void)
+{
+    static const char *const names[] = {"package-\n", "package-0x\n", "package-0-die-\n", "package-0-die-1-\n",
+                                        "", "psyss\n", "\xff\xfe\n"};
+    begin();
+    put_zone("intel-rapl:0", "package-0\n", "1\n", "1000\n");
+    put_zone("intel-rapl:0:0", "drams\n", "2\n", "1000\n");
+    put_zone("intel-rapl:x", "package-5\n", "3\n", "1000\n");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char zone[32];
+        snprintf(zone, sizeof zone, "intel-rapl:%zu", i + 1);
+        put_zone(zone, names[i], "4\n", "1000\n");
+    }
+    uint32_t packages[4], count;
+    CHECK_EQ(PS_OK, ps_rapl_packages(root, NULL, packages, 4, &count, NULL));
+    CHECK_EQ(1, count);
+    ps_rapl_opening opening;
+    ps_source *source = open_package(0, &opening);
+    CHECK_EQ(1, source->n_channels);
+    CHECK_EQ(1, read_named(source, "package-0.energy").raw);
+    ps_source_free(source);
+    end();
+}
+
+static void test_range_that_is_none_gives_no_modulus(void)
+{
+    static const char *const ranges[] = {"", "nonsense\n", "-5\n", "0\n", "99999999999999999999\n"};
+    begin();
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        put_zone("intel-rapl:0", "package-0\n", "1\n", ranges[i]);
+        ps_rapl_opening opening;
+        ps_source *source = open_package(0, &opening);
+        CHECK_EQ(0, source->channels[0].modulus);
+        CHECK(source->groups[0].min_hz == 0 && opening.min_hz == 0);
         ps_source_free(source);
     }
-    put_zone("intel-rapl:0", "package-0\n", "10\n", "1000\n");
+    end();
+}
+
+static bool about(double expected, double actual)
+{
+    return actual > expected * (1 - 1e-6) && actual < expected * (1 + 1e-6);
+}
+
+static void test_least_rate_follows_the_zones_limits(void)
+{
+    begin();
+    put_zone("intel-rapl:0", "package-0\n", "1\n", "262143328850\n");
+    put_zone("intel-rapl:0:0", "dram\n", "2\n", "65712999613\n");
+    put_zone("intel-rapl:1", "psys\n", "2\n", "262143328850\n");
+    ps_rapl_opening opening;
+    ps_source *source = open_package(0, &opening);
+    CHECK(about(2 * 1000 / 262143.328911, source->groups[find(source, "package-0.energy")->group].min_hz));
+    CHECK(about(2 * 300 / 65712.999628, source->groups[find(source, "package-0.dram.energy")->group].min_hz));
+    CHECK(about(2 * 2000 / 262143.328911, opening.min_hz)); /* the platform's is the highest */
+    ps_source_free(source);
+
+    put("0\n", "class/powercap/intel-rapl:0/constraint_0_max_power_uw"); /* says nothing */
+    put("205000000\n", "class/powercap/intel-rapl:0/constraint_0_power_limit_uw");
+    put("246000000\n", "class/powercap/intel-rapl:0/constraint_1_power_limit_uw");
+    put("lots\n", "class/powercap/intel-rapl:0/constraint_1_max_power_uw");
     source = open_package(0, &opening);
-    CHECK_EQ(PS_RAPL_POWERCAP, opening.route);
-    CHECK(opening.refused[PS_RAPL_PERF].status != PS_OK);
+    CHECK(about(2 * 246 / 262143.328911, source->groups[find(source, "package-0.energy")->group].min_hz));
     ps_source_free(source);
     end();
 }
@@ -308,10 +391,10 @@ static void test_perf_that_the_kernel_refuses_keeps_its_reason(void)
     put_zone("intel-rapl:0", "package-0\n", "10\n", "1000\n");
     ps_rapl_opening opening;
     ps_source *source = open_package(0, &opening);
-    CHECK_EQ(PS_RAPL_POWERCAP, opening.route);
-    CHECK_TEXT("perf_event_open", opening.refused[PS_RAPL_PERF].call);
-    CHECK_TEXT("energy-pkg", opening.refused[PS_RAPL_PERF].text);
-    CHECK(opening.refused[PS_RAPL_PERF].vendor != 0);
+    CHECK_EQ(PS_RAPL_POWERCAP, opening.route[PS_RAPL_PACKAGE]);
+    CHECK_TEXT("perf_event_open", opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].call);
+    CHECK_TEXT("energy-pkg", opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].text);
+    CHECK(opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].vendor != 0);
     ps_source_free(source);
     end();
 }
@@ -325,7 +408,12 @@ int main(void)
     test_powercap_closed_to_this_user_says_so();
     test_nothing_there_says_what_was_looked_for();
     test_perf_one_call_reads_all_domains();
-    test_perf_without_package_energy_gives_way_to_powercap();
+    test_each_domain_by_the_first_route_that_has_it();
+    test_domain_that_one_die_refuses_goes_to_the_next_route_for_all();
+    test_amd_package_is_counted_once_and_one_core_is_not_all();
+    test_names_that_are_no_zone_are_passed_over();
+    test_range_that_is_none_gives_no_modulus();
+    test_least_rate_follows_the_zones_limits();
     test_perf_that_the_kernel_refuses_keeps_its_reason();
     return HARNESS_RESULT();
 }

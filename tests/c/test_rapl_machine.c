@@ -10,11 +10,11 @@ int main(void)
 {
     uint32_t packages[64], count = 0;
     ps_error error;
-    if (ps_rapl_packages(NULL, packages, 64, &count, &error) != PS_OK)
+    if (ps_rapl_packages(NULL, NULL, packages, 64, &count, &error) != PS_OK)
         SKIP(error.text);
     ps_source *source = NULL;
     ps_rapl_opening opening;
-    if (ps_rapl_open(NULL, packages[0], &source, &opening, &error) != PS_OK)
+    if (ps_rapl_open(NULL, NULL, packages[0], &source, &opening, &error) != PS_OK)
         SKIP(error.text);
     CHECK(source->n_channels > 0);
     for (uint32_t group = 0; group < source->n_groups; group++) {
