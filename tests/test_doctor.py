@@ -443,6 +443,11 @@ def test_files_configuration_in_force_bad_unreadable_and_absent(made_up):
     assert found(check_files, made_up.machine())["PS-CFG-02"].level == "WARN"
 
 
+def test_files_root_from_the_environment_is_told(made_up):
+    environment = {"XDG_CONFIG_HOME": str(made_up.root), "POWERSAMPLE_SYSFS_ROOT": "/host-sys"}
+    assert "/host-sys" in found(check_files, made_up.machine(environment=environment))["PS-CFG-04"].what
+
+
 def test_files_of_the_system_lie_below_the_root(made_up):
     made_up.write("etc/powersample/config.toml", "mode = 'tight'\n")
     assert "mode = 'tight'" in found(check_files, made_up.machine())["PS-CFG-00"].what

@@ -44,9 +44,11 @@ LONG = Check(
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 400])
 def test_text_fits_the_terminal(width):
+    """Only a word that is too long by itself, such as a path, goes beyond the edge, and can still be copied."""
     lines = [line for _, line in to_lines(Diagnosis((LONG,), None), width)]
-    unbreakable = max(map(len, re.findall(r"\S+", f"{LONG.what} {LONG.tried[0]}"))) + 16
-    assert max(map(len, lines)) <= max(width, unbreakable)
+    for line in lines:
+        words = re.sub(r"^(\[....\] \S+|\s+(tried|fix|or)\s)|\\$", "", line).split()
+        assert len(line) <= width or len(words) == 1, line
     assert lines[0] == "CPU"
     assert lines[1].startswith("[FAIL] PS-RAPL-01  package-0 cannot be")
 

@@ -102,11 +102,7 @@ def _packages(machine: Machine, routes: Routes) -> Iterator[Check]:
                 what = f"{place} by {opened.route}: {_domains(names, place)}"
                 yield Check("PS-RAPL-00", OK, what, gives=names)
             else:
-                why = (
-                    "hypervisors offer counters and leave them at 0"
-                    if virtual(machine)
-                    else "its module is asleep or broken"
-                )
+                why = "hypervisors offer counters and leave them at 0" if virtual(machine) else "real ones never do"
                 what = f"{place} by {opened.route}: {_domains(names, place)} stood still for 50 ms ({why})"
                 yield Check("PS-RAPL-04", WARN, what, (Tried(str(machine.sysfs)),))
             continue
@@ -115,16 +111,14 @@ def _packages(machine: Machine, routes: Routes) -> Iterator[Check]:
             what = f"{place} by the sampler's file capabilities: {_domains(own, place)}"
             yield Check("PS-RAPL-05", OK, what, gives=own)
             continue
-        told = "; ".join(
-            f"{one.route}: {one.text}" + (f" [{errno_name(one.errno)}]" if one.errno else "") for one in opened.refused
-        )
         zones = [zone for zone in routes.zones if zone.name == place and zone.errno]
+        told = [f"{one.route}: {errno_name(one.errno) if one.errno else one.text}" for one in opened.refused]
+        told += [mode for zone in zones if (mode := owner_and_mode(zone.path))]
         tried = [Tried(str(zone.path), zone.errno) for zone in zones]
         tried += [Tried("perf_event_open", one.errno) for one in opened.refused if one.route == "perf" and one.errno]
-        modes = "".join(f" ({mode})" for zone in zones if (mode := owner_and_mode(zone.path)))
         denied = any(one.errno in DENIED for one in opened.refused)
         fix, other = _ways(machine, routes, zones) if denied else (None, None)
-        yield Check("PS-RAPL-01", FAIL, f"{place} cannot be read. {told}{modes}", tuple(tried), fix, other)
+        yield Check("PS-RAPL-01", FAIL, f"{place} cannot be read. {', '.join(told)}", tuple(tried), fix, other)
 
 
 def _domains(names: tuple[str, ...], place: str) -> str:

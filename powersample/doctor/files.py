@@ -19,6 +19,9 @@ LITTLE_BYTES, NOTHING_BYTES = 1e9, 64e6
 def check_files(machine: Machine) -> Iterator[Check]:
     """Yield which defaults hold and where recordings go."""
     yield from _configuration(machine)
+    if root := machine.environment.get("POWERSAMPLE_SYSFS_ROOT"):
+        what = f"POWERSAMPLE_SYSFS_ROOT: CPU counters and sensors are looked for in {root}"
+        yield Check("PS-CFG-04", OK, what, (Tried("$POWERSAMPLE_SYSFS_ROOT"),))
     temporary = Path(machine.environment.get("TMPDIR") or "/tmp")
     for path, why in ((Path.cwd(), "this folder"), (temporary, "measure() without an output")):
         yield _space(machine, path, why)
@@ -53,7 +56,7 @@ def _space(machine: Machine, path: Path, why: str) -> Check:
     if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
         what = f"{path} ({why}) is not writable for this user; name an output elsewhere"
         return Check("PS-DISK-04", WARN, what, (tried,))
-    told = f"{_size(free)} free in {path} ({why}): a GPU at 1 kHz for {free / HOUR_BYTES:,.0f} h"
+    told = f"{_size(free)} free in {path} ({why}): a GPU at 1 kHz for {_hours(free)}"
     mount = machine.mount_of(path.resolve())
     if free < NOTHING_BYTES:
         return Check("PS-DISK-02", FAIL, told, (tried,))
@@ -70,6 +73,11 @@ def _shared_memory(machine: Machine) -> Check:
         return Check("PS-DISK-05", OK, f"{_size(machine.free_bytes(path))} free in {path}", (Tried(str(path)),))
     except OSError as error:
         return Check("PS-DISK-06", SKIP, "no shared memory folder", (Tried(str(path), error.errno),))
+
+
+def _hours(free: float) -> str:
+    """Return how long a recording may be, to two digits."""
+    return f"{float(f'{free / HOUR_BYTES:.2g}'):,.0f} h"
 
 
 def _size(count: float) -> str:

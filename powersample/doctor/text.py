@@ -55,24 +55,28 @@ def _fold(text: str, head: str, width: int | None) -> list[str]:
     if len(behind) < len(head):
         room = max(width - INDENT, MARGIN)
         text = head + text
-        lines = textwrap.wrap(text, room + INDENT, subsequent_indent=behind, break_on_hyphens=False)
-        return lines or [head]
-    lines = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+        return _wrap(text, room + INDENT, behind) or [head]
+    lines = _wrap(text, room) or [""]
     return [head + lines[0], *(behind + line for line in lines[1:])]
 
 
-def fold_command(command: str, head: str, width: int | None) -> list[str]:
-    """Return the command's lines, broken at blanks outside quotes by what a shell takes for a continuation.
+def _wrap(text: str, room: int, behind: str = "") -> list[str]:
+    """Wrap at blanks alone: a path that is too long for a line can still be copied."""
+    return textwrap.wrap(text, room, subsequent_indent=behind, break_on_hyphens=False, break_long_words=False)
 
-    A remark behind `#` stays whole and comes last.
+
+def fold_command(command: str, head: str, width: int | None) -> list[str]:
+    """Return the command's lines, broken before && and at blanks by what a shell takes for a continuation.
+
+    What is quoted stays whole. A remark behind `#` stays whole and comes last.
     """
     if width is None or len(head) + len(command) <= width:
         return [head + command]
     command, hash_sign, remark = command.partition("  # ")
-    room = max(width - len(head) - 2, MARGIN)
+    room = max(width - len(head) - 4, MARGIN)  # two blanks before a continuation, and its backslash
     lines = [""]
     for word in _words(command):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
+        if lines[-1] and (word == "&&" or len(lines[-1]) + 1 + len(word) > room):
             lines.append(word)
         else:
             lines[-1] = f"{lines[-1]} {word}".strip()

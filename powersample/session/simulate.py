@@ -50,7 +50,12 @@ def node_machine(node: Node, name: str) -> Machine:
     from powersample.doctor import Machine
 
     absent = node.directory / "absent"
-    return Machine(sysfs_root=absent, devfs_root=absent, nvml_library=os.fspath(node.library), simulated=name)
+    return Machine(
+        sysfs_root=node.sysfs or absent,
+        devfs_root=node.devfs or absent,
+        nvml_library=os.fspath(node.library),
+        simulated=name,
+    )
 
 
 def apply_load(node: Node, load: str, pid: int) -> None:
