@@ -174,10 +174,10 @@ void ps_json_lane_stats(ps_text *text, const ps_lane_stats *lane, bool histogram
                 lane->updates, lane->acquisitions);
     uint64_t followed[2][PS_FOLLOWED_MAX];
     for (uint32_t i = 0; i < lane->n_followed; i++) {
-        followed[0][i] = lane->followed_id[i];
+        followed[0][i] = lane->followed_channel[i];
         followed[1][i] = (uint64_t)lane->followed_period_ns[i];
     }
-    array_member(text, "followed_id", followed[0], lane->n_followed);
+    array_member(text, "followed_channel", followed[0], lane->n_followed);
     array_member(text, "followed_period_ns", followed[1], lane->n_followed);
     uint64_t codes[PS_ERROR_CODES];
     for (uint32_t i = 0; i < lane->n_errors; i++)

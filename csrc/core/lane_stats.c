@@ -79,7 +79,7 @@ void ps_lane_stats_get(const ps_lane *lane, ps_lane_stats *out)
     out->acquisitions = relaxed(&counters->acquisitions);
     out->n_followed = lane->mode == PS_MODE_FOLLOW ? lane->n_followed : 0;
     for (uint32_t i = 0; i < out->n_followed; i++) {
-        out->followed_id[i] = lane->first_channel + lane->followed[i].channel;
+        out->followed_channel[i] = lane->followed[i].channel;
         out->followed_period_ns[i] = atomic_load_explicit(&counters->followed_period_ns[i], memory_order_relaxed);
     }
 

@@ -323,7 +323,7 @@ typedef struct ps_lane_stats {
     double call_cost_ns;  /* mean cost of one pass's calls, measured at start */
     uint64_t updates, acquisitions; /* following: changes seen; how often a channel's updates were found */
     int64_t followed_period_ns[PS_FOLLOWED_MAX]; /* learnt; 0 while they are looked for */
-    uint32_t followed_id[PS_FOLLOWED_MAX];       /* ps_channel.id */
+    uint32_t followed_channel[PS_FOLLOWED_MAX];  /* as its source numbers them */
     uint32_t n_followed;
     int32_t unfollowed;   /* enum ps_unfollowed; with PS_MODE_FOLLOW: it followed at first */
     int32_t mode, state, rate_origin; /* mode: paced where following was refused at start */

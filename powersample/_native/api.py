@@ -329,16 +329,17 @@ class Sampler(_Owner):
     def stats(self, lane: int) -> dict[str, Any]:
         """Return the lane's statistics, as a dictionary of `ps_lane_stats`.
 
-        `errors` maps code to count, `followed` a channel's id to the period learnt in ns, 0 while it is looked for.
+        `errors` maps code to count, `followed` a channel's number in its source to the period learnt in ns.
         """
         out = ffi.new("ps_lane_stats *")
         _check(lib.ps_sampler_stats(self.pointer, lane, out), call="ps_sampler_stats")
         skip = {"name", "driver", "note", "n_errors", "error_code", "error_count", "call_hist", "wake_hist"}
-        skip |= {"n_followed", "followed_id", "followed_period_ns"}
+        skip |= {"n_followed", "followed_channel", "followed_period_ns"}
         stats = {name: getattr(out, name) for name, _ in ffi.typeof("ps_lane_stats").fields if name not in skip}
         stats["name"], stats["driver"], stats["note"] = _text(out.name), _text(out.driver), _text(out.note)
         stats["errors"] = {int(out.error_code[i]): int(out.error_count[i]) for i in range(out.n_errors)}
-        stats["followed"] = {int(out.followed_id[i]): int(out.followed_period_ns[i]) for i in range(out.n_followed)}
+        followed = zip(list(out.followed_channel), list(out.followed_period_ns), strict=True)
+        stats["followed"] = dict(list(followed)[: out.n_followed])
         stats["call_hist"], stats["wake_hist"] = list(out.call_hist), list(out.wake_hist)
         stats["rate_origin"] = RATE_ORIGINS.get(out.rate_origin, "unknown")
         stats["state"] = LANE_STATES.get(out.state, "unknown")

@@ -3,7 +3,7 @@
 
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
-from powersample.analysis.quality import Gap, Quality, quality
+from powersample.analysis.quality import Gap, Quality, carriers, quality
 from powersample.analysis.truth import truth_joules, truth_void
 from powersample.analysis.updates import Pace, pace
 
@@ -12,6 +12,7 @@ __all__ = [
     "Measured",
     "Pace",
     "Quality",
+    "carriers",
     "channel_energies",
     "channel_energy",
     "energies",

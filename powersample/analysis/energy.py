@@ -19,7 +19,7 @@ from powersample.analysis.integrals import CounterDifference, PowerIntegral, Rea
 from powersample.analysis.polls import Polls
 from powersample.analysis.sweep import edges, sweep
 from powersample.analysis.turns import Turns
-from powersample.analysis.updates import Pace, averages, pace
+from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
 from powersample.model import Channel, Energy, Kind, Trace, Window
 from powersample.model.energy import OPEN
@@ -29,7 +29,6 @@ FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at 
 REACH_PERIODS = 1.5
 SHORT_PERIODS = 3.0
 FASTEST_NS = 15_000_000  # no averaging sensor is known to publish faster: arXiv 2312.02741, Kepler
-SURE_OF_ONE = 1.05  # periods in which at least one update must have been published
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.updates import STALL_FACTOR, pace
+from powersample.analysis.choice import SELDOM
+from powersample.analysis.updates import GAP_FACTOR, STALL_FACTOR, pace
 from powersample.model import Channel, Kind, Series, Trace
 
 GAPS_LISTED = 1000
@@ -43,9 +44,11 @@ class Quality:
         not_numbers: reads that succeeded and gave no number.
         skipped: slots its lane was late for.
         dropped: records its lane lost to a full ring.
-        gaps: the first 1000 spacings above 3 times the median.
+        gaps: the first 1000 spacings above 3 times the median; where updates are followed, those that hide one.
         gaps_total: how many there were.
-        stalls: spacings of 1.5 to 3 times the median.
+        stalls: spacings of 1.5 to 3 times the median; where updates are followed, updates that were seen but lie
+            anywhere between two polls more than 3 times the usual spacing apart.
+        followed: whether its lane polls around the updates only.
     """
 
     asked_hz: float | None
@@ -62,6 +65,7 @@ class Quality:
     gaps: tuple[Gap, ...]
     gaps_total: int
     stalls: int
+    followed: bool
 
 
 class _Spacings:
@@ -89,6 +93,7 @@ class _Pass:
     poll_ns: float
     gap_ns: float
     seq_step: float
+    followed: bool
     polls: int = 0
     good: int = 0
     updates: int = 0
@@ -117,14 +122,18 @@ class _Pass:
             kept = Series.concat(chunk.channel, [self._tail, kept])
         self._tail = kept.take(slice(-1, None))
         t_ns = kept.t_ns
-        changed = t_ns[1:][np.diff(kept.raw) != 0]
+        moved = np.diff(kept.raw) != 0
+        changed = t_ns[1:][moved]
         self.updates += len(changed)
         if len(changed):
             before = [] if self.last_change_ns is None else [self.last_change_ns]
             self.spacings.add(np.diff(np.concatenate((np.asarray(before, np.int64), changed))))
             self.last_change_ns = int(changed[-1])
         spacing_ns = np.diff(t_ns)
-        late = np.flatnonzero((spacing_ns > STALL_FACTOR * self.poll_ns) & (kept.left_out[1:] == 0))
+        is_late = (spacing_ns > STALL_FACTOR * self.poll_ns) & (kept.left_out[1:] == 0)
+        if self.followed:
+            is_late &= (moved & (spacing_ns > GAP_FACTOR * self.poll_ns)) | (spacing_ns > self.gap_ns)
+        late = np.flatnonzero(is_late)
         holes = late[spacing_ns[late] > self.gap_ns]
         self.stalls += len(late) - len(holes)
         self.gaps_total += len(holes)
@@ -151,7 +160,8 @@ def quality(trace: Trace, name: str) -> Quality:
     asked_hz = lane.rate_hz / channel.divisor if polled and lane and lane.rate_hz and channel.divisor else None
     first = next(trace.chunks(name), None)
     steps = np.diff(first.seq) / (1 + first.left_out[1:]) if first is not None and len(first) > 1 else np.ones(1)
-    run = _Pass(seen.poll_ns or float("inf"), seen.gap_ns, float(np.median(steps)))
+    followed = seen.followed_ns is not None
+    run = _Pass(seen.poll_ns or float("inf"), seen.gap_ns, float(np.median(steps)), followed)
     for chunk in trace.chunks(name):
         run.add(chunk)
     extent = trace.extent(name)
@@ -172,6 +182,24 @@ def quality(trace: Trace, name: str) -> Quality:
         gaps=tuple(run.gaps),
         gaps_total=run.gaps_total,
         stalls=run.stalls,
+        followed=followed,
+    )
+
+
+def carriers(trace: Trace, name: str) -> tuple[str, ...]:
+    """Return the channels that carry the updates of a power channel that is read seldom on purpose; () for any other.
+
+    nvmlDeviceGetPowerUsage answers with what one of the power fields holds: where these are read, it is asked once a
+    second, and that it misses updates is no loss.
+    """
+    channel = trace.channel(name)
+    if channel.kind is not Kind.POWER:
+        return ()
+    place = (channel.device, channel.domain, channel.lane, Kind.POWER)
+    return tuple(
+        one.name
+        for one in trace.channels.values()
+        if (one.device, one.domain, one.lane, one.kind) == place and channel.divisor > SELDOM * one.divisor
     )
 
 

@@ -16,6 +16,7 @@ from powersample.model import Channel, Trace
 PROBE_POLLS = 200_000  # enough for a median, and little work
 GAP_FACTOR = 3.0  # of the median poll spacing
 STALL_FACTOR = 1.5
+SURE_OF_ONE = 1.05  # periods in which at least one update must have been published
 STRETCHES = 8
 LEAST_CHANGES = 6
 ON_GRID = 0.25  # of a grid's spacing: how far the median may be off it
@@ -33,6 +34,8 @@ class Pace:
             fewer than two.
         change_ns: median spacing of changes; None with fewer than two.
         period_ns: the sensor's update period; None when polls are too slow or changes too few to tell.
+        followed_ns: of a channel whose updates its lane follows, the period by which it is polled, 0 where none was
+            found; None of any other.
     """
 
     polls: int
@@ -40,11 +43,17 @@ class Pace:
     poll_ns: float | None
     change_ns: float | None
     period_ns: float | None
+    followed_ns: float | None = None
 
     @property
     def gap_ns(self) -> float:
-        """Spacing from which polls leave a gap."""
-        return float("inf") if self.poll_ns is None else GAP_FACTOR * self.poll_ns
+        """Spacing from which polls leave a gap.
+
+        Where updates are followed, polls pause between them by design: a gap is a pause that hides an update.
+        """
+        if self.poll_ns is None:
+            return float("inf")
+        return max(GAP_FACTOR * self.poll_ns, SURE_OF_ONE * (self.followed_ns or 0.0))
 
     @property
     def change_share(self) -> float:
@@ -81,10 +90,13 @@ def pace(trace: Trace, name: str) -> Pace:
     spacing_ns = spacing_ns[spacing_ns > 0]
     if not len(spacing_ns):
         return Pace(polls, changes, None, None, None)
+    learnt_ns = _learnt(trace, name)
     poll = _on_grid(trace, name, _median(spacing_ns, weight))
     if not len(change_spacing_ns):
-        return Pace(polls, changes, poll, None, None)
-    return Pace(polls, changes, poll, float(np.median(change_spacing_ns)), _period(change_spacing_ns, poll))
+        return Pace(polls, changes, poll, None, None, learnt_ns)
+    period_ns = _period(change_spacing_ns, poll)
+    followed_ns = None if learnt_ns is None else period_ns or learnt_ns
+    return Pace(polls, changes, poll, float(np.median(change_spacing_ns)), period_ns, followed_ns)
 
 
 def _stretch(
@@ -121,6 +133,16 @@ def _on_grid(trace: Trace, name: str, poll_ns: float) -> float:
     lane = next((lane for lane in trace.lanes if lane.name == channel.lane), None)
     grid_ns = float((lane.period_ns or 0) * channel.divisor) if lane else 0.0
     return grid_ns if abs(poll_ns - grid_ns) < ON_GRID * grid_ns else poll_ns
+
+
+def _learnt(trace: Trace, name: str) -> float | None:
+    """Return the period by which a channel's updates were followed, 0 if none was found; None if they were not."""
+    place = trace.channel(name).lane
+    lane = next((one for one in trace.lanes if one.name == place and one.mode == "follow"), None)
+    if lane is None:
+        return None
+    number = [channel.name for channel in trace.channels.values() if channel.lane == place].index(name)
+    return float(lane.followed[number]) if number in lane.followed else None
 
 
 def _period(spacing_ns: NDArray[np.float64], poll_ns: float) -> float | None:

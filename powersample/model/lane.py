@@ -16,7 +16,7 @@ class LaneStats:
 
     `slots == passes + skipped`; `records == drained + dropped + in_ring` once stopped. In the mode "follow" slots are
     polls planned, `updates` counts the changes seen and `acquisitions` how often a channel's updates were found;
-    `followed` maps a channel's number in its recording to the period learnt in ns, 0 while it is looked for.
+    `followed` maps a channel's number among the lane's to the period learnt in ns, 0 while it is looked for.
     `unfollowed` says why a lane does not follow; its `mode` is then "follow" only if it did at first.
     """
 
@@ -87,8 +87,8 @@ class LaneStats:
             if isinstance(given.get(key), int):
                 given[key] = words.get(given[key], str(given[key]))
         followed = given.pop("followed", {}).items()
-        if "followed_id" in data:
-            followed = zip(data["followed_id"], data["followed_period_ns"], strict=True)
+        if "followed_channel" in data:
+            followed = zip(data["followed_channel"], data["followed_period_ns"], strict=True)
         pairs = given.pop("errors", {}).items()
         if "error_code" in data:  # a spool's two arrays
             pairs = zip(data["error_code"], data["error_count"], strict=True)

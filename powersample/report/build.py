@@ -8,6 +8,7 @@ from typing import Any
 from powersample.analysis import (
     Measured,
     Quality,
+    carriers,
     find_window,
     quality,
     run_window,
@@ -135,6 +136,8 @@ def _channel(trace: Trace, channel: Channel, found: Quality) -> dict[str, Any]:
         "gaps": [asdict(gap) for gap in found.gaps],
         "gaps_total": found.gaps_total,
         "stalls": found.stalls,
+        "followed": found.followed,
+        "carried_by": list(carriers(trace, channel.name)),
     }
 
 

@@ -178,7 +178,7 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
         rows.append(
             [
                 cut(one["name"], 26) + (" STUCK" if one["stuck"] else ""),
-                number(one["asked_hz"]),
+                "follow" if one["followed"] else number(one["asked_hz"]),
                 number(one["achieved_hz"]),
                 str(one["polls"]),
                 str(one["updates"]),
@@ -192,6 +192,10 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
     yield from table(header, rows, "l" + "r" * 9)
     if aux:
         yield f"and {len(aux)} auxiliary channels (utilisation, clocks, temperature ...)"
+    for one in channels:
+        if one["carried_by"]:
+            words = f"{one['name']} is read seldom on purpose: {' and '.join(one['carried_by'])} carry its updates"
+            yield from _paragraph(words, 2)
     for one in [*channels, *aux]:
         if one["errors"]:
             codes = ", ".join(f"code {code} {count} times" for code, count in one["errors"].items())

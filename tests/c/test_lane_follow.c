@@ -86,7 +86,7 @@ static void test_lane_locks_on_and_polls_seldom(void)
     CHECK_EQ(PS_FOLLOWED, stats.unfollowed);
     CHECK_EQ(2, stats.n_followed);
     for (uint32_t i = 0; i < 2; i++) {
-        CHECK_EQ(i, stats.followed_id[i]);
+        CHECK_EQ(i, stats.followed_channel[i]);
         if (stats.acquisitions == 2) /* else a bad moment of the machine made it look again */
             CHECK(llabs(stats.followed_period_ns[i] - PERIOD_MS * MS) < MS);
     }
