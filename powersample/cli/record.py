@@ -76,7 +76,7 @@ def add(verbs: Any) -> None:
     simulated.add_argument(
         "--load",
         metavar="KIND",
-        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE.parquet",
+        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE (.parquet or .csv)",
     )
     verb.add_argument("--store-command", action="store_true", help="store the arguments, not only their hash")
     verb.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")

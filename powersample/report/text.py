@@ -109,7 +109,8 @@ def _headline(data: Mapping[str, Any]) -> list[str]:
     if not data["simulated"]:
         return []
     node = data["meta"].get("simulated_node") or {}
-    return [f"SIMULATED NODE {node.get('profile', '')}".rstrip() + ", not a measurement", ""]
+    load = wrap(f"load: {node['load']}", WIDTH) if node.get("load") else []
+    return [f"SIMULATED NODE {node.get('profile', '')}".rstrip() + ", not a measurement", *load, ""]
 
 
 def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:

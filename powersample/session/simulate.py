@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from powersample import errors
 
@@ -64,7 +64,7 @@ def apply_load(node: Node, load: str, pid: int) -> None:
     Args:
         node: The node.
         load: "cpu" (the CPU use of `pid` and its descendants; 0 is this process), "idle", "script:FILE" (CSV
-            `seconds,watts`) or "trace:FILE" (a recording's first GPU power channel).
+            `seconds,watts`) or "trace:FILE" (a recording, GPU by GPU, or such a CSV: see `replay`).
         pid: The process that "cpu" follows.
 
     Raises:
@@ -81,30 +81,15 @@ def apply_load(node: Node, load: str, pid: int) -> None:
         for gpu in range(len(node.gpu_uuids)):
             node.load_script(gpu, steps)
     elif kind == "trace" and path:
-        t_ns, watts = _recorded_power(path)
-        for gpu in range(len(node.gpu_uuids)):
-            node.load_trace(gpu, t_ns, watts)
+        from powersample.session.replay import read_replays
+
+        replays = read_replays(Path(path))
+        for gpu in range(len(node.gpu_uuids)):  # a node of more GPUs than were recorded begins again with the first
+            one = replays[gpu % len(replays)]
+            node.load_trace(gpu, one.t_ns, one.watts)
+        node.load_origin = "replay of " + "; ".join(str(one) for one in replays[: len(node.gpu_uuids)])
     elif load != "idle":
-        raise errors.InvalidArgument(f"load {load!r} is unknown; use cpu, idle, script:FILE.csv or trace:FILE.parquet")
-
-
-def _recorded_power(path: str) -> tuple[Any, Any]:
-    import numpy as np
-
-    from powersample import store
-
-    trace = store.load(path)
-    for suffix in (".power.instant", ".power.usage", ".power.average"):
-        for name in trace.channels:
-            if name.endswith(suffix):
-                series = trace.series(name)
-                good = series.status == 0
-                value = series.value[good]
-                if value.size:
-                    keep = np.r_[True, np.diff(value) != 0]  # a load changes where the reading does
-                    t_ns = series.t_ns[good][keep]
-                    return t_ns - t_ns[0], value[keep]
-    raise errors.BadFormat(f"{os.fspath(path)} holds no GPU power to use as a load")
+        raise errors.InvalidArgument(f"load {load!r} is unknown; use cpu, idle, script:FILE.csv or trace:FILE")
 
 
 def truth_series(node: Node, start_ns: int, end_ns: int) -> Iterator[Series]:

@@ -293,7 +293,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
 
         `truth_void` is true when power was published after its own instant (`truth_late` times,
         `truth_late_max_ns` at worst) or could not be stored (`truth_full`); `follow` tells what was followed, `files`
-        what the thread that moves the files of /sys and /dev did.
+        what the thread that moves the files of /sys and /dev did, `load` where the load came from if somebody said.
         """
         states = [truth.state() for truth in self._truths.values()]
         stats = self._follow.stats() if self._follow is not None else self._followed
@@ -306,6 +306,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             "truth_full": full,
             "follow": None if stats is None else asdict(stats),
             "files": None if self._moved is None else asdict(self._moved.stats()),
+            "load": self.load_origin,
         }
 
     def sensor_publications(self, gpu: int, kind: str, a_ns: int, b_ns: int) -> NDArray[np.int64]:
