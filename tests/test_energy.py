@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from traces import MS, S, channel, one, polls, published, series
 
 from powersample.analysis import channel_energies, channel_energy
-from powersample.model import Kind, Series, Trace, Window
+from powersample.model import Kind, Response, SensorModel, Series, Trace, Window
 
 # ---- power -------------------------------------------------------------------------------------------------
 
@@ -19,7 +19,8 @@ def test_power_constant_for_three_seconds_is_300_joules():
     for sensor in ("", "nvml.field.186"):
         found = one(Trace.of([series(channel(sensor=sensor), t_ns, np.full(len(t_ns), 100_000))]), 0, 3)
         assert found.joules == pytest.approx(300, rel=1e-12)
-    assert found.codes == ("PSQ-CONSTANT",)
+    assert found.codes == ("PSQ-CONSTANT", "PSQ-UNKNOWN")
+    assert found.low_j < 300 < found.high_j
 
 
 def test_power_plateau_then_step_is_not_drawn_as_a_ramp():
@@ -46,14 +47,17 @@ def test_power_lines_between_polls_are_integrated_exactly(powers, edges):
     assert channel_energy(trace, "gpu0.power.instant", Window("w", a, b)).joules == pytest.approx(expected, abs=1e-4)
 
 
-def test_power_of_averaging_sensor_is_held_backwards():
+CONTIGUOUS = {"sensor_models": {"gpu0.power.instant": SensorModel(Response.CONTIGUOUS, 0.1, 0.1).as_json()}}
+
+
+def test_power_of_averaging_sensor_belongs_to_what_it_averaged():
     """Each published value is the mean of the 100 ms before it: windows on publications are then exact."""
     rng = np.random.default_rng(3)
     means = rng.integers(100_000, 500_000, 60)  # of [100 k ms, 100 (k + 1) ms]
     t_ns = polls(0, 5.5, 1)
     raw = published(t_ns, np.concatenate(([100_000], means)), 100 * MS)
-    found = one(Trace.of([series(channel(sensor="nvml.field.186"), t_ns, raw)]), 1, 4)
-    assert found.method == "updates held backwards"
+    found = one(Trace.of([series(channel(), t_ns, raw)], meta=CONTIGUOUS), 1, 4)
+    assert found.method == "cells of updates"
     assert found.joules == pytest.approx(means[10:40].sum() * 1e-3 * 0.1, rel=2e-3)
     assert found.updates == 30
 
@@ -66,7 +70,7 @@ def test_power_repeated_updates_hold_their_value():
     )
     t_ns = polls(0, 6.9, 1)
     raw = published(t_ns, np.concatenate(([100_000], means)), 100 * MS)
-    found = one(Trace.of([series(channel(sensor="nvml.field.186"), t_ns, raw)]), 2, 5)
+    found = one(Trace.of([series(channel(), t_ns, raw)], meta=CONTIGUOUS), 2, 5)
     assert found.joules == pytest.approx(means[20:50].sum() * 1e-4, rel=2e-3)
 
 

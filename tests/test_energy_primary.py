@@ -7,11 +7,12 @@ from traces import MS, S, channel, node, polls, series
 
 from powersample.analysis import channel_energy, energies, energy, find_window, totals, truth_joules
 from powersample.errors import InvalidArgument
-from powersample.model import Channel, Kind, Series, Trace, Window
+from powersample.model import Channel, Kind, Response, SensorModel, Series, Trace, Window
 
 
 def sums(trace, window):
     found = totals(energies(trace, window), window)
+    assert [found.pop(key) for key in ("low_j", "high_j", "verdict")] == [None, None, "unrated"]  # unknown sensors
     return found.pop("covered_s"), [reason.split(" ")[0] for reason in found.pop("reasons")], found
 
 
@@ -22,6 +23,20 @@ def test_totals_of_four_gpus_are_their_sum():
         [],
         {"gpu_j": pytest.approx(2000), "cpu_j": None, "dram_j": None, "node_j": None},
     )
+
+
+def test_totals_interval_adds_boards_in_quadrature():
+    """Two boards err independently: 100 W +- 8 % and 200 W +- 8 % are 300 W +- 6 %."""
+    model = SensorModel(Response.CONTIGUOUS, 0.1, 0.1, gain_sd=0.04).as_json()
+    trace = node(2, meta={"sensor_models": {f"gpu{i}.power.instant": model for i in range(2)}})
+    powers = Trace.of([trace.series(f"gpu{i}.power.instant") for i in range(2)], meta=trace.meta)
+    window = Window("w", 3 * S, 7 * S)
+    found = totals(energies(powers, window), window)
+    assert found["gpu_j"] == pytest.approx(1200)
+    half_j = 0.04 * 1.96 * np.hypot(400, 800)
+    assert found["high_j"] - found["gpu_j"] == pytest.approx(half_j, rel=0.01)
+    assert found["gpu_j"] - found["low_j"] == pytest.approx(half_j, rel=0.01)
+    assert found["verdict"] == "fair"
 
 
 def test_totals_with_one_gpu_missing_are_missing():

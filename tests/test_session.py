@@ -38,8 +38,8 @@ def test_measure_energy_of_the_run_agrees_with_the_truth(node):
     whole = window(run, "run")
     # The counter is read every 100 ms and moves every 100 ms: an edge may be 200 ms off, at a swing of 200 W.
     assert energy.joules == pytest.approx(node.truth_j(0, whole.start_ns, whole.end_ns), abs=0.2 * 200)
-    assert energy.verdict == "unrated"
-    assert (energy.low_j, energy.high_j) == (None, None)
+    assert energy.verdict in ("good", "fair", "poor")
+    assert energy.low_j < node.truth_j(0, whole.start_ns, whole.end_ns) < energy.high_j
 
 
 def test_measure_trace_carries_its_truth_and_says_it_is_simulated(node):

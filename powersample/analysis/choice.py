@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of a device's channels stands for it in a window."""
+"""Which of a device's channels stands for it in a window, and what its channels say of each other."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from powersample.analysis.energy import Told
-from powersample.model import Energy, Kind, Window
+from powersample.analysis.told import Told, rated
+from powersample.model import Energy, Kind, Response, Window
 
 WHOLE = 0.99  # share of a window from which its energy is the window's
 LEAST_UPDATES = 20  # of a counter, from which its edges matter little
 LEAST_UPDATES_UNSEEN = 100  # of one that moves at every poll, either of whose edges may be a whole update off
 SELDOM = 10  # times less often than its siblings
 GAIN_OF_TWO = 0.03  # of the energy: what the gains of two paths may differ
+EVIDENCE_S = 3.0  # window from which a long average tells whether a part-time sensor was fooled
 
 
 def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | None, str]:
@@ -35,7 +36,7 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
         The energies in the order of `told`, with PSQ-DISAGREE where two do; the index of the one that stands for the
         device, None when none has an energy; and why it does.
     """
-    energies = [one.energy for one in told]
+    energies = [rated(one, window, alias_excluded=_witnessed(one, told, window)) for one in told]
     there = [i for i, one in enumerate(energies) if one.joules is not None]
     often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
     seldom = [one.kind is not Kind.ENERGY and one.divisor > SELDOM * often for one in told]
@@ -58,6 +59,23 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
     if counters:
         return energies, counters[0], f"{lack}, and no power reading covers it"
     return energies, None, ""
+
+
+def _witnessed(one: Told, told: Sequence[Told], window: Window) -> bool:
+    """Whether the same board's long average, which sees every instant, agrees with a part-time sensor's energy."""
+    if one.model is None or one.model.response is not Response.PART_TIME or window.duration_s < EVIDENCE_S:
+        return False
+    return any(
+        other.model is not None and other.model.response is Response.AVERAGE and _agree(one, other) for other in told
+    )
+
+
+def _agree(one: Told, other: Told) -> bool:
+    one_j, other_j = one.energy.joules, other.energy.joules
+    if one_j is None or other_j is None or one.reconstruction is None or other.reconstruction is None:
+        return False
+    budget_j = one.reconstruction.unaliased_j + other.reconstruction.half_j + GAIN_OF_TWO * max(one_j, other_j)
+    return abs(one_j - other_j) <= budget_j
 
 
 def whole(energy: Energy, window: Window) -> bool:

@@ -1,57 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Energies of one channel over windows.
 
-Counters: the difference along a line through their change points. Averaging power sensors: a value that appears at t
-describes the period before t, so published values are held backwards, which is the integral of what polls see, one
-period later. Point samples: the trapezoid. Intervals are not rated yet: `low_j` and `high_j` are None, the verdict
-"unrated".
+Counters: the difference along a line through their change points. Power of sensors that the table knows: averaging.py.
+Power of others: the trapezoid, or values held backwards where they are known to be averages; nothing is known of what
+such a sensor may be off by, so its energies have no interval and are "unrated".
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.analysis.averaging import METHODS, Averaging
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
+from powersample.analysis.interval import Reconstruction, counter_factor
 from powersample.analysis.polls import Polls
-from powersample.analysis.sweep import edges, sweep
+from powersample.analysis.sweep import Pass, edges, sweep
+from powersample.analysis.told import Told, best_verdict, covered, gap, plain, rated, short
 from powersample.analysis.turns import Turns
 from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
-from powersample.model import Channel, Energy, Kind, Trace, Window
-from powersample.model.energy import OPEN
+from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Trace, Window
+from powersample.sensors import model_of
 
-LEAST_COVERED = 0.5
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
 REACH_PERIODS = 1.5
-SHORT_PERIODS = 3.0
 FASTEST_NS = 15_000_000  # no averaging sensor is known to publish faster: arXiv 2312.02741, Kepler
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What one channel tells of one window, with what it takes to compare it with another's.
-
-    Attributes:
-        energy: the energy.
-        kind: of the channel.
-        period_s: spacing of what it publishes, or of the polls where that is not known.
-        every_poll: a counter that moves at every poll: when it was published is not seen.
-        least_w: least power around the window; NaN for counters.
-        most_w: most power around it.
-        divisor: how much more seldom it is read than its lane goes round.
-    """
-
-    energy: Energy
-    kind: Kind
-    period_s: float = 0.0
-    every_poll: bool = False
-    least_w: float = math.nan
-    most_w: float = math.nan
-    divisor: int = 1
 
 
 def channel_energy(trace: Trace, name: str, window: Window) -> Energy:
@@ -69,7 +46,7 @@ def channel_energy(trace: Trace, name: str, window: Window) -> Energy:
         InvalidArgument: the channel is of another kind.
         DeviceNotFound: there is no such channel.
     """
-    return channel_energies(trace, name, [window])[0].energy
+    return rated(channel_energies(trace, name, [window])[0], window)
 
 
 def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list[Told]:
@@ -78,9 +55,16 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
     if channel.kind is Kind.AUX:
         raise InvalidArgument(f"{name} is in {channel.unit}: only power and energy channels have joules")
     seen = pace(trace, name)
-    make = _Counter if channel.kind is Kind.ENERGY else _Power
+    model = model_of(trace, channel)
+    make: Callable[[Sequence[Window]], Pass[Told]]
+    if channel.kind is Kind.ENERGY:
+        make = partial(_Counter, channel, model, seen)
+    elif model is not None and model.response in METHODS:
+        make = partial(Averaging, channel, model, seen)
+    else:
+        make = partial(_Power, channel, seen)
     long = [window for window in windows if window.end_ns > window.start_ns]
-    told = iter(sweep(trace, name, long, partial(make, channel, seen)))
+    told = iter(sweep(trace, name, long, make))
     return [next(told) if window.end_ns > window.start_ns else _empty(channel, window) for window in windows]
 
 
@@ -114,10 +98,10 @@ class _Power:
             method, reasons = self._method(i)
             reasons += self._reads.reasons(i)
             if gaps[i]:
-                reasons.append(_gap(int(gaps[i]), float(hidden_ns[i]), window, "bridged by a line"))
-            reasons += _short(window, seen.period_ns)
-            result = _energy(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
-            result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
+                reasons.append(gap(int(gaps[i]), float(hidden_ns[i]), window, "bridged by a line"))
+            reasons += short(window, seen.period_ns)
+            result = plain(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
+            result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
             range_w = (float(least[i]) * scale, float(most[i]) * scale)
             found.append(Told(result, Kind.POWER, period_s, False, *range_w, self._channel.divisor))
         return found
@@ -138,8 +122,8 @@ class _Power:
 class _Counter:
     """A counter's pass."""
 
-    def __init__(self, channel: Channel, seen: Pace, windows: Sequence[Window]) -> None:
-        self._channel, self._windows = channel, windows
+    def __init__(self, channel: Channel, model: SensorModel | None, seen: Pace, windows: Sequence[Window]) -> None:
+        self._channel, self._model, self._seen, self._windows = channel, model, seen, windows
         self._every_poll = seen.change_share > FAST_COUNTER
         self._period_ns = (seen.poll_ns if self._every_poll else (seen.period_ns or seen.change_ns)) or 0.0
         gap_ns = max(seen.gap_ns, SURE_OF_ONE * self._period_ns)
@@ -165,19 +149,48 @@ class _Counter:
     def results(self) -> list[Told]:
         gained, uncovered_ns = self._difference.close(REACH_PERIODS * self._period_ns)
         hidden_ns, resets = self._difference.hidden_ns(), self._difference.resets()
-        wraps = [] if self._turns is None else self._turns.reasons()
+        wraps = [[] for _ in self._windows] if self._turns is None else self._turns.reasons()
+        edge_j = self._edge_j()
+        most_w = self._difference.rates.most_w(self._channel.scale)
         found = []
         for i, window in enumerate(self._windows):
             result = self._one(window, i, float(gained[i]), int(resets[i]), float(hidden_ns[i]))
             if result.joules is not None:
-                result = _covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
-            if result.joules is not None and wraps:
-                result = replace(result, reasons=(*result.reasons, *wraps[i]))
-            if result.joules is not None and self._every_poll:
+                result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
+            if result.joules is not None:
                 edge = f"PSQ-EDGE either edge may be off by one update ({self._period_ns / 1e9:.3g} s)"
-                result = replace(result, reasons=(*result.reasons, edge))
-            found.append(Told(result, Kind.ENERGY, self._period_ns / 1e9, self._every_poll))
+                more = (*wraps[i], edge) if self._every_poll else tuple(wraps[i])
+                result = replace(result, reasons=(*result.reasons, *more))
+            found.append(
+                Told(
+                    result,
+                    Kind.ENERGY,
+                    self._period_ns / 1e9,
+                    self._every_poll,
+                    model=self._model,
+                    reconstruction=self._unsure(edge_j[:, i]),
+                    missing_j=most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0,
+                    cap="unusable" if resets[i] or wraps[i] else best_verdict(window, 0.0, self._period_ns),
+                )
+            )
         return found
+
+    def _edge_j(self) -> NDArray[np.float64]:
+        """Return the standard uncertainty of each edge, J, shape (2, windows)."""
+        poll_ns = self._seen.poll_ns or 0.0
+        bracket_ns = poll_ns if self._every_poll else min(poll_ns, self._period_ns)
+        return self._difference.rates.uncertainty_j(self._channel.scale, bracket_ns)
+
+    def _unsure(self, edge_j: NDArray[np.float64]) -> Reconstruction | None:
+        if self._model is None or not np.isfinite(edge_j).all():
+            return None
+        k = counter_factor(self._model.period_s, resolved=not self._every_poll)
+        half_j = k * float(np.hypot(*edge_j))
+        terms = (
+            BudgetTerm("counter step at the start", "standard", k * float(edge_j[0])),
+            BudgetTerm("counter step at the end", "standard", k * float(edge_j[1])),
+        )
+        return Reconstruction(half_j, half_j, terms)
 
     def _one(self, window: Window, i: int, gained: float, resets: int, hidden_ns: float) -> Energy:
         reasons = self._reads.reasons(i)
@@ -189,65 +202,14 @@ class _Counter:
                 reasons.append(f"PSQ-STUCK the counter did not move in {good} reads")
             elif good:
                 reasons.append("PSQ-UNCOVERED the counter moved too seldom around the window to tell")
-            return _energy(self._channel, window, None, "counter difference", reasons)
+            return plain(self._channel, window, None, "counter difference", reasons)
         if resets:
             reasons.append(f"PSQ-RESET the counter went back {resets} times; what the steps hid is not counted")
         if hidden_ns:
-            reasons.append(_gap(1 if reads == 0 else None, hidden_ns, window, "at its edges; shared out by a line"))
-        reasons += _short(window, self._period_ns)
-        return _energy(self._channel, window, gained * self._channel.scale, "counter difference", reasons)
-
-
-def _short(window: Window, period_ns: float | None) -> list[str]:
-    """Say when a window holds so few updates that its energy is mostly that of its neighbourhood."""
-    if not period_ns or window.end_ns - window.start_ns >= SHORT_PERIODS * period_ns:
-        return []
-    return [f"PSQ-SHORT {window.duration_s:.3g} s, and the sensor tells something new each {period_ns / 1e9:.3g} s"]
-
-
-def _gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:
-    gaps = "gaps between polls hide" if count is None else f"{count} gaps between polls hide"
-    return f"PSQ-GAP {gaps} {hidden_ns / 1e9:.3g} s of {window.duration_s:.4g} s; {what}"
-
-
-def _covered(
-    result: Energy, window: Window, uncovered_ns: float, bridged_ns: float, reads: Reads, index: int
-) -> Energy:
-    """Judge what is missing: what is uncovered at the edges is not in the joules, gaps within are bridged."""
-    length_ns = window.end_ns - window.start_ns
-    missing_ns = uncovered_ns + bridged_ns
-    joules, reasons = result.joules, list(result.reasons)
-    too_little = missing_ns > (1 - LEAST_COVERED) * length_ns
-    all_failed = reads.within("reads", index) > 0 and reads.good(index) == 0
-    if uncovered_ns > 0 and not all_failed:
-        left_out = f"PSQ-UNCOVERED {uncovered_ns / 1e9:.4g} s of {length_ns / 1e9:.4g} s are outside the record"
-        reasons.append(left_out if too_little else f"{left_out}; only the rest is counted")
-    return replace(
-        result,
-        joules=None if too_little else joules,
-        reasons=tuple(reasons),
-        updates=reads.within("changes", index),
-        covered_s=max(0.0, length_ns - missing_ns) / 1e9,
-    )
+            reasons.append(gap(1 if reads == 0 else None, hidden_ns, window, "at its edges; shared out by a line"))
+        reasons += short(window, self._period_ns)
+        return plain(self._channel, window, gained * self._channel.scale, "counter difference", reasons)
 
 
 def _empty(channel: Channel, window: Window) -> Told:
-    return Told(_energy(channel, window, None, "none", ["PSQ-EMPTY the window has no length"]), channel.kind)
-
-
-def _energy(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:
-    if OPEN in window.flags:
-        reasons = [*reasons, "PSQ-OPEN the window was never ended; it stands to the record's end"]
-    return Energy(
-        joules=joules,
-        low_j=None,
-        high_j=None,
-        method=method,
-        budget=(),
-        verdict="unrated",
-        reasons=tuple(reasons),
-        channel=channel.name,
-        device=channel.device,
-        domain=channel.domain,
-        window=window.name,
-    )
+    return Told(plain(channel, window, None, "none", ["PSQ-EMPTY the window has no length"]), channel.kind)

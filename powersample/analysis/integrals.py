@@ -9,17 +9,13 @@ counter's gain. So a pass costs what the polls cost, not polls times windows, an
 edges have shape (2, windows): starts, ends. Times are int64 ns; raw values stay the device's own.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.analysis.arrays import Array, Edges, Floats, Omitted
+from powersample.analysis.edge_rates import EdgeRates
 from powersample.analysis.polls import NONE_OMITTED, NOT_A_NUMBER, Polls
 
-Array = NDArray[Any]
-Edges = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Omitted = NDArray[np.uint32]
 NEIGHBOURHOOD_NS = 500_000_000  # around a window, in which a power's extremes are looked for
 
 
@@ -238,6 +234,7 @@ class CounterDifference:
         self._resets = np.zeros(edges.shape, np.int64)
         self._gained = 0.0
         self._last: tuple[NDArray[np.int64], Array] | None = None
+        self.rates = EdgeRates(edges)
         self._heads: list[tuple[int, float]] = []  # the first two points
         self._tails: list[tuple[int, float]] = []  # the last two
 
@@ -287,6 +284,7 @@ class CounterDifference:
         self._hole[1][mine] = np.where(inside, t_ns[left + 1], 0)
 
     def _points(self, at_ns: NDArray[np.int64], gained: Floats) -> None:
+        self.rates.add(at_ns, gained)
         if len(self._heads) < 2:
             self._heads += [(int(t), float(g)) for t, g in zip(at_ns[:2], gained[:2], strict=True)]
             del self._heads[2:]

@@ -3,14 +3,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.analysis.arrays import Array
 from powersample.model import Series
 
-Array = NDArray[Any]
 NOT_A_NUMBER = -1  # stands among the sources' codes for a value that is none
 
 

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which channel stands for a device and domain in a window, and the sums of those that do."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from powersample.analysis.choice import choose, whole
 from powersample.analysis.energy import channel_energies
+from powersample.analysis.interval import verdict
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
 
 # By the last word of a channel's name. The driver's own samples come last until it is known what they average over.
 POWER_ORDER = ("instant", "usage", "average", "driver")
+PARTS = ("gpu_j", "cpu_j", "dram_j")  # do not overlap
 TOTALS = {"gpu_j": "gpu", "cpu_j": "package", "dram_j": "dram", "node_j": "wall"}
 
 
@@ -136,8 +139,9 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
         window: the window.
 
     Returns:
-        "gpu_j", "cpu_j", "dram_j", "node_j"; "covered_s", the seconds that the least covered device's readings speak
-        for, None without any device; and "reasons", what keeps a sum from being told.
+        "gpu_j", "cpu_j", "dram_j", "node_j"; "low_j", "high_j" and "verdict", the 95 % interval of the first three
+        together, None and "unrated" where one of their energies has none; "covered_s", the seconds that the least
+        covered device's readings speak for, None without any device; and "reasons", what keeps a sum from being told.
     """
     sums: dict[str, Any] = {}
     reasons: list[str] = []
@@ -159,4 +163,28 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
         known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
         sums[key] = sum(known) if devices and not lacking else None
         reasons += lacking
-    return sums | {"covered_s": min(covered_s, default=None), "reasons": reasons}
+    parts = [
+        one.energy
+        for one in measured
+        if one.primary and any(one.energy.domain == TOTALS[key] and sums[key] is not None for key in PARTS)
+    ]
+    return sums | _interval(parts) | {"covered_s": min(covered_s, default=None), "reasons": reasons}
+
+
+def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
+    """Return the interval of a sum of devices: their errors are their own, so half-widths add in quadrature."""
+    total = below2 = above2 = 0.0
+    for one in parts:
+        if one.joules is None or one.low_j is None or one.high_j is None:
+            return {"low_j": None, "high_j": None, "verdict": "unrated"}
+        total += one.joules
+        below2 += (one.joules - one.low_j) ** 2
+        above2 += (one.high_j - one.joules) ** 2
+    if not parts:
+        return {"low_j": None, "high_j": None, "verdict": "unrated"}
+    half_j = math.sqrt(max(below2, above2))
+    return {
+        "low_j": max(0.0, total - math.sqrt(below2)),
+        "high_j": total + math.sqrt(above2),
+        "verdict": verdict(half_j, total),
+    }

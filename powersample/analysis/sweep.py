@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.integrals import Edges
+from powersample.analysis.arrays import Edges
 from powersample.analysis.polls import Polls, polls
 from powersample.model import Kind, Trace, Window
 

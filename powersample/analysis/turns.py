@@ -4,7 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.integrals import Array, Edges, Floats, Omitted
+from powersample.analysis.arrays import Array, Edges, Floats, Omitted
 from powersample.analysis.sweep import CONTEXT_NS
 
 

@@ -83,7 +83,7 @@ def _window(window: Window, measured: list[Measured], *, simulated: bool) -> dic
     return window.as_json() | {
         "duration_s": window.duration_s,
         "energies": [_energy(one, simulated=simulated) for one in measured],
-        "totals": totals(measured, window) | {"low_j": None, "high_j": None, "verdict": "unrated"},
+        "totals": totals(measured, window),
     }
 
 

@@ -18,7 +18,8 @@ LEFT_OUT = {
     "other_boot": "marks are of another boot of this machine",
 }
 LEGEND = (
-    "by: the channel that stands for its device (energy: its counter). verdict: unrated until energies have intervals.",
+    "95 %: the interval that holds the true energy 95 times in 100. verdict: good up to 5 %, fair 15, poor 50, "
+    "unusable above. by: the channel that stands for its device (energy: its counter).",
     "updates: new values seen; stale: polls that repeated one, as most do where polls are faster than the sensor.",
     "gaps, stalls: polls more than 3 or 1.5 of their spacing apart. --all: every channel of every window.",
 )
@@ -61,7 +62,7 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
 
 
 def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
-    header = ["window", "s", "device", "J", "mean W", "by", "verdict"]
+    header = ["window", "s", "device", "J", "95 %", "mean W", "by", "verdict"]
     if data["simulated"]:
         header += ["truth J", "error %"]
     rows = []
@@ -71,7 +72,7 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
             device, _, by = energy["channel"].partition(".")
             row = [name, number(window["duration_s"]), device, *_watts(window, energy), by, energy["verdict"]]
             rows.append(row + (_truth(energy) if data["simulated"] else []))
-    yield from table(header, rows, "lrlrrllrr"[: len(header)]) if rows else ["No energy can be told."]
+    yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
     if len(data["windows"]) > most:
         yield f"... and {len(data['windows']) - most} more windows; --json has all"
 
@@ -117,7 +118,18 @@ def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
     joules = energy["joules"]
     whole = energy["covered_s"] >= WHOLE * window["duration_s"]
     mean_w = joules / window["duration_s"] if joules is not None and whole else None
-    return [number(joules) + ("" if whole or joules is None else " (part)"), number(mean_w)]
+    return [number(joules) + ("" if whole or joules is None else " (part)"), interval(energy), number(mean_w)]
+
+
+def interval(energy: Mapping[str, Any]) -> str:
+    """Return an energy's 95 % interval relative to it: "+-4.1 %", or "-50/+80 %" where its sides differ."""
+    joules, low_j, high_j = energy["joules"], energy["low_j"], energy["high_j"]
+    if not joules or low_j is None or high_j is None:
+        return DASH
+    below_pct, above_pct = 100 * (joules - low_j) / joules, 100 * (high_j - joules) / joules
+    if round(below_pct, 2) == round(above_pct, 2):
+        return f"+-{above_pct:.2g} %" if above_pct < 100 else f"+-{above_pct:.0f} %"
+    return f"-{below_pct:.0f}/+{above_pct:.0f} %"
 
 
 def _truth(energy: Mapping[str, Any]) -> list[str]:
@@ -131,7 +143,7 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
     is_open = " (never ended)" if "open" in window["flags"] else ""
     room = WIDTH - 20 - len(is_open)
     yield f"{cut(name, room)}{is_open}  {number(seconds)} s"
-    header = ["", "channel", "J", "mean W", "method", "verdict"]
+    header = ["", "channel", "J", "95 %", "mean W", "method", "verdict"]
     if simulated:
         header += ["truth J", "error %"]
     rows = []
@@ -142,7 +154,7 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
     if not rows:
         yield "  no power or energy channel was recorded"
         return
-    yield from table(header, rows, "lllrrllrr"[1 : len(header) + 1], indent=2)
+    yield from table(header, rows, "llrrrllrr"[: len(header)], indent=2)
     known = [
         f"{TOTAL_NAMES[key]} {number(window['totals'][key])} J"
         for key in TOTAL_NAMES

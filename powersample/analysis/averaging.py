@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pass over a power channel whose sensor is known: joules, their interval and a verdict for every window.
+
+An averaging sensor's value belongs to the span that it averages, not to the poll that found it: windows are looked up
+later by delay + W/2, cells of updates are summed, and a first-order lag is undone exactly, since the integral of the
+true power over [a, b] is that of the lagged one plus tau x (its change from a to b). A long average is inverted instead
+(inversion.py).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powersample.analysis.arrays import Array
+from powersample.analysis.cells import HOLE, Cells, CellSums, Reach
+from powersample.analysis.integrals import Reads
+from powersample.analysis.interval import reconstructions
+from powersample.analysis.inversion import Inversion
+from powersample.analysis.polls import Polls
+from powersample.analysis.published import Published, Updates
+from powersample.analysis.sweep import edges
+from powersample.analysis.told import Told, best_verdict, covered, gap, plain, short
+from powersample.analysis.updates import Pace
+from powersample.model import Channel, Kind, Response, SensorModel, Window
+
+RESOLVED = 3.0  # polls an update from which the sensor's own spacing is measured rather than looked up
+MOST_QUANTUM_W = 1.0  # no sensor is known to be coarser; a load of few levels looks as if one were
+NEAR_NS = 1_000_000_000
+WIDE_NS = 30_000_000_000
+STEP_COST_J = 3.0  # of moving a rest by one long average: real boards' averages are no exact boxcars (2 W, 1 s)
+METHODS = {
+    Response.PART_TIME: "cells of updates",
+    Response.CONTIGUOUS: "cells of updates",
+    Response.AVERAGE: "long average inverted",
+    Response.LOGARITHMIC: "cells of updates, lag undone",
+}
+
+
+def update_period_ns(model: SensorModel, seen: Pace) -> float:
+    """Return the update period: measured where polls resolve it, else the table's."""
+    if seen.period_ns is not None and seen.poll_ns is not None and seen.period_ns >= RESOLVED * seen.poll_ns:
+        return seen.period_ns
+    return model.period_s * 1e9
+
+
+class Averaging:
+    """The pass."""
+
+    def __init__(self, channel: Channel, model: SensorModel, seen: Pace, windows: Sequence[Window]) -> None:
+        self._channel, self._model, self._seen, self._windows = channel, model, seen, windows
+        self._period_ns = update_period_ns(model, seen)
+        self._spacing_ns = max(self._period_ns, seen.poll_ns or 0.0)
+        window_ns = model.window_s * 1e9
+        self._edges = edges(windows)
+        shifted = self._edges + round((model.delay_s + model.window_s / 2) * 1e9)
+        reach = Reach(
+            edge_ns=round(max(1.5 * self._spacing_ns, 0.6 * window_ns)),
+            near_ns=max(NEAR_NS, round(5 * self._period_ns)),
+            wide_ns=WIDE_NS,
+        )
+        self._published = Published(self._period_ns, HOLE * self._spacing_ns)
+        self._cells = Cells(shifted, spacing_ns=self._spacing_ns, window_ns=window_ns, reach=reach)
+        self._inversion: Inversion | None = None
+        if model.response is Response.AVERAGE:
+            self._inversion = Inversion(
+                self._edges,
+                window_ns=window_ns,
+                delay_ns=model.delay_s * 1e9,
+                step_cost=STEP_COST_J * 1e9 / channel.scale,
+            )
+        self._reads = Reads(edges(windows))
+        self._last: Array | None = None
+        self._quantum = np.inf
+
+    def add(self, piece: Polls) -> None:
+        """Take the next polls."""
+        self._reads.add(piece)
+        if len(piece.raw):
+            raw = piece.raw if self._last is None else np.concatenate((self._last, piece.raw))
+            steps = np.abs(np.diff(raw)).astype(np.float64)
+            self._quantum = min(self._quantum, float(steps[steps > 0].min(initial=np.inf)))
+            self._last = piece.raw[-1:]
+        self._take(self._published.add(piece.t_ns, piece.raw, piece.omitted))
+
+    def _take(self, updates: Updates) -> None:
+        self._cells.add(updates)
+        if self._inversion is not None:
+            self._inversion.add(updates)
+
+    def lacks(self) -> NDArray[np.bool_]:
+        """Return bool, shape (2, windows): edges that the updates do not reach across."""
+        return self._cells.lacks()
+
+    def results(self) -> list[Told]:
+        """Return what is told, a window each."""
+        self._take(self._published.close())
+        model, scale = self._model, self._channel.scale
+        reach_ns = self._spacing_ns + (model.delay_s + model.window_s / 2) * 1e9
+        sums = self._cells.close(reach_ns)
+        joules = (sums.area * 1e-9 + model.tau_s * (sums.ends[1] - sums.ends[0])) * scale
+        cost_j = None
+        if self._inversion is not None:
+            inverted, cost = self._inversion.close()
+            told = np.isfinite(inverted) & (sums.uncovered_ns == 0)
+            joules = np.where(told, inverted * scale * 1e-9, joules)
+            cost_j = np.where(told, cost * scale * 1e-9, 0.0)
+        seconds = np.array([window.duration_s for window in self._windows])
+        joules = np.maximum((joules - model.offset_w * seconds) / model.gain, 0.0)
+        unsure = reconstructions(
+            model,
+            sums,
+            scale=scale,
+            duration_s=seconds,
+            period_s=self._period_ns * 1e-9,
+            spacing_s=self._spacing_ns * 1e-9,
+            quantum_w=min(self._quantum * scale, MOST_QUANTUM_W),
+            inversion_j=cost_j,
+        )
+        least_ns = max(self._period_ns, model.window_s * 1e9)
+        found = []
+        for i, window in enumerate(self._windows):
+            hidden_ns, uncovered_ns = float(sums.hidden_ns[i]), float(sums.uncovered_ns[i])
+            result = plain(self._channel, window, float(joules[i]), METHODS[model.response], self._reasons(i, sums))
+            result = covered(result, window, uncovered_ns, hidden_ns, self._reads, i)
+            found.append(
+                Told(
+                    result,
+                    Kind.POWER,
+                    self._period_ns * 1e-9,
+                    least_w=float(sums.wide_least[i]) * scale,
+                    most_w=float(sums.wide_most[i]) * scale,
+                    divisor=self._channel.divisor,
+                    model=model,
+                    reconstruction=unsure[i],
+                    missing_j=max(0.0, float(sums.wide_most[i])) * scale * uncovered_ns * 1e-9 if uncovered_ns else 0.0,
+                    cap=best_verdict(window, hidden_ns, least_ns),
+                )
+            )
+        return found
+
+    def _reasons(self, i: int, sums: CellSums) -> list[str]:
+        window, model = self._windows[i], self._model
+        reasons = self._reads.reasons(i)
+        if self._reads.good(i) and not self._reads.within("changes", i):
+            reasons.append("PSQ-CONSTANT the value never changed: repeats and a stuck sensor look the same")
+        if sums.hidden_ns[i]:
+            reasons.append(gap(int(sums.holes[i]), float(sums.hidden_ns[i]), window, "bridged by their neighbours"))
+        if model.response is Response.AVERAGE and window.duration_s < model.window_s:
+            reasons.append(f"PSQ-AVERAGED {window.duration_s:.3g} s, and each value averages {model.window_s:.3g} s")
+        return reasons + short(window, self._period_ns)

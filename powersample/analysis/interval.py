@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 95 % interval of an averaging sensor's energy, term by term, and the verdict on it.
+
+    h^2 = (1.96 gain_sd E)^2 + (1.96 offset_sd D)^2 + k^2 sum(weight x term)
+
+Gain and offset are the board's, the same in every window of it; the rest is what reconstruction from updates cannot
+know. Terms, J^2, with D the window, T the spacing of updates, s = 0.35 (delay + tau), A the range of values at an edge,
+v and rho the variance and slowness of values in and near the window, q the quantum:
+
+    step   sum of (step x unseen time)^2 / 12 over neighbouring updates, unseen = max(spacing - W, 0.15 spacing)
+    lag    (A_start^2 + A_end^2) min(s, D)^2
+    edge   (A_start^2 + A_end^2) min(T, D)^2
+    white  min(rho, 1.5) v D min(T, D)
+    range  (range of everything around)^2 min(T, D)^2
+    gap    (range near the window x time hidden in holes or held beyond the record)^2 / 12
+    floor  0.09 D min(T, D) + (0.02 D)^2 + q^2 D^2 / 12
+
+Weights and k live in interval.toml.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from powersample.analysis.arrays import Floats
+from powersample.analysis.cells import CellSums
+from powersample.model import BudgetTerm, Response, SensorModel
+
+NORMAL_95 = 1.96
+DECADES_S = (0.5, 5.0)
+SLOW_S = 0.05  # update period from which a load near it is one that people run
+NAMES = {
+    "step": "duty cycle",
+    "lag": "averaging lag at edges",
+    "edge": "edge alignment",
+    "white": "fast load",
+    "range": "hidden power",
+    "gap": "gaps",
+    "floor": "noise and quantisation",
+    "inversion": "averaging inversion",
+}
+ORDER = ("good", "fair", "poor", "unusable")
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """What reconstruction may be off by, one window.
+
+    Attributes:
+        half_j: half-width of its 95 % interval, J.
+        unaliased_j: the same once it is known that no load near the update period hides; equal where that cannot be.
+        terms: each term's share of `half_j`, J; their squares sum to its square.
+    """
+
+    half_j: float
+    unaliased_j: float
+    terms: tuple[BudgetTerm, ...]
+
+
+def sensor_class(model: SensorModel, period_s: float) -> str:
+    """Return the row of interval.toml for a power sensor."""
+    if model.response is Response.PART_TIME:
+        return "slow_part_time" if period_s >= SLOW_S else "fast_part_time"
+    return str(model.response)
+
+
+def reconstructions(
+    model: SensorModel,
+    sums: CellSums,
+    *,
+    scale: float,
+    duration_s: Floats,
+    period_s: float,
+    spacing_s: float,
+    quantum_w: float,
+    inversion_j: Floats | None = None,
+) -> list[Reconstruction]:
+    """Return what reconstruction may be off by, for every window.
+
+    Args:
+        model: of the sensor.
+        sums: of its updates.
+        scale: raw unit to W.
+        duration_s: of the windows, shape (windows,).
+        period_s: the sensor's update period.
+        spacing_s: of the updates that were seen: that, or the poll spacing where it is longer.
+        quantum_w: step between neighbouring values.
+        inversion_j: cost of the places chosen in inverting a long average.
+    """
+    row = _table()[sensor_class(model, period_s)]
+    d, near_s = duration_s, np.minimum(spacing_s, duration_s)
+    edge2 = np.sum((sums.edge_range * scale) ** 2, axis=0)
+    lag_s = np.minimum(0.35 * (model.delay_s + model.tau_s), d)
+    terms: dict[str, Floats] = {
+        "step": np.minimum(sums.steps * 1e-18, sums.step_squares * d * d / 12) * scale**2,
+        "lag": edge2 * lag_s**2,
+        "edge": edge2 * near_s**2,
+        "white": np.minimum(sums.slowness, 1.5) * sums.variance * scale**2 * d * near_s,
+        "range": (sums.wide_range * scale * near_s) ** 2,
+        "gap": (sums.near_range * scale * (sums.hidden_ns + sums.carried_ns) * 1e-9) ** 2 / 12,
+        "floor": 0.09 * d * near_s + (0.02 * d) ** 2 + (quantum_w * d) ** 2 / 12,
+        "inversion": np.zeros_like(d) if inversion_j is None else inversion_j**2,
+    }
+    weighted = {name: weight * terms[name] for name, weight in row["weights"].items()}
+    u = np.sqrt(sum(weighted.values(), np.zeros_like(d)))
+    decade = np.searchsorted(DECADES_S, d, "right")
+    k = np.asarray(row["k"])[decade]
+    unaliased_k = np.asarray(row.get("k_unaliased", row["k"]))[decade]
+    halves = {name: k * np.sqrt(each) for name, each in weighted.items()}
+    return [
+        Reconstruction(
+            float(k[i] * u[i]),
+            float(unaliased_k[i] * u[i]),
+            tuple(BudgetTerm(NAMES[name], "standard", float(half[i])) for name, half in halves.items()),
+        )
+        for i in range(len(d))
+    ]
+
+
+def half_width_j(model: SensorModel, joules: float, duration_s: float, reconstruction_j: float) -> float:
+    """Return the half-width of the interval in J: gain, offset and reconstruction in quadrature."""
+    gain_j = NORMAL_95 * model.gain_sd * joules
+    offset_j = NORMAL_95 * model.offset_sd_w * duration_s
+    return float(np.sqrt(gain_j**2 + offset_j**2 + reconstruction_j**2))
+
+
+def board_terms(model: SensorModel, joules: float, duration_s: float) -> tuple[BudgetTerm, ...]:
+    """Return the terms that all windows of a board share."""
+    return (
+        BudgetTerm("gain", "gain", NORMAL_95 * model.gain_sd * joules),
+        BudgetTerm("offset", "gain", NORMAL_95 * model.offset_sd_w * duration_s),
+    )
+
+
+def verdict(half_j: float, joules: float, cap: str = "good") -> str:
+    """Return "good", "fair", "poor" or "unusable" by the relative half-width, at best `cap`."""
+    limits: Mapping[str, float] = _table()["verdict"]
+    relative = half_j / joules if joules > 0 else np.inf
+    by_width = next((name for name in ORDER[:3] if relative <= limits[name]), "unusable")
+    return max(by_width, cap, key=ORDER.index)
+
+
+def counter_factor(period_s: float, *, resolved: bool) -> float:
+    """Return k of an energy counter."""
+    row = _table()["counter"]
+    return float(row["k"] if period_s >= SLOW_S and resolved else row["k_fast"])
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    return tomllib.loads((resources.files("powersample.analysis") / "interval.toml").read_text("utf-8"))
+
+
+def table_version() -> int:
+    """Return the version of the table of weights and factors."""
+    return int(_table()["version"])

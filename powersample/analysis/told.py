@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a channel tells of a window, put into words: reasons, coverage, interval and verdict."""
+
+import math
+from dataclasses import dataclass, replace
+
+from powersample.analysis.integrals import Reads
+from powersample.analysis.interval import Reconstruction, board_terms, half_width_j, verdict
+from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window
+from powersample.model.energy import OPEN
+
+LEAST_COVERED = 0.5
+MUCH_HIDDEN = 0.1  # of a window in gaps, from which its energy is poor at best
+SHORT_PERIODS = 3.0
+ALIAS_WORTH = 1.5  # times wider for what may hide near the update period: worth saying
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one channel tells of one window, with what it takes to compare it with another's.
+
+    Attributes:
+        energy: the energy.
+        kind: of the channel.
+        period_s: spacing of what it publishes, or of the polls where that is not known.
+        every_poll: a counter that moves at every poll: when it was published is not seen.
+        least_w: least power around the window; NaN for counters.
+        most_w: most power around it.
+        divisor: how much more seldom it is read than its lane goes round.
+        model: of its sensor; None where nothing is known of it, and then the energy has no interval.
+        reconstruction: what its reconstruction may be off by.
+        missing_j: the most that uncovered parts of the window can have held.
+        cap: the best verdict that the window's faults allow.
+    """
+
+    energy: Energy
+    kind: Kind
+    period_s: float = 0.0
+    every_poll: bool = False
+    least_w: float = math.nan
+    most_w: float = math.nan
+    divisor: int = 1
+    model: SensorModel | None = None
+    reconstruction: Reconstruction | None = None
+    missing_j: float = 0.0
+    cap: str = "good"
+
+
+def rated(told: Told, window: Window, *, alias_excluded: bool = False) -> Energy:
+    """Return the energy with its interval and verdict; as it is where they cannot be told.
+
+    Args:
+        told: what the channel tells.
+        window: of what.
+        alias_excluded: it is known that no load near the sensor's update period hides.
+    """
+    energy, model, unsure = told.energy, told.model, told.reconstruction
+    if energy.joules is None:
+        return replace(energy, verdict="unusable")
+    if model is None or unsure is None:
+        return energy
+    joules, duration_s = energy.joules, window.duration_s
+    share = unsure.unaliased_j / unsure.half_j if alias_excluded and unsure.half_j else 1.0
+    half_j = half_width_j(model, joules, duration_s, unsure.half_j * share)
+    budget = [*board_terms(model, joules, duration_s)]
+    budget += [BudgetTerm(one.term, one.kind, one.value_j * share) for one in unsure.terms]
+    reasons = list(energy.reasons)
+    if told.missing_j:
+        budget.append(BudgetTerm("uncovered", "bound", told.missing_j))
+    if not alias_excluded and unsure.half_j > ALIAS_WORTH * unsure.unaliased_j and unsure.half_j > 0.05 * joules:
+        narrow_pct = 100 * unsure.unaliased_j / joules if joules > 0 else math.inf
+        reasons.append(
+            f"PSQ-ALIAS a load that repeats near {told.period_s * 1e3:.3g} ms could hide between updates; without one "
+            f"reconstruction is good to {narrow_pct:.2g} %"
+        )
+    if not model.known:
+        reasons.append("PSQ-UNKNOWN no table knows this sensor: its interval is a wide default")
+    return replace(
+        energy,
+        low_j=max(0.0, joules - half_j),
+        high_j=joules + half_j + told.missing_j,
+        budget=tuple(budget),
+        verdict=verdict(half_j + told.missing_j, joules, told.cap),
+        reasons=tuple(reasons),
+    )
+
+
+def plain(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:
+    """Return an energy without an interval."""
+    if OPEN in window.flags:
+        reasons = [*reasons, "PSQ-OPEN the window was never ended; it stands to the record's end"]
+    return Energy(
+        joules=joules,
+        low_j=None,
+        high_j=None,
+        method=method,
+        budget=(),
+        verdict="unrated",
+        reasons=tuple(reasons),
+        channel=channel.name,
+        device=channel.device,
+        domain=channel.domain,
+        window=window.name,
+    )
+
+
+def short(window: Window, period_ns: float | None) -> list[str]:
+    """Say when a window holds so few updates that its energy is mostly that of its neighbourhood."""
+    if not period_ns or window.end_ns - window.start_ns >= SHORT_PERIODS * period_ns:
+        return []
+    return [f"PSQ-SHORT {window.duration_s:.3g} s, and the sensor tells something new each {period_ns / 1e9:.3g} s"]
+
+
+def gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:
+    """Return the reason that tells of gaps."""
+    gaps = "gaps between polls hide" if count is None else f"{count} gaps between polls hide"
+    return f"PSQ-GAP {gaps} {hidden_ns / 1e9:.3g} s of {window.duration_s:.4g} s; {what}"
+
+
+def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: float, reads: Reads, index: int) -> Energy:
+    """Judge what is missing: what is uncovered at the edges is not in the joules, gaps within are bridged."""
+    length_ns = window.end_ns - window.start_ns
+    missing_ns = uncovered_ns + bridged_ns
+    joules, reasons = result.joules, list(result.reasons)
+    too_little = missing_ns > (1 - LEAST_COVERED) * length_ns
+    all_failed = reads.within("reads", index) > 0 and reads.good(index) == 0
+    if uncovered_ns > 0 and not all_failed:
+        left_out = f"PSQ-UNCOVERED {uncovered_ns / 1e9:.4g} s of {length_ns / 1e9:.4g} s are outside the record"
+        reasons.append(left_out if too_little else f"{left_out}; only the rest is counted")
+    return replace(
+        result,
+        joules=None if too_little else joules,
+        reasons=tuple(reasons),
+        updates=reads.within("changes", index),
+        covered_s=max(0.0, length_ns - missing_ns) / 1e9,
+    )
+
+
+def best_verdict(window: Window, hidden_ns: float, least_ns: float) -> str:
+    """Return the best verdict that gaps and a window shorter than the sensor's own spans allow."""
+    length_ns = window.end_ns - window.start_ns
+    return "poor" if hidden_ns > MUCH_HIDDEN * length_ns or length_ns < least_ns else "good"
