@@ -118,6 +118,21 @@ def software_pmu(tree):
         (pmu / "events" / f"energy-pkg{name}").write_text(text)
 
 
+def closed_register(tree):
+    """Gives the tree a Haswell-EP's register file that only its owner may read; returns the folder for --devfs."""
+    cpus = tree.root / "devices" / "system" / "cpu"
+    (cpus / "cpu0" / "topology").mkdir(parents=True, exist_ok=True)
+    (cpus / "cpu0" / "topology" / "physical_package_id").write_text("0\n")
+    (cpus / "modalias").write_text("cpu:type:x86,ven0000fam0006mod003F:feature:,0000\n")
+    msr = tree.root / "dev" / "cpu" / "0" / "msr"
+    msr.parent.mkdir(parents=True)
+    with msr.open("wb") as file:
+        for number, word in ((0x606, 0xA0E03), (0x611, 1), (0x619, 1)):
+            os.pwrite(file.fileno(), word.to_bytes(8, "little"), number * 8)
+    msr.chmod(0o600 if os.geteuid() == 0 else 0)
+    return tree.root / "dev"
+
+
 def rapl(tree, **options):
     return Plan(sources=("rapl",), sysfs=str(tree.root), **options)
 
@@ -334,21 +349,32 @@ def test_discover_perf_refusal_names_the_setting(open_tree):
         assert words in text
 
 
-def test_sampler_unprivileged_ends_with_3_and_the_reason(open_tree):
+def test_discover_closed_registers_name_the_capability(open_tree):
+    devfs = closed_register(open_tree)
+    path = open_tree.zone("intel-rapl:0", "package-0", 0)
+    with as_nobody(path), pytest.raises(errors.NothingMeasurable) as caught:
+        discover(rapl(open_tree, devfs=str(devfs)))
+    for words in ("msr: open", "cpu/0/msr", "errno 13", "CAP_SYS_RAWIO", "powercap: open"):
+        assert words in str(caught.value)
+
+
+def test_sampler_unprivileged_ends_with_3_and_every_routes_refusal(open_tree):
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv to become somebody else")
+    software_pmu(open_tree)
+    devfs = closed_register(open_tree)
     path = open_tree.zone("intel-rapl:0", "package-0", 0)
     path.chmod(0o400)
     program = shutil.copy(sampler_path(), open_tree.root / "sampler")  # the installed one may lie in a closed folder
     become = ("setpriv", f"--reuid={NOBODY}", "--clear-groups", "--inh-caps=-all")
-    done = subprocess.run(
-        [*become, program, "--sources", "rapl", "--sysfs", str(open_tree.root), "--list"],
-        capture_output=True,
-        text=True,
-    )
+    options = ("--sources", "rapl", "--sysfs", str(open_tree.root), "--devfs", str(devfs), "--list")
+    done = subprocess.run([*become, program, *options], capture_output=True, text=True)
+    if done.returncode == 0:
+        pytest.skip("perf lets every user count system-wide here")
     assert done.returncode == 3
-    assert "rapl package-0 by powercap" in done.stderr
-    assert "code 13" in done.stderr
+    for route, call in (("perf", "perf_event_open"), ("powercap", "open"), ("msr", "open")):
+        line = next(line for line in done.stderr.splitlines() if f"rapl package-0 by {route}: {call}: " in line)
+        assert "PS_E_ACCESS, code 13" in line
 
 
 def test_discover_nothing_at_all_lists_every_source(tmp_path):
