@@ -57,6 +57,9 @@ def test_configuration_without_a_file_is_empty(tmp_path):
         ('rate_hz = "auto"', "rate_hz", None),
         ('mode = "tight"', "mode", "tight"),
         ("cpu = 0", "cpu", 0),
+        ("fifo = 10", "fifo", 10),
+        ('keep = "changes"', "keep", "changes"),
+        ('devfs = "/host-dev"', "devfs", "/host-dev"),
         ('nvml_lib = "libnvidia-ml.so.1"', "nvml_lib", "libnvidia-ml.so.1"),
         ('sysfs = "/host-sys"', "sysfs", "/host-sys"),
     ],
@@ -150,7 +153,18 @@ def test_plan_lets_the_environment_choose_the_root(home):
     assert plan_with_defaults({}, load(home), keys=PACE, environment=environment).sysfs is None
 
 
-@pytest.mark.parametrize("line", ["rate_hz = -1", 'mode = "burst"', 'sources = ["gpu"]'])
+def test_plan_of_a_mode_without_a_grid_forgets_the_configured_rate(home):
+    home("rate_hz = 100")
+    assert plan_with_defaults({"mode": "tight"}, load(home), environment={}).rate_hz is None
+
+
+def test_plan_names_the_file_whose_values_do_not_go_together(home):
+    path = home('rate_hz = 100\nmode = "tight"\n')
+    with pytest.raises(errors.ConfigurationError, match=f"^{path}: "):
+        plan_with_defaults({}, load(home), environment={})
+
+
+@pytest.mark.parametrize("line", ["rate_hz = -1", 'mode = "burst"', 'sources = ["gpu"]', "fifo = 1000", 'keep = "x"'])
 def test_plan_names_the_file_of_a_value_outside_its_range(home, line):
     path = home(line)
     key = line.split()[0]

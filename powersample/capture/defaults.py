@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from powersample.store.config import Configuration
 
 ROOTS = ("sources", "nvml_lib", "sysfs", "devfs")  # where and what this machine's devices are
-PACE = ("rate_hz", "mode", "cpu")  # how they are read: a matter of taste
+PACE = ("rate_hz", "mode", "cpu", "fifo", "keep")  # how they are read: a matter of taste
 SYSFS_VARIABLE = "POWERSAMPLE_SYSFS_ROOT"  # as in a container, whose own /sys hides the counters
 
 
@@ -57,4 +57,8 @@ def plan_with_defaults(
             raise errors.ConfigurationError(f"{configuration.origins[key]}: {key}: {error}") from None
         fields[field] = value
         notes.append(f"{key} = {value if value is not None else 'auto'!r} from {configuration.origins[key]}")
-    return Plan(**fields, notes=tuple(notes))
+    try:
+        return Plan(**fields, notes=tuple(notes))
+    except errors.InvalidArgument as error:  # of values that do not go together
+        Plan(**given)  # what was asked for is wrong by itself
+        raise errors.ConfigurationError(f"{', '.join(map(str, configuration.files))}: {error}") from None

@@ -28,7 +28,7 @@ ID: a number of yours, the same in both. TIME: CLOCK_MONOTONIC in ns, as Python'
 BOOT: the content of /proc/sys/kernel/random/boot_id. The name is a JSON string.
 
 Defaults for the sampling options may stand in ~/.config/powersample/config.toml or /etc/powersample/config.toml:
-  rate_hz = 100                  (sources, rate_hz, mode, cpu, nvml_lib, sysfs, devfs)
+  rate_hz = 100                  (sources, rate_hz, mode, cpu, fifo, keep, nvml_lib, sysfs, devfs)
 
 Exit codes of its own: 1 failed, 2 usage, 3 nothing measurable, 126 and 127 as a shell's.
 """

@@ -159,6 +159,8 @@ KEYS: Mapping[str, tuple[Callable[[object], Any], str]] = MappingProxyType(
         "rate_hz": (_rate, 'a number of Hz, or "auto"'),
         "mode": (_text, "the name of a mode"),
         "cpu": (_number, "the number of a CPU"),
+        "fifo": (_number, "a real-time priority"),
+        "keep": (_text, 'one of "all" and "changes"'),
         "nvml_lib": (_library, "the absolute path of a library, or its name"),
         "sysfs": (_folder, "the absolute path of a folder"),
         "devfs": (_folder, "the absolute path of a folder"),
