@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import powersample as ps
+from powersample import errors
+from powersample.capture import Plan, discover
 from powersample.sim import Node
 
 MS = 1_000_000
@@ -67,6 +70,25 @@ def test_field_stamps_that_move_are_recorded_beside_the_power():
     assert np.abs(nearest - published_ns).max() < MS
     assert (published_ns <= power.t1_ns).all()
     assert 3 <= len(set(stamp.raw)) <= 12
+
+
+def test_mig_board_is_recorded_whole_and_flagged():
+    """Nothing in NVML divides the power among instances, so nothing here does."""
+    with Node("h100", gpus=2, mig=("3g.40gb", "1g.10gb")) as node:
+        plan = Plan(sources=("nvml",), nvml_library=str(node.library))
+        inventory = discover(plan, {"CUDA_VISIBLE_DEVICES": node.mig_uuids[1][0]})
+        with pytest.raises(errors.DeviceNotFound, match="a slice of a GPU"):
+            discover(replace(plan, gpus=(node.mig_uuids[0][0],)), {})
+        with ps.measure(simulate=node) as run:
+            time.sleep(0.1)
+        truth_j = run.report().data["windows"][0]["energies"][0]["truth_j"]
+    assert [device.mig for device in inventory.devices] == [True, True]
+    assert sum("the whole board's" in note for note in inventory.notes) == 3  # the selection, and each of two boards
+    checks = [one for one in run.report().data["checks"] if one["code"] == "PSQ-MIG"]
+    assert [one["what"].split()[0] for one in checks] == ["gpu0", "gpu1"]
+    assert "PSQ-MIG" in str(run.report())
+    assert run.energy("run", "gpu0").joules == pytest.approx(truth_j, rel=0.2)
+    assert "gpu0.utilization.gpu" not in run.trace.channels  # NVML refuses it there
 
 
 @pytest.mark.parametrize("trouble", ["reload", "upgrade"])

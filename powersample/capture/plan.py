@@ -159,6 +159,11 @@ def _discover_gpus(plan: Plan, environment: Mapping[str, str]) -> Inventory:
         devices = _named(everything, plan.gpus or ()) if named else _visible(everything, environment, notes)
     except errors.DeviceNotFound as error:
         raise errors.DeviceNotFound("; ".join((str(error), *lost))) from None
+    notes += [
+        f"gpu{device.index} is divided by MIG: power and energy are the whole board's"
+        for device in devices
+        if device.mig
+    ]
     return Inventory(devices, driver=driver, nvml=library, simulated=simulated, notes=tuple(notes))
 
 
@@ -197,6 +202,10 @@ def _find(devices: Sequence[NvmlDevice], name: str) -> NvmlDevice:
     ]
     if len(matches) != 1:
         known = ", ".join(f"{device.index} ({device.uuid})" for device in devices)
+        if name.startswith("MIG-"):
+            raise errors.DeviceNotFound(
+                f"{name} is a slice of a GPU and has no power of its own; name its GPU: {known}"
+            )
         raise errors.DeviceNotFound(f"GPU {name!r} is {'ambiguous' if matches else 'not here'}; there are: {known}")
     return matches[0]
 
@@ -218,7 +227,7 @@ def _visible(devices: Sequence[NvmlDevice], environment: Mapping[str, str], note
     chosen: dict[int, NvmlDevice] = {}
     for entry in entries:
         try:
-            if entry.startswith("MIG-"):
+            if entry.startswith("MIG-"):  # CUDA has no UUIDs but these where MIG is on
                 notes.append(f"{entry} is a slice of a GPU and power is the whole board's, so all GPUs are recorded")
                 return tuple(devices)
             device = _find(devices, entry)

@@ -159,21 +159,53 @@ def _why_void(node: Mapping[str, Any]) -> str:
     return f"the simulated node's truth is void: {' and '.join(causes) or 'the node says so'}"
 
 
-def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    def check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
-        return {"code": code, "level": level, "what": what, "fix": fix}
+def _check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
+    return {"code": code, "level": level, "what": what, "fix": fix}
 
+
+def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for trouble in data["meta"].get("trouble") or ():
-        yield check("PSQ-TROUBLE", "error", str(trouble), "Record again once its cause is gone.")
+        yield _check("PSQ-TROUBLE", "error", str(trouble), "Record again once its cause is gone.")
     if truth_void(data["meta"]):
-        yield check("PSQ-TRUTH-VOID", "warning", _why_void(data["meta"]["simulated_node"]), "Simulate on an idle core.")
+        yield _check(
+            "PSQ-TRUTH-VOID", "warning", _why_void(data["meta"]["simulated_node"]), "Simulate on an idle core."
+        )
     if data["meta"].get("recovered") and not data["meta"].get("spool_end"):
         what = "the recording was cut short and recovered"
-        yield check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")
-    for lane in data["lanes"]:
+        yield _check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")
+    yield from _device_checks(data["meta"].get("devices") or ())
+    yield from _lane_checks(data["lanes"])
+    for channel in data["channels"]:
+        if channel["stuck"]:
+            what = f"{channel['name']} no longer moved at the end of the record"
+            yield _check("PSQ-STUCK", "warning", what, "Compare with the device's other channels.")
+        if channel["polls"] and sum(channel["errors"].values()) + channel["not_numbers"] == channel["polls"]:
+            what = f"every read of {channel['name']} failed"
+            yield _check(
+                "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
+            )
+    if data["clock"]["suspends"]:
+        what = f"the machine slept {data['clock']['suspends']} times while recording"
+        yield _check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
+    if data["clock"]["steps"]:
+        what = f"the time of day was set {data['clock']['steps']} times while recording"
+        yield _check("PSQ-CLOCK", "info", what, "Energies are not touched; compare other logs with care.")
+
+
+def _device_checks(devices: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for device in devices:
+        if device.get("mig"):
+            what = f"gpu{device.get('index')} is divided by MIG: its energy is the whole board's, not one instance's"
+            yield _check(
+                "PSQ-MIG", "warning", what, "Add up what ran on all of its instances, or measure on an undivided board."
+            )
+
+
+def _lane_checks(lanes: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for lane in lanes:
         if lane["dropped"]:
             what = f"{lane['name']} lost {lane['dropped']} records to a full ring"
-            yield check(
+            yield _check(
                 "PSQ-DROPPED",
                 "warning",
                 what,
@@ -182,24 +214,9 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         duty_pct = _duty_pct(lane)
         if duty_pct is not None and duty_pct > DUTY_PCT:
             what = f"the device calls of {lane['name']} take about {duty_pct:.1f} % of its time"
-            yield check(
+            yield _check(
                 "PSQ-DUTY", "warning", what, f"Up to {DUTY_PCT:g} % is harmless: leave --rate out, or lower it."
             )
         if lane["state"] == "hung":
             what = f"a device call of {lane['name']} never returned"
-            yield check("PSQ-HUNG", "error", what, "Look for a lost GPU in the kernel log (`dmesg`).")
-    for channel in data["channels"]:
-        if channel["stuck"]:
-            what = f"{channel['name']} no longer moved at the end of the record"
-            yield check("PSQ-STUCK", "warning", what, "Compare with the device's other channels.")
-        if channel["polls"] and sum(channel["errors"].values()) + channel["not_numbers"] == channel["polls"]:
-            what = f"every read of {channel['name']} failed"
-            yield check(
-                "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
-            )
-    if data["clock"]["suspends"]:
-        what = f"the machine slept {data['clock']['suspends']} times while recording"
-        yield check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
-    if data["clock"]["steps"]:
-        what = f"the time of day was set {data['clock']['steps']} times while recording"
-        yield check("PSQ-CLOCK", "info", what, "Energies are not touched; compare other logs with care.")
+            yield _check("PSQ-HUNG", "error", what, "Look for a lost GPU in the kernel log (`dmesg`).")
