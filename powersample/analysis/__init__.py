@@ -2,16 +2,21 @@
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
 from powersample.analysis.energy import channel_energies, channel_energy
+from powersample.analysis.plan import MeasurementPlan, plan
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
 from powersample.analysis.quality import Gap, Quality, carriers, quality
+from powersample.analysis.relative import Relative, Sum, relative, together
 from powersample.analysis.truth import truth_joules, truth_void
 from powersample.analysis.updates import Pace, pace
 
 __all__ = [
     "Gap",
     "Measured",
+    "MeasurementPlan",
     "Pace",
     "Quality",
+    "Relative",
+    "Sum",
     "carriers",
     "channel_energies",
     "channel_energy",
@@ -19,8 +24,11 @@ __all__ = [
     "energy",
     "find_window",
     "pace",
+    "plan",
     "quality",
+    "relative",
     "run_window",
+    "together",
     "totals",
     "truth_joules",
     "truth_void",

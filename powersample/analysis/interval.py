@@ -122,6 +122,33 @@ def reconstructions(
     ]
 
 
+def pulse_half_width_j(model: SensorModel, duration_s: float, swing_w: float) -> float:
+    """Return the reconstruction's half-width for one pulse from idle to idle: both edges step by swing_w."""
+    one = np.ones(1)
+    unseen_s = max(model.period_s - model.window_s, 0.15 * model.period_s)
+    sums = CellSums(
+        **dict.fromkeys(("area", "uncovered_ns", "hidden_ns", "carried_ns", "variance", "slowness"), 0 * one),
+        **dict.fromkeys(("near_range", "wide_range", "wide_most"), swing_w * one),
+        wide_least=0 * one,
+        ends=np.zeros((2, 1)),
+        holes=np.zeros(1, np.int64),
+        updates=np.zeros(1, np.int64),
+        steps=2 * (swing_w * unseen_s * 1e9) ** 2 / 12 * one,
+        step_squares=2 * swing_w**2 * one,
+        edge_range=np.full((2, 1), swing_w),
+    )
+    (found,) = reconstructions(
+        model,
+        sums,
+        scale=1.0,
+        duration_s=np.array([duration_s]),
+        period_s=model.period_s,
+        spacing_s=model.period_s,
+        quantum_w=0.0,
+    )
+    return found.half_j
+
+
 def half_width_j(model: SensorModel, joules: float, duration_s: float, reconstruction_j: float) -> float:
     """Return the half-width of the interval in J: gain, offset and reconstruction in quadrature."""
     gain_j = NORMAL_95 * model.gain_sd * joules

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements about one board, in which its gain and offset are the same unknown: ratios and sums of windows.
+
+Gain cancels in a ratio, offset only as far as the mean powers are alike; in a sum both add up linearly. What
+reconstruction may be off by is each window's own. Source: the law of propagation with fully correlated and uncorrelated
+parts (JCGM 100:2008, 5.2.2).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from powersample.analysis.interval import verdict
+from powersample.analysis.primary import energy, find_window
+from powersample.errors import InvalidArgument
+from powersample.model import Energy, Trace, Window
+
+SHARED = ("gain", "offset")
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """How many times as much energy one window took as another of the same board.
+
+    Attributes:
+        ratio: of the energies.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        verdict: good, fair, poor or unusable, by the relative half-width.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Energy of several windows of one board together.
+
+    Attributes:
+        joules: the sum; what windows overlap or touch is counted once.
+        low_j: lower end of its 95 % interval; None where one window has none.
+        high_j: upper end.
+        verdict: as an energy's.
+        pieces: the energies that were added: one a stretch of windows that touch.
+    """
+
+    joules: float
+    low_j: float | None
+    high_j: float | None
+    verdict: str
+    pieces: tuple[Energy, ...]
+
+
+def relative(one: Energy, other: Energy) -> Relative:
+    """Return one / other, two windows of one board by one channel.
+
+    Raises:
+        InvalidArgument: other boards or channels, an energy that is missing, 0, or without an interval.
+    """
+    if (one.device, one.channel) != (other.device, other.channel):
+        raise InvalidArgument(
+            f"{one.channel} of {one.device} and {other.channel} of {other.device} do not share their errors",
+            "Compare windows of one board by the same channel.",
+        )
+    shares = []
+    for energy_ in (one, other):
+        if not energy_.joules or energy_.low_j is None:
+            raise InvalidArgument(f"the energy of {energy_.window!r} is missing, 0, or has no interval")
+        shares.append((_own_j(energy_) / energy_.joules, _term(energy_, "offset") / energy_.joules))
+    (own, offset), (other_own, other_offset) = shares
+    half = math.sqrt(own**2 + other_own**2 + (offset - other_offset) ** 2)
+    ratio = (one.joules or 0.0) / (other.joules or 1.0)
+    return Relative(ratio, max(0.0, ratio * (1 - half)), ratio * (1 + half), verdict(half, 1.0))
+
+
+def together(trace: Trace, windows: Sequence[str | Window], device: str | None = None, *, domain: str = "gpu") -> Sum:
+    """Return the energy of several windows of one board.
+
+    Windows that touch or overlap are integrated as one: their common edge has no error in the sum.
+
+    Args:
+        trace: the recording.
+        windows: windows or their names.
+        device: as `powersample.analysis.energy`.
+        domain: as there.
+
+    Raises:
+        InvalidArgument: no window, no such window or device, or a stretch whose energy cannot be told.
+    """
+    found = sorted((find_window(trace, one) for one in windows), key=lambda one: one.start_ns)
+    if not found:
+        raise InvalidArgument("a sum needs at least one window")
+    stretches: list[Window] = []
+    for one in found:
+        if stretches and one.start_ns <= stretches[-1].end_ns:
+            last = stretches[-1]
+            stretches[-1] = Window(f"{last.name} + {one.name}", last.start_ns, max(last.end_ns, one.end_ns))
+        else:
+            stretches.append(one)
+    pieces = tuple(energy(trace, one, device, domain=domain) for one in stretches)
+    total = 0.0
+    for piece in pieces:
+        if piece.joules is None:
+            raise InvalidArgument(f"the energy of {piece.window!r} cannot be told: {'; '.join(piece.reasons)}")
+        total += piece.joules
+    if any(piece.low_j is None for piece in pieces):
+        return Sum(total, None, None, "unrated", pieces)
+    shared2 = sum(sum(_term(piece, name) for piece in pieces) ** 2 for name in SHARED)
+    half_j = math.sqrt(shared2 + sum(_own_j(piece) ** 2 for piece in pieces))
+    return Sum(total, max(0.0, total - half_j), total + half_j, verdict(half_j, total), pieces)
+
+
+def _term(one: Energy, name: str) -> float:
+    return sum(term.value_j for term in one.budget if term.term == name)
+
+
+def _own_j(one: Energy) -> float:
+    """Return what is the window's own: reconstruction in quadrature, bounds linearly."""
+    standard2 = sum(term.value_j**2 for term in one.budget if term.kind == "standard")
+    return math.sqrt(standard2) + sum(term.value_j for term in one.budget if term.kind == "bound")

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ratios and sums of one board's windows, and plans: closed forms, and a board that reads 10 % high."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from traces import MS, S, channel, polls, published, series
+
+from powersample.analysis import channel_energy, plan, relative, together
+from powersample.errors import InvalidArgument, NotSupported
+from powersample.model import BudgetTerm, Energy, Response, SensorModel, Trace, Window
+from powersample.sensors import look_up
+
+NAME = "gpu0.power.instant"
+MODEL = SensorModel(Response.CONTIGUOUS, 0.1, 0.1, gain_sd=0.04, offset_sd_w=4.0)
+
+
+def recording(gain=1.0):
+    t_ns = polls(0, 40, 1)
+    watts = 100_000 + np.arange(410) % 3 * 1000 + (np.arange(410) >= 200) * 200_000
+    raw = published(t_ns, np.rint(watts * gain).astype(np.int64), 100 * MS)
+    meta = {"sensor_models": {NAME: MODEL.as_json()}}
+    windows = [Window("a", 5 * S, 10 * S), Window("b", 10 * S, 15 * S), Window("c", 25 * S, 35 * S)]
+    return Trace.of([series(channel(NAME), t_ns, raw)], meta=meta, windows=windows)
+
+
+def energies_of(trace):
+    return [channel_energy(trace, NAME, window) for window in trace.windows]
+
+
+def test_relative_cancels_the_gain_and_keeps_the_offsets_difference():
+    energy = energies_of(recording(gain=1.1))
+    found = relative(energy[2], energy[0])
+    assert found.low < 2 * 301 / 101 < found.high
+    gained = np.sqrt(2) * 0.0784
+    offset = 1.96 * 4 * (5 / energy[0].joules - 10 / energy[2].joules)
+    half = (found.high - found.low) / 2 / found.ratio
+    assert offset < half < gained
+    assert half == pytest.approx(offset, rel=0.2)
+
+
+def test_relative_of_equal_mean_power_has_no_offset():
+    a, b, _ = energies_of(recording())
+    found = relative(a, b)
+    assert (found.high - found.low) / 2 < 0.02
+    assert found.verdict == "good"
+
+
+def test_relative_of_other_boards_or_without_interval_is_refused():
+    a, b, _ = energies_of(recording())
+    with pytest.raises(InvalidArgument, match="do not share"):
+        relative(a, replace(b, device="GPU-9"))
+    with pytest.raises(InvalidArgument, match="no interval"):
+        relative(a, replace(b, low_j=None))
+    with pytest.raises(InvalidArgument, match="missing"):
+        relative(replace(a, joules=None), b)
+
+
+def test_together_integrates_windows_that_touch_as_one_and_adds_board_terms_linearly():
+    trace = recording()
+    found = together(trace, ["a", "b", "c"])
+    assert [piece.window for piece in found.pieces] == ["a + b", "c"]
+    assert found.joules == pytest.approx(10 * 101 + 10 * 301, rel=0.002)
+    shared = 0.04 * 1.96 * found.joules, 4 * 1.96 * 20
+    assert found.high_j - found.joules == pytest.approx(np.hypot(*shared), rel=0.02)
+
+
+def test_together_counts_an_overlap_once():
+    trace = recording()
+    twice = together(trace, [Window("x", 5 * S, 12 * S), Window("y", 8 * S, 15 * S)])
+    assert twice.joules == pytest.approx(together(trace, ["a", "b"]).joules)
+
+
+def test_together_without_windows_or_energy_is_refused():
+    with pytest.raises(InvalidArgument, match="at least one"):
+        together(recording(), [])
+    with pytest.raises(InvalidArgument, match="cannot be told"):
+        together(recording(), [Window("later", 100 * S, 101 * S)])
+
+
+def test_relative_uses_bounds_in_full():
+    base = Energy(100.0, 90.0, 110.0, "m", (BudgetTerm("gaps", "standard", 3.0),), "fair", (), "c", "d", "gpu", "w")
+    bound = replace(base, budget=(*base.budget, BudgetTerm("uncovered", "bound", 7.0)))
+    assert relative(bound, base).high == pytest.approx(1 + np.hypot(0.10, 0.03))
+
+
+def test_plan_needs_longer_for_less_error_and_says_what_the_board_limits():
+    h100 = look_up("instant", architecture="hopper", name="NVIDIA H100 PCIe")
+    rough, fine = plan(h100, 0.15), plan(h100, 0.05)
+    assert 0.1 < rough.seconds < fine.seconds < 1e4
+    assert rough.phase_steps == 4  # T 100 ms in steps of W 25 ms
+    assert rough.board_pct == pytest.approx(7.84)
+    assert (rough.reachable, fine.reachable) == (True, False)
+
+
+def test_plan_of_a_contiguous_sensor_needs_no_phase_sweep_and_less_time():
+    ada = look_up("instant", architecture="ada", name="NVIDIA L40")
+    assert plan(ada, 0.05).phase_steps == 1
+    assert plan(ada, 0.05).seconds < plan(look_up("instant", architecture="hopper"), 0.05).seconds
+
+
+def test_plan_of_bursts_averages_repeats():
+    model = look_up("instant", architecture="hopper")
+    one, two = plan(model, 0.10, burst_s=0.2), plan(model, 0.05, burst_s=0.2)
+    assert two.repeats == pytest.approx(4 * one.repeats, rel=0.02)
+    assert plan(model, 0.5, burst_s=1000.0).repeats == 1
+
+
+@pytest.mark.parametrize("wrong", [{"error": 0.0}, {"error": 0.1, "burst_s": -1.0}, {"error": float("nan")}])
+def test_plan_of_figures_outside_their_range_is_refused(wrong):
+    with pytest.raises(InvalidArgument):
+        plan(MODEL, **wrong)
+
+
+def test_plan_of_a_counter_is_refused():
+    with pytest.raises(NotSupported):
+        plan(SensorModel(Response.COUNTER, 0.1), 0.05)
