@@ -11,11 +11,17 @@ NOBODY = 65534
 NUMBERS = {"cap_dac_read_search": 2, "cap_sys_rawio": 17, "cap_sys_nice": 23, "cap_perfmon": 38}
 REVISION_2, EFFECTIVE = 0x02000000, 1
 
-# $1 becomes /sys, and $2 the list of known libraries unless it is empty, for what follows and nobody else.
+# For what follows and nobody else: $1 becomes /sys, and $2 the loader's list of libraries unless it is empty. $3 holds
+# lines "STAGE CLOSED PATH": PATH, below a folder that is closed to others, is to be reached all the same.
 MOUNT = """
 mount --bind "$1" /sys || exit 90
 if [ -n "$2" ]; then mount --bind "$2" /etc/ld.so.cache || exit 90; fi
-shift 2
+printf %s "$3" | while read -r stage closed path; do mount --bind "$path" "$stage" || exit 90; done || exit 90
+printf %s "$3" | while read -r stage closed path; do
+    [ -e "$path" ] && mount -t tmpfs -o mode=755 tmpfs "$closed" || exit 90
+    mkdir -p "$path" && mount --bind "$stage" "$path" || exit 90
+done || exit 90
+shift 3
 exec "$@"
 """
 
@@ -53,13 +59,25 @@ def give(path, *names, effective=True):
     return Path(path)
 
 
-def as_nobody(*command, sys=None, libraries=""):
-    """Return `command` as run by an unprivileged user, with `sys` as /sys and `libraries` as the loader's cache."""
+def as_nobody(*command, sys=None, libraries="", opened=""):
+    """Return `command` as run by an unprivileged user, with `sys` as /sys and the rest as MOUNT has it."""
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *map(str, command)]
     if sys is None:
         return command
     space = ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNT, "sh"]
-    return [*space, str(sys), str(libraries), *command]
+    return [*space, str(sys), str(libraries), opened, *command]
+
+
+def opened(paths, folder):
+    """Return MOUNT's lines for those of `paths` that another user could not reach; stages are made in `folder`."""
+    lines = {}
+    for path in map(Path, paths):
+        closed = next((one for one in reversed(path.parents) if not one.stat().st_mode & 0o001), None)
+        if closed is not None and not any(path.is_relative_to(known) for known in lines.values()):
+            stage = folder / f"stage-{len(lines)}"
+            stage.mkdir(exist_ok=True)
+            lines[f"{stage} {closed} {path}\n"] = path
+    return "".join(lines)
 
 
 def status(pid):

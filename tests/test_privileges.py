@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,8 @@ import pytest
 from bearers import as_nobody, give, status
 from test_rapl import Tree, software_pmu
 
-from powersample.capture.recorder import sampler_path
+from powersample import store
+from powersample.capture import privileged, sampler_path
 
 TIMEOUT_S = 30.0
 ALL = ("cap_perfmon", "cap_dac_read_search", "cap_sys_rawio", "cap_sys_nice")
@@ -145,6 +148,161 @@ def test_sampler_without_capabilities_says_what_was_refused(bearer, machine):
     refusal = next(one for one in found["packages"][0]["refused"] if one["route"] == "powercap")
     assert refusal["errno"] == 13
     assert "rapl package-0 by powercap" in trouble
+
+
+# ---- through Python ----------------------------------------------------------------------------------------------
+
+MEASURE = """
+import json, sys, time
+from powersample import measure
+from powersample.sim import Node
+with Node("h100") as node:
+    node.load_script(0, [(0.0, 300.0)])
+    with measure(nvml_library=node.library) as run:
+        with run.window("early"):
+            time.sleep(0.3)
+        live = run.energy("early", "package-0", domain="package").joules
+    trace = run.trace
+    print(json.dumps({
+        "window": run.report().data["windows"][0],
+        "live": live,
+        "later": run.energy("early", "package-0", domain="package").joules,
+        "lanes": [lane.as_json() for lane in trace.lanes],
+        "channels": {name: channel.sensor for name, channel in trace.channels.items()},
+        "meta": dict(trace.meta),
+    }))
+"""
+
+
+@pytest.fixture(scope="module")
+def reach(public):
+    """What a mount namespace must open for another user to run this very Python with this very package."""
+    if why := bearers.lacking_mounts(public):
+        pytest.skip(why)
+    package = Path(privileged.__file__).parents[2]
+    opened = bearers.opened([os.path.realpath(sys.base_prefix), sys.prefix, package], public)
+    command = as_nobody(sys.executable, "-B", "-c", "import numpy, powersample._native", sys="/sys", opened=opened)
+    tried = subprocess.run(command, cwd=public, capture_output=True, text=True, timeout=TIMEOUT_S)
+    if tried.returncode != 0:
+        pytest.skip(f"another user cannot use this environment: {tried.stderr.strip().splitlines()[-1]}")
+    return opened
+
+
+@pytest.fixture
+def python_as_nobody(public, machine, reach):
+    """Runs Python as the unprivileged user on the made machine, with a sampler of the caller's choice."""
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=public))
+    os.chown(home, bearers.NOBODY, bearers.NOBODY)
+
+    def run(sampler, *arguments):
+        environment = {"PATH": os.defpath, "HOME": home, "TMPDIR": home, "POWERSAMPLE_SAMPLER": sampler}
+        words = [f"{name}={value}" for name, value in environment.items()]
+        command = as_nobody("env", "-i", *words, sys.executable, "-B", *arguments, sys=machine.root, opened=reach)
+        return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=2 * TIMEOUT_S)
+
+    run.home = home
+    return run
+
+
+def test_unprivileged_measure_reads_the_package_through_the_bearer(bearer, python_as_nobody):
+    """One trace: the GPU's lane of this process, the package's of the executable."""
+    program = bearer("cap_dac_read_search")
+    done = python_as_nobody(program, "-W", "error", "-c", MEASURE)
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout)
+    seconds = got["window"]["duration_s"]
+    assert got["window"]["totals"]["cpu_j"] == pytest.approx(20 * seconds, rel=0.1)
+    assert got["window"]["totals"]["gpu_j"] == pytest.approx(300 * seconds, rel=0.15)
+    assert got["live"] == pytest.approx(got["later"], rel=0.05)
+    assert [lane["name"] for lane in got["lanes"]] == ["nvml:gpu0", "rapl:package-0"]
+    assert all(lane["records"] == lane["drained"] + lane["dropped"] + lane["in_ring"] for lane in got["lanes"])
+    assert got["channels"]["package-0.energy"] == "powercap.intel-rapl:0"
+    assert (got["meta"]["simulated"], got["meta"]["trouble"]) == (True, [])
+    refused, granted = got["meta"]["privileges"]
+    assert (refused["capability"], refused["errno"], refused["granted_by"]) == ("cap_dac_read_search", 13, None)
+    assert (granted["device"], granted["route"], granted["granted_by"]) == ("package-0", "powercap", str(program))
+    assert "energy_uj" in refused["text"]
+
+
+@pytest.mark.parametrize(("perf", "capability"), [(False, "cap_dac_read_search"), (True, "cap_perfmon")])
+def test_unprivileged_measure_without_a_bearer_says_the_two_lines(bearer, machine, python_as_nobody, perf, capability):
+    """One capability, that of the first route: it reads all that the second one does."""
+    if perf:
+        software_pmu(machine)
+    code = "import powersample as ps\nwith ps.measure(sources='rapl'): pass"
+    done = python_as_nobody(bearer(), "-c", code)
+    if perf and done.returncode == 0:
+        pytest.skip("perf lets every user count system-wide here")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    at = next(number for number, line in enumerate(lines) if "for the sampler alone" in line)
+    assert "powercap: open" in lines[at]
+    assert lines[at + 1].strip() == f"sudo setcap {capability}+ep {bearer()}"
+    assert lines[at + 2].strip() == "powersample doctor"
+
+
+def test_unprivileged_record_has_everything_in_the_bearer(bearer, python_as_nobody):
+    command = ("-m", "powersample.cli", "record", "--sources", "rapl", "-o", "run.parquet", "--", "sleep", "0.5")
+    done = python_as_nobody(bearer("cap_dac_read_search"), *command)
+    assert done.returncode == 0, done.stderr
+    trace = store.load(python_as_nobody.home / "run.parquet")
+    (lane,) = trace.lanes
+    assert lane.drained == len(trace.series("package-0.energy")) > 300
+    assert trace.meta["privileges"][-1]["granted_by"] is not None
+    assert not list(python_as_nobody.home.glob("*.spool"))
+
+
+def test_bearer_that_may_not_have_its_capability_is_a_reason(bearer, python_as_nobody):
+    """As in a container, or under no_new_privs: the file says one thing and the kernel grants another."""
+    program = bearer("cap_dac_read_search")
+    no_new_privs = "import ctypes; ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)"
+    code = f"{no_new_privs}; import powersample; powersample.measure(sources='rapl').start()"
+    done = python_as_nobody(program, "-c", code)
+    assert done.returncode == 1
+    assert "bears cap_dac_read_search and the kernel did not grant it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (struct.pack("<5I", 0x02000001, 1 << 2, 0, 1 << 6, 0), {"cap_dac_read_search", "cap_perfmon"}),
+        (struct.pack("<5I", 0x02000000, 1 << 23, 0, 0, 0), {"cap_sys_nice"}),
+        (struct.pack("<5I", 0x02000001, 1 << 12, 0, 0, 0), set()),
+        (struct.pack("<6I", 0x03000001, 1 << 2, 0, 0, 0, 0), {"cap_dac_read_search"}),
+        (struct.pack("<6I", 0x03000001, 1 << 2, 0, 0, 0, 1000), set()),
+        (b"\1\0\0\2", set()),
+    ],
+)
+def test_file_capabilities_are_read_as_the_kernel_reads_them(monkeypatch, tmp_path, value, names):
+    monkeypatch.setattr(os, "getxattr", lambda path, name: value)
+    assert privileged.file_capabilities(tmp_path) == names
+
+
+def test_file_capabilities_of_an_ordinary_file_are_none(tmp_path):
+    assert privileged.file_capabilities(tmp_path) == frozenset()
+    assert privileged.file_capabilities(tmp_path / "none") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("denied", "capability"),
+    [
+        ({"perf"}, "cap_perfmon"),
+        ({"powercap", "perf"}, "cap_dac_read_search,cap_perfmon"),
+        ({"msr"}, "cap_dac_read_search,cap_sys_rawio"),
+    ],
+)
+def test_recipe_gives_what_the_routes_need_and_no_more(tmp_path, monkeypatch, denied, capability):
+    monkeypatch.setattr(privileged, "_keeps_capabilities", lambda path: True)
+    first, _ = privileged.recipe(denied, tmp_path / "the sampler")
+    assert first == f"sudo setcap {capability}+ep '{tmp_path}/the sampler'"
+
+
+def test_recipe_where_no_capability_can_be_kept_makes_a_copy_and_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(privileged, "_keeps_capabilities", lambda path: False)
+    first, second = privileged.recipe({"perf"}, tmp_path / "sampler")
+    place = "/usr/local/libexec/powersample-sampler"
+    assert first == f"sudo install -D -m 755 {tmp_path}/sampler {place} && sudo setcap cap_perfmon+ep {place}"
+    assert second == f"export POWERSAMPLE_SAMPLER={place}"
 
 
 # ---- and then it is nobody ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/json.h"
 #include "sampler/listing.h"
@@ -87,15 +88,44 @@ static void add_routes(ps_text *text, const ps_rapl_opening *opening)
     ps_text_add(text, "},");
 }
 
-static void add_packages(ps_text *text, const sampler_found *found)
+static int32_t lane_of(const ps_sampler *sampler, uint32_t package)
+{
+    char name[sizeof ((ps_lane_stats *)NULL)->name];
+    snprintf(name, sizeof name, "rapl:package-%u", package);
+    for (uint32_t lane = 0; lane < ps_sampler_lanes(sampler); lane++) {
+        ps_lane_stats stats;
+        if (ps_sampler_stats(sampler, lane, &stats) == PS_OK && strcmp(stats.name, name) == 0)
+            return (int32_t)lane;
+    }
+    return -1;
+}
+
+static void add_still(ps_text *text, const ps_channel *channels, uint32_t count, int32_t lane, uint64_t moved)
+{
+    const char *separator = "";
+    ps_text_add(text, "\"still\":[");
+    for (uint32_t i = 0, own = 0; i < count; i++) {
+        if ((int32_t)channels[i].lane != lane || (moved >> own++ & 1))
+            continue;
+        ps_text_add(text, "%s", separator);
+        ps_json_string(text, channels[i].name);
+        separator = ",";
+    }
+    ps_text_add(text, "],");
+}
+
+static void add_packages(ps_text *text, const ps_sampler *sampler, const ps_channel *channels, uint32_t count,
+                         const sampler_found *found)
 {
     ps_text_add(text, "\"packages\":[");
     for (uint32_t i = 0; i < found->n_packages; i++) {
         const ps_rapl_opening *opening = &found->packages[i].opening;
-        ps_text_add(text, "%s{\"number\":%u,", i ? "," : "", found->packages[i].number);
+        const int32_t lane = lane_of(sampler, found->packages[i].number);
+        ps_text_add(text, "%s{\"number\":%u,\"lane\":%d,", i ? "," : "", found->packages[i].number, lane);
         add_routes(text, opening);
-        ps_text_add(text, "\"cpu\":%d,\"moved\":%s,\"min_hz\":%.9g,", opening->cpu, opening->moved ? "true" : "false",
-                    opening->min_hz);
+        ps_text_add(text, "\"cpu\":%d,\"moved\":%s,", opening->cpu, opening->moved ? "true" : "false");
+        add_still(text, channels, count, lane, opening->moved);
+        ps_text_add(text, "\"min_hz\":%.9g,", opening->min_hz);
         add_refusals(text, opening);
         ps_text_add(text, "}");
     }
@@ -110,7 +140,7 @@ void list_as_json(const ps_sampler *sampler, const sampler_found *found, const s
     privilege_names(privilege->got, names);
     ps_text text = {0};
     ps_text_add(&text, "{\"schema_version\":1,\"version\":\"%s\",\"capabilities\":\"%s\",", ps_version(), names);
-    add_packages(&text, found);
+    add_packages(&text, sampler, channels, count, found);
     ps_text_add(&text, ",\"channels\":[");
     for (uint32_t i = 0; i < count; i++) {
         ps_text_add(&text, i ? "," : "");

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampler lanes into a spool: what to record (`plan`) and the two ways to run it (`recorder`)."""
+"""Sampler lanes into a spool: what to record (`plan`), and the ways to run it (`recorder`, `streamed`)."""
 
 from powersample.capture.defaults import PACE, ROOTS, plan_with_defaults
 from powersample.capture.plan import KNOWN_SOURCES, Inventory, Plan, discover
-from powersample.capture.recorder import Executable, InProcess, Recorder, sampler_path
+from powersample.capture.privileged import recipe, sampler_path
+from powersample.capture.recorder import Executable, InProcess, Recorder
+from powersample.capture.streamed import recorder_for
 
 __all__ = [
     "KNOWN_SOURCES",
@@ -16,5 +18,7 @@ __all__ = [
     "Recorder",
     "discover",
     "plan_with_defaults",
+    "recipe",
+    "recorder_for",
     "sampler_path",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from powersample import errors
 from powersample._native.api import LaneOptions, Nvml, NvmlDevice
-from powersample.capture.rapl import Package, check_rate, find_packages
+from powersample.capture.rapl import Package, Privilege, check_rate, find_packages
 
 KNOWN_SOURCES = ("nvml", "rapl")
 MODES = ("paced", "tight", "follow")
@@ -91,6 +91,7 @@ class Inventory:
         driver: NVIDIA driver's version as text, or None without one.
         nvml: Library version as text, or None.
         simulated: True when the library is the project's stand-in, or the sysfs a simulated node's.
+        privileges: What was refused to this process and what the sampler executable was granted, by device and route.
         notes: How the selection came about and what is missing, where a reader should know.
     """
 
@@ -99,6 +100,7 @@ class Inventory:
     driver: str | None = None
     nvml: str | None = None
     simulated: bool = False
+    privileges: tuple[Privilege, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -106,7 +108,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
     """Return the devices that `plan` means, without recording anything.
 
     A source that has nothing is a note as long as another has something. Beside a simulated GPU this
-    machine's own CPUs are left out: only a `sysfs` that was named is read.
+    machine's own CPUs are left out: only a `sysfs` that was named, or that is simulated itself, is read.
 
     Args:
         plan: What was asked for.
@@ -126,11 +128,16 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
         except errors.NothingMeasurable as error:
             missing.append(f"nvml: {error}")
     gpus_lack = bool(missing) and (plan.nvml_library is not None or plan.gpus is not None)
-    if "rapl" in plan.sources and (plan.sysfs is not None or not found.simulated):
-        packages, reasons = find_packages(plan.sysfs, plan.devfs)
-        check_rate(packages, plan.rate_hz)
-        found = replace(found, packages=packages, simulated=found.simulated or _is_simulated(plan.sysfs))
-        missing += [f"rapl: {reason}" for reason in reasons]
+    if "rapl" in plan.sources and (plan.sysfs is not None or not found.simulated or _is_simulated(None)):
+        cpus = find_packages(plan.sysfs, plan.devfs)
+        check_rate(cpus.packages, plan.rate_hz)
+        found = replace(
+            found,
+            packages=cpus.packages,
+            privileges=cpus.privileges,
+            simulated=found.simulated or _is_simulated(plan.sysfs),
+        )
+        missing += [f"rapl: {reason}" for reason in cpus.reasons]
     if gpus_lack or not (found.devices or any(package.moved for package in found.packages)):
         what = "the GPUs that were asked for cannot be measured" if gpus_lack else "nothing here can be measured"
         raise errors.NothingMeasurable(
@@ -141,7 +148,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
 
 
 def _is_simulated(sysfs: str | None) -> bool:
-    return sysfs is not None and (Path(sysfs) / SIMULATED).exists()
+    return (Path(sysfs or "/sys") / SIMULATED).exists()
 
 
 def _discover_gpus(plan: Plan, environment: Mapping[str, str]) -> Inventory:

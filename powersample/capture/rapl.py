@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from powersample import errors
 from powersample._native.api_rapl import Opened, Refusal, open_rapl, rapl_packages
+from powersample.capture.privileged import NEEDS, Help, Listed, ask_sampler, recipe
 
 DENIED = (errno.EACCES, errno.EPERM)
 FIXES = {
@@ -35,6 +36,7 @@ class Package:
         still: Those that did not.
         min_hz: Read less often, a counter could turn round twice unseen; 0.0 when none turns.
         refused: For every domain, the routes that do not read it, each with its reason.
+        privileged: Whether it is read by the sampler executable, with a capability that this process lacks.
     """
 
     number: int
@@ -45,38 +47,108 @@ class Package:
     still: tuple[str, ...]
     min_hz: float
     refused: tuple[str, ...]
+    privileged: bool = False
 
 
-def find_packages(sysfs: str | None, devfs: str | None = None) -> tuple[tuple[Package, ...], tuple[str, ...]]:
-    """Return the packages that can be read, and a reason for everything that cannot or tells nothing."""
+@dataclass(frozen=True, slots=True)
+class Privilege:
+    """What a device takes beyond what every user may.
+
+    Attributes:
+        device: "package-0".
+        route: "perf", "powercap" or "msr".
+        capability: The one that opens it, such as "cap_perfmon".
+        granted_by: The executable that had it, and so reads the device; None where this process was refused.
+        errno: What this process was refused with; None where it was granted.
+        text: What failed, on what; empty where it was granted.
+    """
+
+    device: str
+    route: str
+    capability: str
+    granted_by: str | None = None
+    errno: int | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPackages:
+    """The packages that can be read, a reason for everything that cannot or tells nothing, and what it took."""
+
+    packages: tuple[Package, ...] = ()
+    reasons: tuple[str, ...] = ()
+    privileges: tuple[Privilege, ...] = ()
+
+
+def find_packages(sysfs: str | None, devfs: str | None = None) -> FoundPackages:
+    """Return the CPU packages; where this process is refused, those that the sampler executable may read."""
     try:
         numbers = rapl_packages(sysfs, devfs)
     except errors.DeviceNotFound as error:
-        return (), (f"{str(error).removesuffix(error.remedy).rstrip('. ')}; {NONE_HERE}",)
+        return FoundPackages(reasons=(f"{str(error).removesuffix(error.remedy).rstrip('. ')}; {NONE_HERE}",))
+    tried = {number: _look(number, sysfs, devfs) for number in numbers}
+    help_ = Help()
+    if sysfs is None and devfs is None:  # with other roots the executable has no capability, see privilege.h
+        denied = {one.route for opened, _ in tried.values() for one in _denied(opened)}
+        help_ = ask_sampler(denied, needed=[number for number, (_, names) in tried.items() if names])
     packages: list[Package] = []
-    reasons: list[str] = []
-    for number in numbers:
-        opened = open_rapl(number, sysfs, devfs)
-        if opened.source is None or opened.route is None:
-            reasons.append(_reason(number, opened.refused))
+    reasons = [] if help_.reason is None else [help_.reason]
+    privileges: list[Privilege] = []
+    for number, mine in tried.items():
+        helped = help_.packages.get(number)
+        privileges += _privileges(number, mine[0], helped, help_)
+        opened, names = mine if helped is None else (helped.opened, helped.channels)
+        if opened.route is None:
+            reasons.append(_reason(number, opened))
             continue
-        with opened.source as source:
-            names = tuple(channel["name"] for channel in source.channels())
         reasons += _shortcomings(number, opened)
-        told = tuple(f"{one.route}: {', '.join(one.domains)}: {_told(one)}" for one in opened.refused)
-        packages.append(
-            Package(
-                number,
-                opened.route,
-                tuple(opened.routes.items()),
-                names,
-                opened.moved,
-                opened.still,
-                opened.min_hz,
-                told,
-            )
-        )
-    return tuple(packages), tuple(reasons)
+        packages.append(_package(number, opened, names, privileged=helped is not None))
+    return FoundPackages(tuple(packages), tuple(reasons), tuple(privileges))
+
+
+def _privileges(number: int, opened: Opened, helped: Listed | None, help_: Help) -> Iterator[Privilege]:
+    device = f"package-{number}"
+    for one in opened.refused:
+        if one.errno in DENIED:
+            yield Privilege(device, one.route, NEEDS[one.route], None, one.errno, one.text)
+    for route in dict.fromkeys(helped.opened.routes.values()) if helped else ():
+        if NEEDS[route] in help_.capabilities:
+            yield Privilege(device, route, NEEDS[route], str(help_.sampler))
+
+
+def _look(number: int, sysfs: str | None, devfs: str | None) -> tuple[Opened, tuple[str, ...]]:
+    """Open a package for a moment; return what came of it, and the names of its channels."""
+    opened = open_rapl(number, sysfs, devfs)
+    if opened.source is None:
+        return opened, ()
+    with opened.source as source:
+        return opened, tuple(channel["name"] for channel in source.channels())
+
+
+def _package(number: int, opened: Opened, names: tuple[str, ...], *, privileged: bool) -> Package:
+    return Package(
+        number,
+        opened.route or "",
+        tuple(opened.routes.items()),
+        names,
+        opened.moved,
+        opened.still,
+        opened.min_hz,
+        tuple(f"{one.route}: {', '.join(one.domains)}: {_told(one)}" for one in opened.refused),
+        privileged,
+    )
+
+
+def _lacking(opened: Opened, refusal: Refusal) -> list[str]:
+    """Return the domains that are missed by a refusal: read by no other route, and known to be there."""
+    lacking = [domain for domain in refusal.domains if domain not in opened.routes]
+    # Of registers beyond what the kernel's own drivers show nobody knows whether they are missed.
+    return lacking if not refusal.absent and (refusal.route != "msr" or "package" in lacking) else []
+
+
+def _denied(opened: Opened) -> list[Refusal]:
+    """Return the refusals for want of permission that cost a domain."""
+    return [one for one in opened.refused if one.errno in DENIED and _lacking(opened, one)]
 
 
 def check_rate(packages: tuple[Package, ...], rate_hz: float | None) -> None:
@@ -98,9 +170,7 @@ def _shortcomings(number: int, opened: Opened) -> Iterator[str]:
     if opened.still:
         yield f"package-{number}: {', '.join(opened.still)} by {opened.route} stood still for 50 ms ({STILL})"
     for one in opened.refused:
-        # Of registers beyond what the kernel's own drivers show nobody knows whether they are missed.
-        lacking = [domain for domain in one.domains if domain not in opened.routes]
-        if lacking and not one.absent and (one.route != "msr" or "package" in lacking):
+        if lacking := _lacking(opened, one):
             yield f"package-{number}: {', '.join(lacking)} left out: {one.route}: {_told(one)}"
 
 
@@ -109,8 +179,14 @@ def _told(refusal: Refusal) -> str:
     return f"{refusal.text}{code}"
 
 
-def _reason(number: int, refused: tuple[Refusal, ...]) -> str:
-    mine = [one for one in refused if "package" in one.domains] or list(refused)
-    denied = {one.route for one in refused if one.errno in DENIED}
+def _reason(number: int, opened: Opened) -> str:
+    mine = [one for one in opened.refused if "package" in one.domains] or list(opened.refused)
+    denied = {one.route for one in opened.refused if one.errno in DENIED}
     fixes = [fix for route, fix in FIXES.items() if route in denied]
-    return f"package-{number}: {'; '.join([*(f'{one.route}: {_told(one)}' for one in mine), *fixes])}"
+    text = f"package-{number}: {'; '.join([*(f'{one.route}: {_told(one)}' for one in mine), *fixes])}"
+    # The first route that was denied to each domain is the one that opens it.
+    first = {domain: one.route for one in reversed(_denied(opened)) for domain in _lacking(opened, one)}
+    try:
+        return "\n      ".join([f"{text}; or for the sampler alone:", *recipe(first.values())]) if first else text
+    except errors.NotSupported:
+        return text

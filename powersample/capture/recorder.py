@@ -21,6 +21,7 @@ from powersample import errors
 from powersample._native.api import Nvml, Sampler, Spool
 from powersample._native.api_rapl import open_rapl
 from powersample.capture.plan import Inventory, Plan
+from powersample.capture.privileged import sampler_path, why_not_run
 
 START_TIMEOUT_S = 30.0  # a cold driver without persistence mode takes seconds per GPU
 STOP_TIMEOUT_S = 10.0
@@ -114,54 +115,60 @@ class InProcess:
         return self._failure
 
 
-def sampler_path() -> Path:
-    """Return the path of the `powersample-sampler` executable.
+def sampler_arguments(plan: Plan, inventory: Inventory) -> list[str]:
+    """Return the executable and its options for recording `inventory`; where to is for the caller to add."""
+    arguments = [str(sampler_path()), "--with-parent", "--mode", plan.mode]
+    found = {"nvml": inventory.devices, "rapl": inventory.packages}
+    arguments += ["--sources", ",".join(name for name, devices in found.items() if devices)]
+    if inventory.devices:
+        arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]
+    if plan.sysfs is not None:
+        arguments += ["--sysfs", plan.sysfs]
+    if plan.devfs is not None:
+        arguments += ["--devfs", plan.devfs]
+    if plan.rate_hz is not None:
+        arguments += ["--rate", repr(plan.rate_hz)]
+    if plan.cpu is not None:
+        arguments += ["--cpu", str(plan.cpu)]
+    if plan.fifo is not None:
+        arguments += [f"--fifo={plan.fifo}"]
+    if plan.keep != "all":
+        arguments += ["--keep", plan.keep]
+    if plan.nvml_library is not None:
+        arguments += ["--nvml-lib", plan.nvml_library]
+    return arguments
+
+
+def launch(arguments: Sequence[str], keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start the executable with pipes for its output.
 
     Raises:
-        NotSupported: The package was installed without it.
+        NotSupported: It cannot be executed.
     """
-    path = Path(__file__).resolve().parents[1] / "_bin" / "powersample-sampler"
-    if not path.exists():
-        raise errors.NotSupported(f"{path} is missing; install the package again with a C compiler at hand")
-    return path
-
-
-class Executable:
-    """Lanes in a `powersample-sampler` process of their own."""
-
-    def __init__(self, plan: Plan, inventory: Inventory, spool: Path) -> None:
-        self._arguments = [str(sampler_path()), "--spool", str(spool), "--with-parent", "--mode", plan.mode]
-        found = {"nvml": inventory.devices, "rapl": inventory.packages}
-        self._arguments += ["--sources", ",".join(name for name, devices in found.items() if devices)]
-        if inventory.devices:
-            self._arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]
-        if plan.sysfs is not None:
-            self._arguments += ["--sysfs", plan.sysfs]
-        if plan.devfs is not None:
-            self._arguments += ["--devfs", plan.devfs]
-        if plan.rate_hz is not None:
-            self._arguments += ["--rate", repr(plan.rate_hz)]
-        if plan.cpu is not None:
-            self._arguments += ["--cpu", str(plan.cpu)]
-        if plan.fifo is not None:
-            self._arguments += [f"--fifo={plan.fifo}"]
-        if plan.keep != "all":
-            self._arguments += ["--keep", plan.keep]
-        if plan.nvml_library is not None:
-            self._arguments += ["--nvml-lib", plan.nvml_library]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._failure: str | None = None
-
-    def start(self, keep: Sequence[int] = ()) -> None:
-        """Start it and wait for its ready line."""
-        self._process = subprocess.Popen(
-            self._arguments,
+    try:
+        return subprocess.Popen(
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=keep,
             process_group=0,  # a Ctrl-C is for the measured program; this one ends when asked
         )
+    except OSError as error:
+        raise errors.NotSupported(f"{arguments[0]} cannot be run: {why_not_run(error)}") from error
+
+
+class Executable:
+    """Lanes in a `powersample-sampler` process of their own."""
+
+    def __init__(self, plan: Plan, inventory: Inventory, spool: Path) -> None:
+        self._arguments = [*sampler_arguments(plan, inventory), "--spool", str(spool)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: str | None = None
+
+    def start(self, keep: Sequence[int] = ()) -> None:
+        """Start it and wait for its ready line."""
+        self._process = launch(self._arguments, keep)
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT_S)
         line = self._process.stdout.readline() if ready else b""
@@ -191,23 +198,25 @@ class Executable:
             return
         if process.returncode != 0:
             text = trouble.decode("utf-8", "replace").strip()
-            self._failure = text or f"powersample-sampler ended with {_outcome(process.returncode)}"
+            self._failure = text or f"powersample-sampler ended with {outcome(process.returncode)}"
             return
         last = json.loads(out.splitlines()[-1]) if out.strip() else {}
-        self._failure = _spool_trouble(last)
+        self._failure = spool_trouble(last)
 
     def failure(self) -> str | None:
         """Return why it ended early, or what it said at its end."""
         if self._process is not None and self._process.poll() is not None:
-            return f"powersample-sampler ended early with {_outcome(self._process.returncode)}"
+            return f"powersample-sampler ended early with {outcome(self._process.returncode)}"
         return self._failure
 
 
-def _outcome(returncode: int) -> str:
+def outcome(returncode: int) -> str:
+    """Return a program's end in words."""
     return f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
 
 
-def _spool_trouble(last: dict[str, Any]) -> str | None:
+def spool_trouble(last: dict[str, Any]) -> str | None:
+    """Return what the sampler's last line says of writing, None when all went well."""
     spool = last.get("spool", {})
     if spool.get("status", 0) == 0:
         return None

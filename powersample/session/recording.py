@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from powersample import errors
 from powersample._native import api
-from powersample.capture import Executable, InProcess, Inventory, Plan, Recorder, discover
+from powersample.capture import Inventory, Plan, Recorder, discover, recorder_for
 
 if TYPE_CHECKING:
     from powersample.model import Series
@@ -101,8 +101,7 @@ class Recording:
         self.marks = self.spool / "marks"
         self._replace = replace
         self._meta = _meta(plan, self.inventory, node, command, store_command)
-        recorder = InProcess if in_process else Executable
-        self.recorder: Recorder = recorder(plan, self.inventory, self.spool)
+        self.recorder: Recorder = recorder_for(plan, self.inventory, self.spool, in_process=in_process)
         self._background: threading.Thread | None = None
         self._ending = threading.Event()
         self._converter: Converter | None = None
@@ -245,6 +244,7 @@ def _meta(
         "nvml": inventory.nvml,
         "devices": [asdict(device) for device in inventory.devices],
         "packages": [asdict(package) for package in inventory.packages],
+        "privileges": [asdict(privilege) for privilege in inventory.privileges],
         "notes": list(inventory.notes),
         "plan": asdict(plan),
     }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a spool: raw parts, parts already converted, events, marks and the session file.
 
-It may be read while it is written, after a clean end, and after a kill. A part is found under one of three
+It may be read while it is written, after a clean end, and after a kill. Two samplers may write into one: the second's
+parts have numbers of their own (`store.stream`), and its events a file of their own. A part is found under one of three
 names: `part-N.open` (being written), `part-N.part` (closed), `part-N.parquet` (converted; the raw one is
 then gone).
 """
@@ -196,7 +197,7 @@ class Survey:
     numbers: list[int] = field(default_factory=list)
     channels: dict[str, Channel] = field(default_factory=dict)
     anchors: list[Anchor] = field(default_factory=list)
-    lanes: list[LaneStats] = field(default_factory=list)
+    lanes: dict[str, LaneStats] = field(default_factory=dict)
     extents: dict[str, Extent] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     boot_id: str | None = None
@@ -216,7 +217,9 @@ class Survey:
         trouble = [*meta.get("trouble", ()), *self.trouble_said, *self.trouble]
         meta |= {"keep": self.keep, "trouble": trouble, "spool_end": self.end}
         anchors = sorted(set(self.anchors), key=lambda anchor: anchor.monotonic_ns)
-        return Description(tuple(self.channels.values()), found.windows, tuple(anchors), tuple(self.lanes), meta)
+        return Description(
+            tuple(self.channels.values()), found.windows, tuple(anchors), tuple(self.lanes.values()), meta
+        )
 
 
 def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None = None) -> Survey:
@@ -252,7 +255,7 @@ def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None 
         found.numbers.append(number)
         found.channels |= {channel.name: channel for channel in description.channels}
         found.anchors += description.anchors
-        found.lanes = list(description.lanes)
+        found.lanes |= {lane.name: lane for lane in description.lanes}
         found.boot_id = found.boot_id or (description.meta or {}).get("boot_id") or None
         found.keep = (description.meta or {}).get("keep", "all")
         if isinstance(part, RawPart) and not scan:
@@ -266,7 +269,8 @@ def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None 
             extents = part.extents
         for name, extent in extents.items():
             _extend(found.extents, name, extent)
-    _read_events(directory / "events.jsonl", found)
+    for events in sorted(directory.glob("events*.jsonl")):  # one a sampler
+        _read_events(events, found)
     session = _json((directory / "session.json").read_bytes()) if (directory / "session.json").exists() else {}
     found.meta |= session or {}
     return found
@@ -300,10 +304,10 @@ def _read_events(path: Path, found: Survey) -> None:
         elif event.get("event") == "failed":
             found.trouble_said.append(f"the spool stopped writing: {event.get('status')} (errno {event.get('errno')})")
         elif event.get("event") == "end":
-            found.end = {key: event.get(key) for key in ("reason", "omitted", "discarded")}
+            found.end = found.end or {key: event.get(key) for key in ("reason", "omitted", "discarded")}
         lanes = event.get("lanes", lanes)  # cumulative: the newest says all
     if lanes:  # a kill leaves only what the parts' headers say of their lanes
-        found.lanes = [LaneStats.from_json(one) for one in lanes]
+        found.lanes |= {lane.name: lane for lane in map(LaneStats.from_json, lanes)}
 
 
 class SpoolParts:
