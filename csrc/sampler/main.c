@@ -191,7 +191,7 @@ static void report_hung(const ps_sampler *sampler)
 static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_spool **spool)
 {
     ps_error error = {0};
-    ps_spool_options spool_options = {.keep = options->keep};
+    ps_spool_options spool_options = {.keep = options->keep, .part_ms = options->part_ms};
     if (sampler_options_streams(options)) {
         if (ps_spool_stream_new(STDOUT_FILENO, sampler, &spool_options, spool, &error) == PS_OK)
             return EXIT_DONE;

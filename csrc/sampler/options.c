@@ -40,6 +40,8 @@ static const char help[] =
     "                     (default: records are counted and thrown away); -: to standard output, as one stream\n"
     "  --keep WHAT        all (default), or changes: new values with the polls around them, errors and what shows a\n"
     "                     gap; energies, updates and gaps come out the same\n"
+    "  --part-s S         close a part of the spool after so many seconds (default: 600); a closed part can be\n"
+    "                     converted while the recording goes on\n"
     "  --with-parent[=PID]  end when the parent process (PID, default: whoever started this) has ended\n"
     "  --list             print the channels and exit; with --json: and what was tried for them\n"
     "  --version, --help\n"
@@ -52,8 +54,8 @@ static const char help[] =
 
 enum { FIFO_PRIORITY = 10 };
 
-enum { SOURCES = 256, RATE, MODE, DURATION, CPU, FIFO, NVML_LIB, SYSFS, DEVFS, GPUS, SPOOL, KEEP, WITH_PARENT, LIST, JSON,
-       VERSION, HELP };
+enum { SOURCES = 256, RATE, MODE, DURATION, CPU, FIFO, NVML_LIB, SYSFS, DEVFS, GPUS, SPOOL, KEEP, PART_S,
+       WITH_PARENT, LIST, JSON, VERSION, HELP };
 
 static const struct option long_options[] = {
     {"sources", required_argument, NULL, SOURCES},   {"rate", required_argument, NULL, RATE},
@@ -62,7 +64,7 @@ static const struct option long_options[] = {
     {"nvml-lib", required_argument, NULL, NVML_LIB},
     {"sysfs", required_argument, NULL, SYSFS},       {"devfs", required_argument, NULL, DEVFS},
     {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
-    {"keep", required_argument, NULL, KEEP},
+    {"keep", required_argument, NULL, KEEP},         {"part-s", required_argument, NULL, PART_S},
     {"with-parent", optional_argument, NULL, WITH_PARENT}, {"list", no_argument, NULL, LIST},
     {"json", no_argument, NULL, JSON},
     {"version", no_argument, NULL, VERSION},         {"help", no_argument, NULL, HELP},
@@ -140,6 +142,11 @@ static const char *take(int option, char *value, sampler_options *out)
     case KEEP:
         out->keep = strcmp(value, "changes") == 0 ? PS_KEEP_CHANGES : PS_KEEP_ALL;
         return out->keep == PS_KEEP_CHANGES || strcmp(value, "all") == 0 ? NULL : "give all or changes";
+    case PART_S:
+        if (!parse_number(value, 1e-3, 1e6, &number))
+            return "give seconds, 0.001 to 1000000";
+        out->part_ms = (uint32_t)(number * 1e3);
+        return NULL;
     case WITH_PARENT:
         out->with_parent = true;
         if (!value)

@@ -21,6 +21,7 @@ typedef struct sampler_options {
     const char *devfs;    /* where its registers are, NULL for /dev */
     const char *spool;    /* directory, NULL for none; "-" for standard output */
     int32_t keep;         /* enum ps_keep_mode */
+    uint32_t part_ms;     /* 0: the spool's default */
     ps_lane_options lane;
     int64_t duration_ns;  /* 0: until a signal */
     bool list, json;

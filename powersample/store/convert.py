@@ -7,6 +7,7 @@ by row group, into the output, which gets its name only when it is whole; then t
 point loses nothing that was on disk.
 """
 
+import glob
 import os
 import shutil
 import warnings
@@ -15,13 +16,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from powersample.errors import AccessDenied, BadFormat, InvalidArgument
+from powersample.errors import AccessDenied, BadFormat, InvalidArgument, PowerSampleError
 from powersample.model import Channel, Series
 from powersample.store.lock import SpoolLock
 from powersample.store.spool import RawPart, Survey, open_part, part_numbers, survey
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, load
-from powersample.store.writer import TraceWriter, exists
+from powersample.store.writer import NEW, TraceWriter, exists
 
+DONE = ".done"  # of a folder whose recording is complete, and which is being removed
 SAMPLER_ENDS_S = 5.0  # the executable notices within half a second that its recorder was killed, and writes its end
 
 
@@ -91,6 +93,7 @@ class Converter:
                 writer.add(series)
             writer.close(found.description(self.spool))
         if not found.trouble:
+            _sweep(self.spool)
             _remove(self.spool)
         return self.output
 
@@ -120,7 +123,7 @@ class Converter:
 
 def _remove(spool: Path) -> None:
     """Remove a spool whose output is complete; trouble with that is worth a warning and no more."""
-    aside = spool.with_name(f"{spool.name}.{os.getpid()}.done")
+    aside = spool.with_name(f"{spool.name}.{os.getpid()}{DONE}")
     try:
         spool.rename(aside)  # in one step, so that a program's late mark finds no file instead of a half-removed folder
         shutil.rmtree(aside)
@@ -133,6 +136,28 @@ def _remove(spool: Path) -> None:
         )
 
 
+def _sweep(spool: Path) -> bool:
+    """Remove what is left of spools whose removal was killed; return whether there was any."""
+    left = list(spool.parent.glob(f"{glob.escape(spool.name)}.*{DONE}"))
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    return bool(left)
+
+
+def _is_written(found: Survey, out: Path) -> bool:
+    """Whether `out` holds all of this very spool: its recorder was killed before it could remove the spool."""
+    try:
+        trace = load(out)
+    except PowerSampleError:
+        return False
+    return (
+        not found.trouble
+        and trace.anchors[:1] == tuple(sorted(found.anchors, key=lambda anchor: anchor.monotonic_ns)[:1])
+        and trace.meta.get("started_ns") == found.meta.get("started_ns")
+        and all(trace.channels.get(name) and trace.extent(name) == one for name, one in found.extents.items())
+    )
+
+
 def recover(spool_dir: PathLike, out: PathLike | None = None, *, replace: bool = False) -> StoredTrace:
     """Turn what a killed recording left into a Parquet file.
 
@@ -142,7 +167,8 @@ def recover(spool_dir: PathLike, out: PathLike | None = None, *, replace: bool =
         replace: replace an existing file.
 
     Returns:
-        The recovered trace; its metadata has `recovered` set.
+        The recovered trace; its metadata has `recovered` set. Where the recording was killed only after its output was
+        complete, that output, and the rest of the spool goes.
 
     Raises:
         InputNotFound, BadFormat: there is no spool.
@@ -156,8 +182,15 @@ def recover(spool_dir: PathLike, out: PathLike | None = None, *, replace: bool =
         if directory.suffix != ".spool":
             raise InvalidArgument(f"{directory} does not end in .spool", "Name the output with -o OUT.")
         out = directory.with_suffix("")
+    new = Path(out).with_name(Path(out).name + NEW)
+    if not directory.exists() and _sweep(directory) and Path(out).exists():
+        return load(out)
     survey(directory, scan=False)  # that it is a spool, before anything is made inside
     with SpoolLock(directory, patience_s=SAMPLER_ENDS_S):
+        if Path(out).exists() and not replace and _is_written(survey(directory), Path(out)):
+            new.unlink(missing_ok=True)
+            _remove(directory)
+            return load(out)
         found: Survey = survey(directory, scan=False)
         if found.trouble and not found.numbers:
             raise BadFormat(f"{directory}: no part can be read; {found.trouble[0]}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from powersample import marks
 from powersample.errors import AccessDenied, BadFormat, InputNotFound
 from powersample.model import KEPT_DTYPE, SAMPLE_DTYPE, Anchor, Channel, Extent, LaneStats, Series
+from powersample.store.lock import NAME as LOCK
 from powersample.store.schema import Description
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, open_parquet
 from powersample.store.writer import GROUP_ROWS
@@ -237,9 +238,7 @@ def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None 
     """
     if not directory.exists():
         raise InputNotFound(f"{directory}: no such folder", "Check the path.")
-    if not directory.is_dir() or not (
-        (directory / "session.json").exists() or (directory / "events.jsonl").exists() or part_numbers(directory)
-    ):
+    if not directory.is_dir() or not _is_spool(directory):
         raise BadFormat(
             f"{directory} is not a spool: it holds neither parts nor a session", "Give an OUT.spool folder."
         )
@@ -274,6 +273,13 @@ def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None 
     session = _json((directory / "session.json").read_bytes()) if (directory / "session.json").exists() else {}
     found.meta |= session or {}
     return found
+
+
+def _is_spool(directory: Path) -> bool:
+    names = {path.name for path in directory.iterdir()}
+    if not names:
+        return directory.suffix == ".spool"  # a kill may come at once
+    return bool(names & {"session.json", "events.jsonl", LOCK} or part_numbers(directory))
 
 
 def _has_records(path: Path) -> bool:

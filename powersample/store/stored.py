@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, PowerSampleError
 from powersample.model import Backend, Channel, Extent, Series, Trace
 from powersample.store.schema import KEY, OMITTED, READ_COLUMNS, Description, channel_names, row_groups, to_series
-from powersample.store.writer import TraceWriter, disk_trouble, exists, publish
+from powersample.store.writer import NEW, TraceWriter, disk_trouble, exists, publish
 
 PathLike = str | os.PathLike[str]
 
@@ -92,7 +92,7 @@ class StoredTrace(Trace):
             return
         if target.exists() and not replace:
             raise exists(target)
-        new = target.with_name(target.name + ".new")
+        new = target.with_name(target.name + NEW)
         try:
             shutil.copyfile(self.path, new)
             with open(new, "rb") as file:

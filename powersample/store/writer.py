@@ -15,6 +15,7 @@ from powersample.errors import AccessDenied, DiskFull, InvalidArgument, OutputEx
 from powersample.model import Extent, Series
 from powersample.store.schema import KEY, SCHEMA, SCHEMA_KEPT, WRITE_OPTIONS, Description, to_table
 
+NEW = ".new"  # of a file that is being written
 GROUP_ROWS = 1 << 17  # most rows of a row group: two minutes at 1 kHz
 BUSY_ROWS = 1 << 14  # a channel that brings fewer at a time is gathered, and shares a row group with others
 BUFFER_ROWS = 1 << 18  # gathered in all: 9 MB
@@ -43,7 +44,7 @@ class TraceWriter:
         self.extents: dict[str, Extent] = {}
         self._replace = replace
         self._schema = SCHEMA_KEPT if kept else SCHEMA
-        self._new = path.with_name(path.name + ".new")
+        self._new = path.with_name(path.name + NEW)
         self._held: dict[str, list[Series]] = {}
         self._rows: dict[str, int] = {}
         try:
