@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from bench import beside, endurance, imports, instructions, loop, machine, ring, table
+from bench import beside, endurance, imports, instructions, loop, machine, rapl, ring, table
 from bench.figure import Figure
 
 HOURS = 48.0
@@ -60,6 +60,7 @@ def main() -> int:
         "loop": loop.figures,
         "ring": ring.figures,
         "beside": beside.figures,
+        "rapl": rapl.figures,
         "endurance": partial(endurance.figures, hours=asked.hours),
         "imports": imports.figures,
     }

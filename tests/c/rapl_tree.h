@@ -9,6 +9,7 @@
 
 #include "core/source.h"
 #include "sources/rapl_decode.h"
+#include "sources/sysfs.h"
 #include "tree.h"
 
 static inline void put_zone(const char *zone, const char *name, const char *energy, const char *range)
