@@ -370,6 +370,19 @@ def test_bearer_reads_no_secret_through_sysfs(bearer, secret, public):
     assert [one["modulus"] for one in allowed["channels"]] == [31415926535 + 1]  # else the links would prove nothing
 
 
+def test_bearer_takes_no_devfs_and_no_root_of_the_environment(bearer, public):
+    program = bearer(*ALL)
+    _, trouble = listed(as_nobody(program, "--sources", "rapl", "--devfs", public))
+    assert "--devfs names a path of yours" in trouble
+    root = farm(public / "named", public / "named-number")
+    (public / "named-number").write_text("27182818284\n")
+    environment = os.environ | {"POWERSAMPLE_SYSFS_ROOT": str(root)}
+    found, _ = listed(as_nobody(program, "--sources", "rapl"), env=environment)
+    assert 27182818285 not in [one["modulus"] for one in found["channels"]]
+    found, _ = listed(as_nobody(bearer(), "--sources", "rapl"), env=environment)  # without capabilities it is welcome
+    assert [one["modulus"] for one in found["channels"]] == [27182818285]
+
+
 def test_bearer_tells_nothing_of_a_secret_through_nvml_lib(bearer, secret):
     command = as_nobody(bearer(*ALL), "--sources", "nvml", "--nvml-lib", secret)
     _, before = listed(command)

@@ -179,6 +179,22 @@ def test_report_two_packages_that_wrap_add_up_and_count_nothing_twice(tree):
     assert "total: CPU" in run.report().every_channel()
 
 
+def test_dies_of_a_package_add_up_to_the_total_and_their_parts_do_not(tree):
+    tree.zone("intel-rapl:0", "package-0-die-0", 30)
+    tree.zone("intel-rapl:0:0", "core", 20)
+    tree.zone("intel-rapl:0:1", "dram", 4)
+    tree.zone("intel-rapl:1", "package-0-die-1", 25)
+    tree.zone("intel-rapl:1:0", "uncore", 5)
+    tree.zone("intel-rapl:1:1", "dram", 6)
+    with tree.moving(), measure(sources=("rapl",), sysfs=tree.root) as run:
+        time.sleep(0.5)
+    window = run.report().data["windows"][0]
+    assert window["totals"]["cpu_j"] == pytest.approx(55 * window["duration_s"], rel=0.06)
+    assert window["totals"]["dram_j"] == pytest.approx(10 * window["duration_s"], rel=0.06)
+    die = run.energy("run", "package-0-die-1", domain="package")
+    assert die.joules == pytest.approx(25 * window["duration_s"], rel=0.06)
+
+
 def test_wrapping_counter_keeps_exact_energy_from_lane_to_report(tmp_path):
     """In simulated time: 1234 uJ a millisecond, 40 wraps, no joule more or less."""
     modulus, step, passes = 100_003, 1234, 3300

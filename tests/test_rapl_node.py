@@ -163,6 +163,10 @@ def test_stuck_register_is_told_by_channel_and_the_others_count(tmp_path):
         window = run.report().data["windows"][0]
         told = next(one for one in window["energies"] if one["channel"] == "package-0.dram.energy")
         assert told["reasons"][0].startswith("PSQ-STUCK")
+        channels = {one["name"]: one for one in run.report().data["channels"]}
+        assert channels["package-0.dram.energy"]["stuck"]
+        assert not channels["package-0.energy"]["stuck"]
+        assert "PSQ-STUCK" in {check["code"] for check in run.report().data["checks"]}
         assert window["totals"]["dram_j"] is None
         assert window["totals"]["cpu_j"] is not None
 

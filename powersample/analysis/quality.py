@@ -2,8 +2,9 @@
 """What a channel's record is worth: rates, updates, repeats, failures, gaps. One pass at constant memory."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ class Quality:
         update_period_s: median spacing of changes.
         stale_share: share of good polls that repeat the value before.
         stuck: whether it no longer moved at the end though it should have: a counter always moves, a power does when
-            another of the same device does. None for AUX channels, and without a good poll.
+            another of the same device does. In less than 10 s it may be between two updates, unless a counter stood
+            still as it was opened, too. None for AUX channels, and without a good poll.
         errors: count by code.
         not_numbers: reads that succeeded and gave no number.
         skipped: slots its lane was late for.
@@ -208,6 +210,8 @@ def _stuck(trace: Trace, channel: Channel, run: _Pass, period_ns: float | None) 
     if channel.kind is Kind.AUX or extent is None or not run.good:
         return None
     still_ns = extent.first_ns if run.last_change_ns is None else run.last_change_ns
+    if channel.kind is Kind.ENERGY and not run.updates and channel.name in _still_when_opened(trace):
+        return True
     quiet_ns = max(STUCK_NS, STUCK_SPACINGS * (period_ns or 0.0))
     if extent.last_ns - still_ns <= quiet_ns:
         return False
@@ -217,6 +221,11 @@ def _stuck(trace: Trace, channel: Channel, run: _Pass, period_ns: float | None) 
     place = (channel.device, channel.domain, Kind.POWER)
     others = [one for one in trace.channels.values() if (one.device, one.domain, one.kind) == place]
     return any(_moved(trace, one.name, still_ns + STUCK_NS) for one in others if one.name != channel.name)
+
+
+def _still_when_opened(trace: Trace) -> set[str]:
+    packages: Iterable[Mapping[str, Any]] = trace.meta.get("packages") or ()
+    return {name for package in packages for name in package.get("still") or ()}
 
 
 def _moved(trace: Trace, name: str, since_ns: int) -> bool:

@@ -11,6 +11,10 @@ from powersample.analysis.sweep import CONTEXT_NS
 class Turns:
     """The longest hole between polls that touches each window, and how long the counter takes from 0 to 0 there.
 
+    A hole of half a turn is where the sampler draws the line, too: it refuses a rate at which the highest plausible
+    power makes more than half a turn between two polls (`min_hz` of csrc/core/source.h). What remains are late polls
+    and holes, judged here by the power that was seen.
+
     The rate is that of the polls without a hole up to 30 s around the window, or, where there are none, of all
     that were taken.
 
