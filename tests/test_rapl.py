@@ -447,7 +447,7 @@ def test_discover_without_gpus_goes_on_with_packages_and_a_note(tree, monkeypatc
 
 
 def test_simulate_without_a_simulated_source_is_refused():
-    with pytest.raises(errors.InvalidArgument, match="add nvml"), measure(simulate="h100", sources=("rapl",)):
+    with pytest.raises(errors.InvalidArgument, match="add nvml"), measure(simulate="h100+none", sources=("rapl",)):
         pass
 
 

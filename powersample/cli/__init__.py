@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from powersample import __version__, errors
-from powersample.cli import demo, doctor, record, recover, report
+from powersample.cli import demo, doctor, record, recover, report, sim
 
-VERBS = (doctor, demo, record, report, recover)
+VERBS = (doctor, demo, record, report, recover, sim)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\
@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a window may have any name, a terminal only some letters
             stream.reconfigure(errors="backslashreplace")
     command: list[str] = []
-    if arguments[:1] == ["record"] and "--" in arguments:  # all behind it is the program's, whatever it looks like
+    if (
+        arguments[:1] in (["record"], ["sim"]) and "--" in arguments
+    ):  # all behind it is the program's, whatever it looks like
         cut = arguments.index("--")
         arguments, command = arguments[:cut], arguments[cut + 1 :]
     options = parser().parse_args(arguments)

@@ -70,13 +70,19 @@ def add(verbs: Any) -> None:
     simulated.add_argument(
         "--simulate",
         metavar="NODE",
-        help="a100, gh200, h100, k40m, m40, p100, rtx2080ti, rtx3090, rtx4090 or v100; h100x4 for four GPUs",
+        help="a100, gh200, h100, k40m, m40, p100, rtx2080ti, rtx3090, rtx4090 or v100; h100x4 for four GPUs; "
+        "h100+amd_milanx2 for another CPU, twice; h100+none for no CPU",
     )
     simulated.add_argument("--board", type=int, metavar="SEED", help="draw the board's errors; default a perfect one")
     simulated.add_argument(
         "--load",
         metavar="KIND",
+<<<<<<< HEAD
         help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE (.parquet or .csv)",
+=======
+        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE.parquet or "
+        "wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs",
+>>>>>>> 477e258 (session, cli: simulated CPUs in recordings, and powersample sim)
     )
     verb.add_argument("--store-command", action="store_true", help="store the arguments, not only their hash")
     verb.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")

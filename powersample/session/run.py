@@ -55,10 +55,10 @@ def measure(
     measures alike for everybody.
 
     Args:
-        simulate: A profile ("h100", "h100x4", ...) or a `powersample.sim.Node`: measure the simulated node instead of
-            this machine. Its results say so wherever they appear.
-        load: Of a node given by profile: "cpu" (this process's own CPU use), "idle", "script:FILE" or "trace:FILE". A
-            `Node` object keeps whatever load it was given.
+        simulate: A profile ("h100", "h100x4", "h100x4+amd_milanx2", "h100+none" ...) or a `powersample.sim.Node`:
+            measure the simulated node, GPUs and CPUs, instead of this machine. Its results say so wherever they appear.
+        load: Of a node given by profile: "cpu" (this process's own CPU use), "idle", "script:FILE", "trace:FILE" or
+            "wave:WATTS,WATTS,PERIOD_S,SHARE". A `Node` object keeps whatever load it was given.
         output: Parquet file to write at the end, with the spool beside it meanwhile. None keeps both in a folder
             under $TMPDIR (else /tmp, which may be memory: about 32 bytes a reading) for the life of the `Run` and its
             trace; name an output for a long recording.
@@ -67,7 +67,7 @@ def measure(
             as sharp as 1 kHz, for a twentieth of its calls. A lane that cannot follow is paced; the report says why.
         sources: Ways to read devices, as a sequence or comma-separated: "nvml" (GPUs) and "rapl" (CPU and memory
             energy); None is all. One that has nothing is a note in the trace as long as the other has something. A
-            simulated node has GPUs only.
+            simulated node brings its own.
         gpus: NVML indices or UUIDs, as a sequence or comma-separated; None takes what CUDA_VISIBLE_DEVICES shows, else
             all.
         nvml_library: Path of libnvidia-ml; None takes the driver's.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,32 +18,57 @@ if TYPE_CHECKING:
     from powersample.model import Series
     from powersample.sim import Node
 
+KINDS = "cpu, idle, script:FILE.csv, trace:FILE.parquet or wave:WATTS,WATTS,PERIOD_S,SHARE"
+TOGETHER_NS = 50_000_000  # loads of several devices begin so much after they are asked for
 TRUTH_SCALE = 1e-9  # the stored truth counts nanojoules: exact to 1 nJ, good for 9 GJ
 
 
-def make_node(spec: str, board_seed: int | None = None) -> Node:
-    """Return the node that `spec` names: a profile, or PROFILExN for N GPUs ("h100x4").
+def make_node(spec: str, board_seed: int | None = None, **settings: Any) -> Node:
+    """Return the node that `spec` names: GPUS, or GPUS+CPUS.
+
+    GPUS is a profile, or PROFILExN for N of them ("h100x4"). CPUS is a CPU profile, PROFILExN for N packages of it
+    ("amd_milanx2"), or "none"; left out, one package of the CPU that goes with the GPU. `settings` go to `Node`.
 
     Raises:
-        InvalidArgument: Unknown profile, or a number of GPUs outside 1 to 16.
+        InvalidArgument: Unknown profile, or a number outside its range.
     """
-    from powersample.sim import Node, profile_names
+    from powersample.sim import Node, cpu_profile_names, profile_names
+    from powersample.sim.cpu import cpu_beside
 
-    profile, _, count = spec.rpartition("x")
-    if spec in profile_names() or not count.isdigit():
-        profile, count = spec, "1"
-    return Node(profile, gpus=int(count), board_seed=board_seed)
+    gpus, _, cpus = spec.partition("+")
+    profile, count = _times(gpus, profile_names())
+    cpu, packages = _times(cpus, cpu_profile_names()) if cpus else (cpu_beside(profile), 1)
+    named = None if cpu == "none" else cpu
+    return Node(profile, gpus=count, board_seed=board_seed, cpu=named, packages=packages, **settings)
+
+
+def without_number(text: str) -> str:
+    """Return "h100" for "h100x4"; a profile's own name stays whole."""
+    from powersample.sim import cpu_profile_names, profile_names
+
+    return _times(text, (*profile_names(), *cpu_profile_names()))[0]
+
+
+def _times(text: str, names: tuple[str, ...]) -> tuple[str, int]:
+    """Split "h100x4" into "h100" and 4; a name that ends in x and a number stays whole."""
+    name, _, count = text.rpartition("x")
+    return (text, 1) if text in names or not count.isdigit() else (name, int(count))
 
 
 def simulated_plan(plan: Plan, node: Node) -> Plan:
-    """Return `plan` for `node`: its library, and of the sources those that it has.
+    """Return `plan` for `node`: its library and folders, and of the sources those that it has.
 
     Raises:
         InvalidArgument: None of the plan's sources is simulated.
     """
-    if "nvml" not in plan.sources:
-        raise errors.InvalidArgument(f"a simulated node has GPUs only, not {', '.join(plan.sources)}; add nvml")
-    return replace(plan, nvml_library=os.fspath(node.library), sources=("nvml",))
+    has = {"nvml": True, "rapl": bool(node.counters), "hwmon": bool(node.meters)}
+    sources = tuple(name for name in plan.sources if has.get(name))
+    if not sources:
+        raise errors.InvalidArgument(
+            f"this simulated node has no {' and no '.join(plan.sources)}; add {', '.join(n for n in has if has[n])}"
+        )
+    sysfs = None if node.sysfs is None else os.fspath(node.sysfs)
+    return replace(plan, nvml_library=os.fspath(node.library), sysfs=sysfs, sources=sources)
 
 
 def node_machine(node: Node, name: str) -> Machine:
@@ -59,24 +85,33 @@ def node_machine(node: Node, name: str) -> Machine:
 
 
 def apply_load(node: Node, load: str, pid: int) -> None:
-    """Give every GPU of `node` its load.
+    """Give `node` its load, beginning together on all devices that it names.
 
     Args:
         node: The node.
         load: "cpu" (the CPU use of `pid` and its descendants; 0 is this process), "idle", "script:FILE" (CSV
+<<<<<<< HEAD
             `seconds,watts`) or "trace:FILE" (a recording, GPU by GPU, or such a CSV: see `replay`).
+=======
+            `seconds,watts`), "trace:FILE" (a recording's first GPU power channel) or
+            "wave:WATTS,WATTS,PERIOD_S,SHARE" (the first power for that share of each period, then the second).
+            Scripts, traces and waves are for all GPUs, or with "DEVICE=" before them for one device.
+>>>>>>> 477e258 (session, cli: simulated CPUs in recordings, and powersample sim)
         pid: The process that "cpu" follows.
 
     Raises:
-        InvalidArgument: Unknown kind of load.
+        InvalidArgument: Unknown kind of load or device.
         BadFormat: The file does not hold a load.
     """
-    kind, _, path = load.partition(":")
-    if kind == "cpu":
-        node.follow(pid)
-    elif kind == "script" and path:
+    device, equals, rest = load.partition("=")
+    named = bool(equals) and ":" not in device
+    kind, _, what = (rest if named else load).partition(":")
+    devices: list[int | str] = [device] if named else list(range(len(node.gpu_uuids)))
+    start_ns = time.monotonic_ns() + TOGETHER_NS
+    if kind == "script" and what:
         from powersample.sim.scenario import read_script
 
+<<<<<<< HEAD
         steps = read_script(Path(path))
         for gpu in range(len(node.gpu_uuids)):
             node.load_script(gpu, steps)
@@ -90,10 +125,67 @@ def apply_load(node: Node, load: str, pid: int) -> None:
         node.load_origin = "replay of " + "; ".join(str(one) for one in replays[: len(node.gpu_uuids)])
     elif load != "idle":
         raise errors.InvalidArgument(f"load {load!r} is unknown; use cpu, idle, script:FILE.csv or trace:FILE")
+=======
+        steps = read_script(Path(what))
+        for one in devices:
+            node.load_script(one, steps, start_ns=start_ns)
+    elif kind == "trace" and what:
+        t_ns, watts = _recorded_power(what)
+        for one in devices:
+            node.load_trace(one, t_ns, watts, start_ns=start_ns)
+    elif kind == "wave" and what:
+        wave = _wave(what)
+        for one in devices:
+            node.load_wave(one, *wave, start_ns=start_ns)
+    elif load == "cpu":
+        node.follow(pid)
+    elif load != "idle":
+        raise errors.InvalidArgument(f"load {load!r} is unknown; use {KINDS}, for one device as gpu0=...")
+
+
+def _wave(text: str) -> tuple[float, float, float, float]:
+    try:
+        p1_w, p2_w, period_s, share = map(float, text.split(","))
+    except ValueError:
+        raise errors.InvalidArgument(
+            f"wave {text!r} is not WATTS,WATTS,PERIOD_S,SHARE, such as 60,300,0.5,0.25"
+        ) from None
+    return p1_w, p2_w, period_s, share
+
+
+def _recorded_power(path: str) -> tuple[Any, Any]:
+    import numpy as np
+
+    from powersample import store
+
+    trace = store.load(path)
+    for suffix in (".power.instant", ".power.usage", ".power.average"):
+        for name in trace.channels:
+            if name.endswith(suffix):
+                series = trace.series(name)
+                good = series.status == 0
+                value = series.value[good]
+                if value.size:
+                    keep = np.r_[True, np.diff(value) != 0]  # a load changes where the reading does
+                    t_ns = series.t_ns[good][keep]
+                    return t_ns - t_ns[0], value[keep]
+    raise errors.BadFormat(f"{os.fspath(path)} holds no GPU power to use as a load")
+>>>>>>> 477e258 (session, cli: simulated CPUs in recordings, and powersample sim)
+
+
+def _told(node: Node) -> dict[tuple[str, str], str]:
+    """Return the truth behind every device and domain, named as the channels are that tell of them."""
+    told = {(uuid, "gpu"): f"gpu{gpu}" for gpu, uuid in enumerate(node.gpu_uuids)}
+    told |= {meter.told_as: meter.device for meter in node.meters}
+    for part in node.parts:
+        told.setdefault((part.device, part.domain), part.name)
+    if "psys" in node.counters:
+        told["psys", "psys"] = "psys"
+    return {("node", "wall"): "node"} | told
 
 
 def truth_series(node: Node, start_ns: int, end_ns: int) -> Iterator[Series]:
-    """Yield each GPU's exact energy as a counter channel, with a record at every change of power.
+    """Yield each device's exact energy as a counter channel, with a record at every change of power.
 
     A line between neighbours is then exact: power is constant between them. Bounded memory at any length.
     """
@@ -101,11 +193,14 @@ def truth_series(node: Node, start_ns: int, end_ns: int) -> Iterator[Series]:
 
     from powersample.model import Channel, Kind, Series
 
-    for gpu, uuid in enumerate(node.gpu_uuids):
+    names: set[str] = set()
+    for (device, domain), truth in _told(node).items():
+        name = truth if truth not in names else f"{truth}.{device}"  # the same power, told by another device
+        names.add(name)
         channel = Channel(
-            name=f"truth.gpu{gpu}.energy",
-            device=uuid,
-            domain="gpu",
+            name=f"truth.{name}.energy",
+            device=device,
+            domain=domain,
             kind=Kind.ENERGY,
             unit="J",
             scale=TRUTH_SCALE,
@@ -113,7 +208,7 @@ def truth_series(node: Node, start_ns: int, end_ns: int) -> Iterator[Series]:
             sensor="simulated truth",
         )
         sequence = 0
-        for t_ns, energy_nj in node.truth_counter(gpu, start_ns, end_ns):
+        for t_ns, energy_nj in node.truth_counter(truth, start_ns, end_ns):
             count = len(t_ns)
             yield Series(
                 channel=channel,

@@ -63,6 +63,11 @@ class Part:
     max_mw: int
 
 
+def cpu_beside(gpu_profile: str) -> str:
+    """Return the CPU that a GPU is mostly found beside; a superchip's is its own."""
+    return "grace" if gpu_profile.startswith("gh200") else DEFAULT
+
+
 def cpu_profile_names() -> tuple[str, ...]:
     """Return the names of the packaged CPU profiles."""
     folder = resources.files("powersample.sim").joinpath("profiles", "cpu")

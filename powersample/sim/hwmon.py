@@ -10,6 +10,7 @@ from typing import Any
 
 from powersample._native import api_files, api_sim
 from powersample._native.api_files import MovedFile
+from powersample.sim import cpu
 from powersample.sim.profile import Profile, stable_hash
 from powersample.sim.tree import Tree, link
 
@@ -26,12 +27,16 @@ class Meter:
         name: Of its text, such as "hwmon0.power1", "hwmon0.curr2" or "BAT0.power".
         device: The truth that it tells: "node", "module-0", "package-0.core" ...
         label: What the file beside it calls it; "" where nothing does.
+        told_as: Device and domain that powersample's hwmon source makes of it.
+        shown_in: Where below class it is: "hwmon/hwmon0" or "power_supply/BAT0".
         sensor: How it looks at the truth.
     """
 
     name: str
     device: str
     label: str
+    told_as: tuple[str, str]
+    shown_in: str
     sensor: api_sim.Sensor
 
 
@@ -76,6 +81,16 @@ class _Builder:
         self.meters: list[Meter] = []
         self._hwmons = 0
 
+    @staticmethod
+    def _firmware(device: str, chip: str) -> tuple[str, str]:
+        place, _, domain = device.partition(".")
+        what, _, number = place.partition("-")
+        if what == cpu.NODE:
+            return chip, "psys"
+        if what == "module":
+            return device, "module"
+        return f"package-{number}", domain or "package"  # Grace's own meter includes its memory
+
     def acpi(self, figures: Mapping[str, Any], package: int) -> None:
         """Add an ACPI power meter: the mean of an interval, in uW."""
         number = self._hwmons
@@ -85,12 +100,14 @@ class _Builder:
         (folder / "power1_oem_info").write_text(f"{label}\n")
         (folder / "power1_is_battery").write_text("0\n")
         device = device_of(figures["of"], package)
-        self._power(folder / "power1_average", f"hwmon{number}.power1", device, label, figures, (1000, 1))
+        told = self._firmware(device, f"power_meter-ACPI000D-{number:02X}")
+        self._power(folder / "power1_average", f"hwmon{number}.power1", device, label, told, figures, (1000, 1))
 
     def ina3221(self, figures: Mapping[str, Any]) -> None:
         """Add an INA3221: of each rail a voltage in mV, which holds, and a current in mA, which moves."""
         number = self._hwmons
-        folder = self._hwmon(f"devices/platform/bus@0/c240000.i2c/i2c-1/1-00{0x40 + number:02x}", "ina3221")
+        address = f"1-00{0x40 + number:02x}"
+        folder = self._hwmon(f"devices/platform/bus@0/c240000.i2c/i2c-1/{address}", "ina3221")
         for rail in sorted({key.split(".")[1] for key in figures if key.startswith("rail.")}):
             its = {key.split(".")[2]: value for key, value in figures.items() if key.startswith(f"rail.{rail}.")}
             (folder / f"in{rail}_label").write_text(f"{its['label']}\n")
@@ -98,7 +115,8 @@ class _Builder:
             (folder / f"in{rail}_input").write_text(f"{its['voltage_mv']}\n")
             name, device = f"hwmon{number}.curr{rail}", device_of(its["of"], 0)
             amperes = (1000, its["voltage_mv"])  # mW to mA
-            self._power(folder / f"curr{rail}_input", name, device, its["label"], figures, amperes)
+            told = (f"ina3221-{address}:{its['label']}", "supply")
+            self._power(folder / f"curr{rail}_input", name, device, its["label"], told, figures, amperes)
 
     def battery(self, figures: Mapping[str, Any]) -> None:
         """Add a battery that the node drains."""
@@ -108,7 +126,8 @@ class _Builder:
             (folder / name).write_text(f"{text}\n")
         (folder / "voltage_now").write_text(f"{figures['voltage_mv'] * 1000}\n")
         self._class("power_supply", folder)
-        self._power(folder / "power_now", "BAT0.power", device_of(figures["of"], 0), "", figures, (1000, 1))
+        told = ("BAT0", "supply")
+        self._power(folder / "power_now", "BAT0.power", device_of(figures["of"], 0), "", told, figures, (1000, 1))
 
     def _hwmon(self, device: str, driver: str) -> Path:
         folder = self._tree.sysfs / device / "hwmon" / f"hwmon{self._hwmons}"
@@ -125,7 +144,14 @@ class _Builder:
         link(links / folder.name, folder)
 
     def _power(
-        self, path: Path, name: str, device: str, label: str, figures: Mapping[str, Any], per_mw: tuple[int, int]
+        self,
+        path: Path,
+        name: str,
+        device: str,
+        label: str,
+        told: tuple[str, str],
+        figures: Mapping[str, Any],
+        per_mw: tuple[int, int],
     ) -> None:
         sensor = api_sim.Sensor(
             kind=api_sim.GAUGE,
@@ -146,4 +172,4 @@ class _Builder:
                 sensor=sensor,
             )
         )
-        self.meters.append(Meter(name, device, label, sensor))
+        self.meters.append(Meter(name, device, label, told, f"{path.parent.parent.name}/{path.parent.name}", sensor))
