@@ -13,6 +13,7 @@ import pytest
 from powersample.capture import Plan, discover
 from powersample.errors import InvalidArgument, NotSupported, StateError
 from powersample.session import measure
+from powersample.session.simulate import make_node
 from powersample.sim import Node, cpu, cpu_profile_names, load_cpu_profile
 
 S = 1_000_000_000
@@ -457,3 +458,30 @@ def test_measured_energy_of_packages_and_memory_is_the_truth(node):
         name = device if domain == "package" else f"{device}.{domain}"
         truth_j = node.truth_j(name, window.start_ns, window.end_ns)
         assert run.energy("run", device, domain=domain).joules == pytest.approx(truth_j, rel=0.02)
+
+
+def test_report_of_a_simulated_node_shows_the_truth_of_cpus(tmp_path):
+    with measure(simulate="h100+intel_spr", load="wave:60,300,0.1,0.5", output=tmp_path / "run.parquet") as run:
+        time.sleep(0.4)
+    energies = {(e["device"], e["domain"]): e for e in run.report().data["windows"][0]["energies"] if e["primary"]}
+    for key in (("package-0", "package"), ("package-0", "dram"), ("psys", "psys")):
+        assert energies[key]["joules"] == pytest.approx(energies[key]["truth_j"], rel=0.05)
+    assert energies["package-0", "package"]["truth_j"] == pytest.approx(100 * run.windows[0].duration_s, rel=1e-6)
+    node = run.trace.meta["simulated_node"]
+    assert node["cpu"] == {"profile": "intel_spr", "packages": 1}
+    assert node["files"]["failures"] == 0
+
+
+def test_specification_of_a_node_names_gpus_and_cpus():
+    for spec, gpus, packages in (
+        ("h100", 1, ("package-0",)),
+        ("h100x2+amd_milanx2", 2, ("package-0", "package-1")),
+        ("v100+none", 1, ()),
+    ):
+        with make_node(spec) as node:
+            assert len(node.gpu_uuids) == gpus
+            assert tuple(name for name in node.counters if "." not in name and name != "psys") == packages
+    with make_node("gh200") as node:
+        assert node.cpu.name == "grace"
+    with pytest.raises(InvalidArgument, match="no CPU profile 'z80'"):
+        make_node("h100+z80")

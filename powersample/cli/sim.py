@@ -80,8 +80,13 @@ def run(options: argparse.Namespace) -> int:
     aside = sys.stderr if options.command or options.json else sys.stdout
     latency = None if options.latency is None else Latency.fixed(_seconds(options.latency))
     with make_node(_spec(options), options.board, directory=options.dir, latency=latency) as node:
-        print(_introduction(node, options), file=aside, flush=True)
-        done = run_node(node, options.load, command=options.command, duration_s=options.duration)
+        done = run_node(
+            node,
+            options.load,
+            command=options.command,
+            duration_s=options.duration,
+            ready=lambda: print(_introduction(node, options), file=aside, flush=True),
+        )
     if options.json:
         emit(json.dumps(_as_json(node, done), allow_nan=False))
     elif options.command:
@@ -122,11 +127,10 @@ def _bare(name: str, instead: str | None = None) -> str:
 def _seconds(text: str) -> float:
     from powersample import errors
 
-    found = re.fullmatch(r"([0-9.]+)(us|ms|s)", text)
-    try:
-        return float(found[1]) * UNITS_S[found[2]] if found else float("nan")
-    except ValueError:
-        raise errors.InvalidArgument(f"--latency {text}: give a time such as 400us or 2ms") from None
+    found = re.fullmatch(r"(\d+\.?\d*)(us|ms|s)", text)
+    if found is None:
+        raise errors.InvalidArgument(f"--latency {text}: give a time such as 400us or 2ms")
+    return float(found[1]) * UNITS_S[found[2]]
 
 
 def headline(node: Node) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,12 @@ def environment_of(node: Node) -> dict[str, str]:
 
 
 def run_node(
-    node: Node, loads: Sequence[str], *, command: Sequence[str] = (), duration_s: float | None = None
+    node: Node,
+    loads: Sequence[str],
+    *,
+    command: Sequence[str] = (),
+    duration_s: float | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> NodeRun:
     """Let `node` draw its loads until `command` ends; without one for `duration_s`, or until SIGINT or SIGTERM.
 
@@ -58,6 +63,7 @@ def run_node(
         loads: As `apply_load`; none is "cpu" with a command, else "idle".
         command: Program and arguments; it finds the node in its environment.
         duration_s: Seconds; None for no end of its own.
+        ready: Called once, when the node draws its loads, signals end it and the program is about to start.
 
     Raises:
         InvalidArgument: A load or the duration is outside its range.
@@ -66,23 +72,25 @@ def run_node(
     if duration_s is not None and not duration_s > 0:
         raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
     if not command:
-        return _run_for(node, loads or ("idle",), duration_s)
+        return _run_for(node, loads or ("idle",), duration_s, ready)
     with Child(command, {**os.environ, **environment_of(node)}) as child:
         for load in loads or ("cpu",):
             apply_load(node, load, child.pid)
         time.sleep(SETTLE_S)
+        ready()
         start_ns = time.monotonic_ns()
         child.release()
         code = child.wait(lambda: None)
         return _told(node, start_ns, code)
 
 
-def _run_for(node: Node, loads: Sequence[str], duration_s: float | None) -> NodeRun:
+def _run_for(node: Node, loads: Sequence[str], duration_s: float | None, ready: Callable[[], None]) -> NodeRun:
     stop = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for load in loads:
             apply_load(node, load, 0)
+        ready()
         start_ns = time.monotonic_ns()
         stop.wait(duration_s)
         return _told(node, start_ns, None)
