@@ -453,6 +453,8 @@ def test_measured_energy_of_packages_and_memory_is_the_truth(node):
     node.load_wave("package-0", 100, 300, period_s=0.05, duty=0.5)
     with measure(sources=("rapl",), sysfs=node.sysfs) as run:
         time.sleep(0.4)
+    assert run.trace.simulated
+    assert [lane.cpu for lane in run.trace.lanes] == [-1, -1]  # its CPU 56 is none of this machine's
     window = run.windows[0]
     for device, domain in (("package-0", "package"), ("package-1", "package"), ("package-0", "dram")):
         name = device if domain == "package" else f"{device}.{domain}"

@@ -77,12 +77,8 @@ def add(verbs: Any) -> None:
     simulated.add_argument(
         "--load",
         metavar="KIND",
-<<<<<<< HEAD
-        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE (.parquet or .csv)",
-=======
-        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE.parquet or "
+        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE (.parquet or .csv) or "
         "wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs",
->>>>>>> 477e258 (session, cli: simulated CPUs in recordings, and powersample sim)
     )
     verb.add_argument("--store-command", action="store_true", help="store the arguments, not only their hash")
     verb.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")

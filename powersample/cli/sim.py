@@ -58,7 +58,7 @@ def add(verbs: Any) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="idle (default), cpu (a program's CPU use, default with one), script:FILE.csv, trace:FILE.parquet or "
+        help="idle (default), cpu (a program's CPU use, default with one), script:FILE.csv, trace:FILE or "
         "wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs; may be repeated",
     )
     verb.add_argument("--latency", metavar="TIME", help="of every NVML call, such as 400us or 2ms; default none")
@@ -172,8 +172,8 @@ def _introduction(node: Node, options: argparse.Namespace) -> str:
 def _roots(node: Node) -> str:
     roots = [f"--nvml-lib {shlex.quote(str(node.library))}"]
     if node.sysfs is not None:
-        roots.append(f"--sysfs {shlex.quote(str(node.sysfs))}")
-    return " ".join(roots)
+        roots += [f"--sysfs {shlex.quote(str(node.sysfs))}", f"--devfs {shlex.quote(str(node.devfs))}"]
+    return " \\\n      ".join(roots)
 
 
 def _places(node: Node) -> list[Path]:

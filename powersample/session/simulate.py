@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from powersample import errors
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from powersample.model import Series
     from powersample.sim import Node
 
-KINDS = "cpu, idle, script:FILE.csv, trace:FILE.parquet or wave:WATTS,WATTS,PERIOD_S,SHARE"
+KINDS = "cpu, idle, script:FILE.csv, trace:FILE or wave:WATTS,WATTS,PERIOD_S,SHARE"
 TOGETHER_NS = 50_000_000  # loads of several devices begin so much after they are asked for
 TRUTH_SCALE = 1e-9  # the stored truth counts nanojoules: exact to 1 nJ, good for 9 GJ
 
@@ -68,7 +68,8 @@ def simulated_plan(plan: Plan, node: Node) -> Plan:
             f"this simulated node has no {' and no '.join(plan.sources)}; add {', '.join(n for n in has if has[n])}"
         )
     sysfs = None if node.sysfs is None else os.fspath(node.sysfs)
-    return replace(plan, nvml_library=os.fspath(node.library), sysfs=sysfs, sources=sources)
+    devfs = None if node.devfs is None else os.fspath(node.devfs)
+    return replace(plan, nvml_library=os.fspath(node.library), sysfs=sysfs, devfs=devfs, sources=sources)
 
 
 def node_machine(node: Node, name: str) -> Machine:
@@ -85,18 +86,14 @@ def node_machine(node: Node, name: str) -> Machine:
 
 
 def apply_load(node: Node, load: str, pid: int) -> None:
-    """Give `node` its load, beginning together on all devices that it names.
+    """Give `node` its load.
 
     Args:
         node: The node.
         load: "cpu" (the CPU use of `pid` and its descendants; 0 is this process), "idle", "script:FILE" (CSV
-<<<<<<< HEAD
-            `seconds,watts`) or "trace:FILE" (a recording, GPU by GPU, or such a CSV: see `replay`).
-=======
-            `seconds,watts`), "trace:FILE" (a recording's first GPU power channel) or
+            `seconds,watts`), "trace:FILE" (a recording, GPU by GPU, or such a CSV: see `replay`) or
             "wave:WATTS,WATTS,PERIOD_S,SHARE" (the first power for that share of each period, then the second).
             Scripts, traces and waves are for all GPUs, or with "DEVICE=" before them for one device.
->>>>>>> 477e258 (session, cli: simulated CPUs in recordings, and powersample sim)
         pid: The process that "cpu" follows.
 
     Raises:
@@ -111,28 +108,17 @@ def apply_load(node: Node, load: str, pid: int) -> None:
     if kind == "script" and what:
         from powersample.sim.scenario import read_script
 
-<<<<<<< HEAD
-        steps = read_script(Path(path))
-        for gpu in range(len(node.gpu_uuids)):
-            node.load_script(gpu, steps)
-    elif kind == "trace" and path:
-        from powersample.session.replay import read_replays
-
-        replays = read_replays(Path(path))
-        for gpu in range(len(node.gpu_uuids)):  # a node of more GPUs than were recorded begins again with the first
-            one = replays[gpu % len(replays)]
-            node.load_trace(gpu, one.t_ns, one.watts)
-        node.load_origin = "replay of " + "; ".join(str(one) for one in replays[: len(node.gpu_uuids)])
-    elif load != "idle":
-        raise errors.InvalidArgument(f"load {load!r} is unknown; use cpu, idle, script:FILE.csv or trace:FILE")
-=======
         steps = read_script(Path(what))
         for one in devices:
             node.load_script(one, steps, start_ns=start_ns)
     elif kind == "trace" and what:
-        t_ns, watts = _recorded_power(what)
-        for one in devices:
-            node.load_trace(one, t_ns, watts, start_ns=start_ns)
+        from powersample.session.replay import read_replays
+
+        replays = read_replays(Path(what))
+        for i, one in enumerate(devices):  # a node of more GPUs than were recorded begins again with the first
+            replay = replays[i % len(replays)]
+            node.load_trace(one, replay.t_ns, replay.watts)  # each from its own start: there may be many steps
+        node.load_origin = "replay of " + "; ".join(str(replay) for replay in replays[: len(devices)])
     elif kind == "wave" and what:
         wave = _wave(what)
         for one in devices:
@@ -151,26 +137,6 @@ def _wave(text: str) -> tuple[float, float, float, float]:
             f"wave {text!r} is not WATTS,WATTS,PERIOD_S,SHARE, such as 60,300,0.5,0.25"
         ) from None
     return p1_w, p2_w, period_s, share
-
-
-def _recorded_power(path: str) -> tuple[Any, Any]:
-    import numpy as np
-
-    from powersample import store
-
-    trace = store.load(path)
-    for suffix in (".power.instant", ".power.usage", ".power.average"):
-        for name in trace.channels:
-            if name.endswith(suffix):
-                series = trace.series(name)
-                good = series.status == 0
-                value = series.value[good]
-                if value.size:
-                    keep = np.r_[True, np.diff(value) != 0]  # a load changes where the reading does
-                    t_ns = series.t_ns[good][keep]
-                    return t_ns - t_ns[0], value[keep]
-    raise errors.BadFormat(f"{os.fspath(path)} holds no GPU power to use as a load")
->>>>>>> 477e258 (session, cli: simulated CPUs in recordings, and powersample sim)
 
 
 def _told(node: Node) -> dict[tuple[str, str], str]:
