@@ -87,6 +87,7 @@ def test_report_json_has_the_promised_fields(recorded):
     totals = windows["epoch 0"]["totals"]
     assert set(totals) >= {"gpu_j", "cpu_j", "dram_j", "node_j", "low_j", "high_j", "verdict"}
     assert totals["verdict"] in ("good", "fair", "poor", "unusable")
+    assert totals["low_j"] < totals["gpu_j"] + totals["cpu_j"] + totals["dram_j"] < totals["high_j"]
     primary = [e for e in windows["epoch 0"]["energies"] if e["primary"]]
     assert [(e["device"].partition("-")[0], e["domain"]) for e in primary] == [
         ("GPU", "gpu"),
