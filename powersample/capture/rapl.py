@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from powersample import errors
 from powersample._native.api_rapl import Opened, Refusal, open_rapl, rapl_packages
-from powersample.capture.privileged import NEEDS, Help, Listed, ask_sampler, recipe
+from powersample.capture.privileged import NEEDS, Help, ask_sampler, recipe
 
 DENIED = (errno.EACCES, errno.EPERM)
 FIXES = {
@@ -83,40 +83,79 @@ class FoundPackages:
 def find_packages(sysfs: str | None, devfs: str | None = None) -> FoundPackages:
     """Return the CPU packages; where this process is refused, those that the sampler executable may read."""
     try:
-        numbers = rapl_packages(sysfs, devfs)
+        looks, help_ = look_at_packages(sysfs, devfs)
     except errors.DeviceNotFound as error:
         return FoundPackages(reasons=(f"{str(error).removesuffix(error.remedy).rstrip('. ')}; {NONE_HERE}",))
-    tried = {number: _look(number, sysfs, devfs) for number in numbers}
-    help_ = Help()
-    if sysfs is None and devfs is None:  # with other roots the executable has no capability, see privilege.h
-        denied = {one.route for opened, _ in tried.values() for one in _denied(opened)}
-        help_ = ask_sampler(denied, needed=[number for number, (_, names) in tried.items() if names])
     packages: list[Package] = []
     reasons = [] if help_.reason is None else [help_.reason]
     privileges: list[Privilege] = []
-    for number, mine in tried.items():
-        helped = help_.packages.get(number)
-        privileges += _privileges(number, mine[0], helped, help_)
-        opened, names = mine if helped is None else (helped.opened, helped.channels)
-        if opened.route is None:
-            reasons.append(_reason(number, opened))
+    for look in looks:
+        privileges += _privileges(look, help_)
+        if look.opened.route is None:
+            reasons.append(_reason(look.number, look.opened))
             continue
-        reasons += _shortcomings(number, opened)
-        packages.append(_package(number, opened, names, privileged=helped is not None))
+        reasons += _shortcomings(look.number, look.opened)
+        packages.append(_package(look))
     return FoundPackages(tuple(packages), tuple(reasons), tuple(privileges))
 
 
-def _privileges(number: int, opened: Opened, helped: Listed | None, help_: Help) -> Iterator[Privilege]:
-    device = f"package-{number}"
-    for one in opened.refused:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a package showed.
+
+    Attributes:
+        number: The kernel's physical package number.
+        mine: As this process opened it.
+        opened: As it would be recorded: by the executable where `helped`, else `mine`.
+        channels: Names of the channels that a recording would have of it.
+        helped: Whether the executable reads it, by a capability that this process lacks.
+    """
+
+    number: int
+    mine: Opened
+    opened: Opened
+    channels: tuple[str, ...]
+    helped: bool
+
+
+def look_at_packages(
+    sysfs: str | None, devfs: str | None = None, ask: Callable[..., Help] = ask_sampler
+) -> tuple[tuple[Look, ...], Help]:
+    """Open every package for a moment, and ask the executable where this process is refused.
+
+    Args:
+        sysfs: None is /sys.
+        devfs: None is /dev, or nowhere beside another sysfs.
+        ask: Stands for the executable. It is not asked about other roots, with which it has no capability (see
+            csrc/sampler/privilege.h).
+
+    Raises:
+        DeviceNotFound: The kernel offers no package.
+    """
+    tried = {number: _open(number, sysfs, devfs) for number in rapl_packages(sysfs, devfs)}
+    help_ = Help()
+    if ask is not ask_sampler or (sysfs is None and devfs is None):
+        denied = {one.route for opened, _ in tried.values() for one in denials(opened)}
+        help_ = ask(denied, needed=[number for number, (_, names) in tried.items() if names])
+    looks = []
+    for number, (mine, names) in tried.items():
+        helped = help_.packages.get(number)
+        opened, channels = (mine, names) if helped is None else (helped.opened, helped.channels)
+        looks.append(Look(number, mine, opened, channels, helped is not None))
+    return tuple(looks), help_
+
+
+def _privileges(look: Look, help_: Help) -> Iterator[Privilege]:
+    device = f"package-{look.number}"
+    for one in look.mine.refused:
         if one.errno in DENIED:
             yield Privilege(device, one.route, NEEDS[one.route], None, one.errno, one.text)
-    for route in dict.fromkeys(helped.opened.routes.values()) if helped else ():
+    for route in dict.fromkeys(look.opened.routes.values()) if look.helped else ():
         if NEEDS[route] in help_.capabilities:
             yield Privilege(device, route, NEEDS[route], str(help_.sampler))
 
 
-def _look(number: int, sysfs: str | None, devfs: str | None) -> tuple[Opened, tuple[str, ...]]:
+def _open(number: int, sysfs: str | None, devfs: str | None) -> tuple[Opened, tuple[str, ...]]:
     """Open a package for a moment; return what came of it, and the names of its channels."""
     opened = open_rapl(number, sysfs, devfs)
     if opened.source is None:
@@ -125,30 +164,37 @@ def _look(number: int, sysfs: str | None, devfs: str | None) -> tuple[Opened, tu
         return opened, tuple(channel["name"] for channel in source.channels())
 
 
-def _package(number: int, opened: Opened, names: tuple[str, ...], *, privileged: bool) -> Package:
+def _package(look: Look) -> Package:
+    opened = look.opened
     return Package(
-        number,
+        look.number,
         opened.route or "",
         tuple(opened.routes.items()),
-        names,
+        look.channels,
         opened.moved,
         opened.still,
         opened.min_hz,
         tuple(f"{one.route}: {', '.join(one.domains)}: {_told(one)}" for one in opened.refused),
-        privileged,
+        look.helped,
     )
 
 
-def _lacking(opened: Opened, refusal: Refusal) -> list[str]:
+def lacking(opened: Opened, refusal: Refusal) -> list[str]:
     """Return the domains that are missed by a refusal: read by no other route, and known to be there."""
-    lacking = [domain for domain in refusal.domains if domain not in opened.routes]
+    missed = [domain for domain in refusal.domains if domain not in opened.routes]
     # Of registers beyond what the kernel's own drivers show nobody knows whether they are missed.
-    return lacking if not refusal.absent and (refusal.route != "msr" or "package" in lacking) else []
+    return missed if not refusal.absent and (refusal.route != "msr" or "package" in missed) else []
 
 
-def _denied(opened: Opened) -> list[Refusal]:
+def denials(opened: Opened) -> list[Refusal]:
     """Return the refusals for want of permission that cost a domain."""
-    return [one for one in opened.refused if one.errno in DENIED and _lacking(opened, one)]
+    return [one for one in opened.refused if one.errno in DENIED and lacking(opened, one)]
+
+
+def ways_in(opened: Opened) -> frozenset[str]:
+    """Return the routes which, were they not denied, would read what is missed: the first one of each domain."""
+    first = {domain: one.route for one in reversed(denials(opened)) for domain in lacking(opened, one)}
+    return frozenset(first.values())
 
 
 def check_rate(packages: tuple[Package, ...], rate_hz: float | None) -> None:
@@ -170,8 +216,8 @@ def _shortcomings(number: int, opened: Opened) -> Iterator[str]:
     if opened.still:
         yield f"package-{number}: {', '.join(opened.still)} by {opened.route} stood still for 50 ms ({STILL})"
     for one in opened.refused:
-        if lacking := _lacking(opened, one):
-            yield f"package-{number}: {', '.join(lacking)} left out: {one.route}: {_told(one)}"
+        if missed := lacking(opened, one):
+            yield f"package-{number}: {', '.join(missed)} left out: {one.route}: {_told(one)}"
 
 
 def _told(refusal: Refusal) -> str:
@@ -184,9 +230,8 @@ def _reason(number: int, opened: Opened) -> str:
     denied = {one.route for one in opened.refused if one.errno in DENIED}
     fixes = [fix for route, fix in FIXES.items() if route in denied]
     text = f"package-{number}: {'; '.join([*(f'{one.route}: {_told(one)}' for one in mine), *fixes])}"
-    # The first route that was denied to each domain is the one that opens it.
-    first = {domain: one.route for one in reversed(_denied(opened)) for domain in _lacking(opened, one)}
+    wanted = ways_in(opened)
     try:
-        return "\n      ".join([f"{text}; or for the sampler alone:", *recipe(first.values())]) if first else text
+        return "\n      ".join([f"{text}; or for the sampler alone:", *recipe(wanted)]) if wanted else text
     except errors.NotSupported:
         return text
