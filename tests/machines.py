@@ -39,6 +39,7 @@ class Made:
         self.write(f"lib/modules/{RELEASE}/modules.dep", "kernel/fs/fat/fat.ko:\n")
         self.write("etc/os-release", 'ID=debian\nVERSION_ID="12"\n')
         self.write("dev/shm/x", "")
+        self.write("bin/powersample-sampler", "").chmod(0o755)
         self.zone("intel-rapl:0", "package-0")
 
     def write(self, path: str, text: str) -> Path:
@@ -92,9 +93,9 @@ class Made:
         self.write("sys/class/dmi/id/sys_vendor", vendor + "\n")
 
     @contextmanager
-    def moving(self) -> Iterator[None]:
-        """Lets every energy file grow meanwhile, in place, so that a reader sees the old number or the new."""
-        files = [os.open(path, os.O_WRONLY) for path in self.root.glob("sys/class/powercap/*/energy_uj")]
+    def moving(self, pattern: str = "*") -> Iterator[None]:
+        """Lets energy files grow meanwhile, in place, so that a reader sees the old number or the new."""
+        files = [os.open(path, os.O_WRONLY) for path in self.root.glob(f"sys/class/powercap/{pattern}/energy_uj")]
         ended = threading.Event()
 
         def move() -> None:

@@ -119,6 +119,19 @@ def test_doctor_of_this_machine_for_an_unprivileged_user():
     assert done.returncode == (2 if not data["measurable"] else int(worst))
 
 
+def test_doctor_without_the_native_core_still_looks_at_the_rest():
+    """As after an upgrade of Python, or a copy to another machine."""
+    program = "import sys; sys.modules['powersample._native.door'] = None; from powersample.cli import main; "
+    program += "sys.exit(main(['doctor', '--json']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    checks = json.loads(done.stdout)["checks"]
+    assert (done.returncode, done.stderr) == (2, "")
+    assert {check["code"]: check["level"] for check in checks}["PS-PY-01"] == "FAIL"
+    failed = {check["section"] for check in checks if check["code"] == "PS-DOC-01"}
+    assert "CPU" in failed
+    assert {"clock", "container / VM", "meters"}.isdisjoint(failed)
+
+
 def closed_machine(made_up):
     path = made_up.root / "sys/class/powercap/intel-rapl:0/energy_uj"
     path.chmod(0o400 if os.geteuid() == 0 else 0)
@@ -168,7 +181,7 @@ def test_doctor_looks_where_the_configuration_says(tmp_path):
 
 def test_doctor_simulated_takes_no_roots(capsys):
     assert cli.main(["doctor", "--simulate", "h100", "--sysfs", "/x"]) == 2
-    assert "leave --nvml-lib and --sysfs out" in capsys.readouterr().err
+    assert "leave --nvml-lib, --sysfs and --devfs out" in capsys.readouterr().err
 
 
 def on_a_terminal(columns, *arguments, environment=()):

@@ -38,6 +38,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     verb.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
     verb.add_argument("--sysfs", metavar="DIR", help="where CPU counters and sensors are looked for; default /sys")
+    verb.add_argument(
+        "--devfs", metavar="DIR", help="where cpu/N/msr is; default /dev, or nowhere beside another sysfs"
+    )
     verb.add_argument("--simulate", metavar="NODE", help="look at a simulated node: h100, a100, h100x4 ...")
     instead = verb.add_mutually_exclusive_group()
     instead.add_argument("--print-udev", action="store_true", help="print a udev rule that opens RAPL to a group")
@@ -72,8 +75,8 @@ def _diagnose(options: argparse.Namespace) -> Diagnosis:
 
     if options.simulate is None:
         return diagnose(_machine(options, Machine()))
-    if options.nvml_lib or options.sysfs:
-        raise errors.InvalidArgument("--simulate brings devices of its own; leave --nvml-lib and --sysfs out")
+    if options.nvml_lib or options.sysfs or options.devfs:
+        raise errors.InvalidArgument("--simulate brings devices of its own; leave --nvml-lib, --sysfs and --devfs out")
     from powersample.session.simulate import make_node, node_machine
 
     with make_node(options.simulate) as node:
@@ -81,22 +84,23 @@ def _diagnose(options: argparse.Namespace) -> Diagnosis:
 
 
 def _machine(options: argparse.Namespace, machine: Machine) -> Machine:
-    """Return `machine` with the roots that a recording would have; a bad configuration is a finding, no end."""
+    """Return `machine` with the roots that a recording would have."""
     from pathlib import Path
 
     from powersample import errors
-    from powersample.capture import ROOTS, plan_with_defaults
-    from powersample.store.config import load_configuration
 
-    given = {"nvml_library": options.nvml_lib, "sysfs": options.sysfs}
-    given = {name: value for name, value in given.items() if value is not None}
+    asked = {"nvml_library": options.nvml_lib, "sysfs": options.sysfs, "devfs": options.devfs}
+    given = {name: value for name, value in asked.items() if value is not None}
     try:
-        plan = plan_with_defaults(given, load_configuration(), keys=ROOTS)
-    except errors.ConfigurationError:
-        from powersample.capture import Plan
+        from powersample.capture import ROOTS, plan_with_defaults
+        from powersample.store.config import load_configuration
 
-        plan = Plan(**given)
-    return replace(machine, nvml_library=plan.nvml_library, sysfs_root=None if plan.sysfs is None else Path(plan.sysfs))
+        plan = plan_with_defaults(given, load_configuration(), keys=ROOTS)
+        asked = {name: getattr(plan, name) for name in asked}
+    except (ImportError, errors.ConfigurationError):
+        pass  # what does not load, and a file that nobody understands, are findings and no end
+    sysfs, devfs = (None if asked[name] is None else Path(asked[name]) for name in ("sysfs", "devfs"))
+    return replace(machine, nvml_library=asked["nvml_library"], sysfs_root=sysfs, devfs_root=devfs)
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from powersample import errors
 from powersample.doctor.box import container, powercap_mask, virtual
 from powersample.doctor.check import FAIL, OK, SKIP, WARN, Check, Tried, errno_name
-from powersample.doctor.machine import CAP_PERFMON, CAP_SYS_ADMIN, Machine, file_capabilities, owner_and_mode
+from powersample.doctor.machine import CAP_PERFMON, CAP_SYS_ADMIN, Machine, owner_and_mode
+
+if TYPE_CHECKING:
+    from powersample._native.api_rapl import Opened
+    from powersample.capture.privileged import Help
+    from powersample.capture.rapl import Look
 
 SECTION = "CPU"
 DENIED = (errno.EACCES, errno.EPERM)
-CAPABILITIES = "cap_perfmon,cap_dac_read_search"  # perf's events; powercap's files
 UDEV_FIX = (
     "powersample doctor --print-udev | sudo tee /etc/udev/rules.d/70-powersample.rules"
     ' && sudo groupadd -f -r powersample && sudo usermod -aG powersample "$USER"'
@@ -84,80 +88,111 @@ def check_cpus(machine: Machine) -> Iterator[Check]:
 
 
 def _packages(machine: Machine, routes: Routes) -> Iterator[Check]:
-    from powersample._native.api_rapl import open_rapl, rapl_packages
+    from powersample.capture.rapl import denials
 
     try:
-        numbers = rapl_packages(machine.sysfs)
+        looks, help_ = _looks(machine)
     except errors.DeviceNotFound:
         yield _none(machine)
         return
-    by_program = _by_sampler(machine)
-    for number in numbers:
-        place = f"package-{number}"
-        opened = open_rapl(number, machine.sysfs)
-        if opened.source is not None:
-            with opened.source as source:
-                names = tuple(channel["name"] for channel in source.channels())
-            if opened.moved:
-                what = f"{place} by {opened.route}: {_domains(names, place)}"
-                yield Check("PS-RAPL-00", OK, what, gives=names)
-            else:
-                why = "hypervisors offer counters and leave them at 0" if virtual(machine) else "real ones never do"
-                what = f"{place} by {opened.route}: {_domains(names, place)} stood still for 50 ms ({why})"
-                yield Check("PS-RAPL-04", WARN, what, (Tried(str(machine.sysfs)),))
+    if help_.reason is not None:
+        yield Check("PS-RAPL-10", WARN, f"the sampler executable is of no help: {help_.reason}")
+    for look in looks:
+        if look.opened.route is None:
+            yield _refused(machine, routes, look)
             continue
-        own = tuple(name for name in by_program if name.startswith((f"{place}.", f"{place}-", "psys")))
-        if own:
-            what = f"{place} by the sampler's file capabilities: {_domains(own, place)}"
-            yield Check("PS-RAPL-05", OK, what, gives=own)
-            continue
-        zones = [zone for zone in routes.zones if zone.name == place and zone.errno]
-        told = [f"{one.route}: {errno_name(one.errno) if one.errno else one.text}" for one in opened.refused]
-        told += [mode for zone in zones if (mode := owner_and_mode(zone.path))]
-        tried = [Tried(str(zone.path), zone.errno) for zone in zones]
-        tried += [Tried("perf_event_open", one.errno) for one in opened.refused if one.route == "perf" and one.errno]
-        denied = any(one.errno in DENIED for one in opened.refused)
-        fix, other = _ways(machine, routes, zones) if denied else (None, None)
-        yield Check("PS-RAPL-01", FAIL, f"{place} cannot be read. {', '.join(told)}", tuple(tried), fix, other)
+        yield from _read(machine, look)
+        if denials(look.opened):
+            yield _parts_refused(machine, routes, look)
 
 
-def _domains(names: tuple[str, ...], place: str) -> str:
+def _looks(machine: Machine) -> tuple[tuple[Look, ...], Help]:
+    from powersample.capture.rapl import look_at_packages
+
+    if machine.ask_sampler is None:
+        return look_at_packages(*machine.counter_roots)
+    return look_at_packages(*machine.counter_roots, ask=machine.ask_sampler)
+
+
+def _read(machine: Machine, look: Look) -> Iterator[Check]:
+    """Yield what a package gives, and which of its counters stand still."""
+    place = f"package-{look.number}"
+    gives = tuple(name for name in look.channels if name not in look.opened.still)
+    if gives:
+        code, how = ("PS-RAPL-05", ", by the sampler's file capabilities") if look.helped else ("PS-RAPL-00", "")
+        what = f"{place} by {look.opened.route}{how}: {_domains(gives, place)}"
+        yield Check(code, OK, what, gives=gives)
+    if look.opened.still:
+        why = "hypervisors offer counters and leave them at 0" if virtual(machine) else "real ones seldom do"
+        told = _domains(look.opened.still, place)
+        # A machine's maker may leave the platform's counter at rest; one that measures nothing at all is another thing.
+        level = SKIP if gives else WARN
+        yield Check("PS-RAPL-04", level, f"{place}: {told} by {look.opened.route} stood still for 50 ms ({why})")
+
+
+def _refused(machine: Machine, routes: Routes, look: Look) -> Check:
+    place = f"package-{look.number}"
+    zones = [zone for zone in routes.zones if zone.name == place and zone.errno]
+    refused = [one for one in look.mine.refused if "package" in one.domains] or look.mine.refused
+    told = [f"{one.route}: {errno_name(one.errno) if one.errno else one.text}" for one in refused]
+    told += [mode for zone in zones if (mode := owner_and_mode(zone.path))]
+    fix, other = _ways(machine, routes, look.mine)
+    return Check("PS-RAPL-01", FAIL, f"{place} cannot be read. {', '.join(told)}", _tried(zones, look), fix, other)
+
+
+def _parts_refused(machine: Machine, routes: Routes, look: Look) -> Check:
+    from powersample.capture.rapl import denials, lacking
+
+    place = f"package-{look.number}"
+    missed = dict.fromkeys(domain for one in denials(look.opened) for domain in lacking(look.opened, one))
+    zones = [zone for zone in routes.zones if zone.name in missed and zone.errno]
+    fix, other = _ways(machine, routes, look.opened)
+    what = f"{place} is read and {', '.join(missed)} of it refused"
+    return Check("PS-RAPL-09", WARN, what, _tried(zones, look), fix, other)
+
+
+def _tried(zones: Iterable[Zone], look: Look) -> tuple[Tried, ...]:
+    files = [Tried(str(zone.path), zone.errno) for zone in zones]
+    calls = [Tried("perf_event_open", one.errno) for one in look.mine.refused if one.route == "perf" and one.errno]
+    return (*files, *calls)
+
+
+def _domains(names: Iterable[str], place: str) -> str:
     return ", ".join(name.removeprefix(f"{place}.") for name in names)
 
 
-def _by_sampler(machine: Machine) -> tuple[str, ...]:
-    """Return the channels that the executable reads by capabilities of its own; it is not even asked without any."""
-    try:
-        program = machine.sampler()
-    except errors.NotSupported:
-        return ()
-    if not file_capabilities(program):
-        return ()
-    outcome = machine.run([str(program), "--sources", "rapl", "--list"])
-    rows = [line.split("\t") for line in outcome.out.splitlines()]
-    return tuple(row[0] for row in rows if len(row) == 5 and row[0].endswith(".energy"))
+def setcap(machine: Machine, routes: Collection[str]) -> str | None:
+    """Return the command that lets the executable take `routes`; None where it would not help, or is not needed."""
+    from powersample.capture import recipe
 
-
-def setcap(machine: Machine) -> str | None:
-    """Return the command that gives the executable what it needs, or None where it would not help."""
+    old = not machine.kernel_at_least(5, 8)  # before there was CAP_PERFMON
+    wanted = [route for route in routes if not (old and route == "perf")]
+    if not wanted:
+        return None
     try:
-        program = machine.sampler()
+        first, then = recipe(wanted, machine.sampler())
     except errors.NotSupported:
         return None
-    mount = machine.mount_of(program.resolve())
-    if not machine.kernel_at_least(5, 8) or (mount is not None and "nosuid" in mount.options):
-        return None
-    return f"sudo setcap {CAPABILITIES}+ep {shlex.quote(str(program))}  # again after each installation"
+    command = first if then.startswith("powersample") else f"{first} && {then}"
+    return f"{command}  # again after each installation"
 
 
-def _ways(machine: Machine, routes: Routes, zones: list[Zone]) -> tuple[str | None, str | None]:
+def _ways(machine: Machine, routes: Routes, opened: Opened) -> tuple[str | None, str | None]:
     """Return the command to paste and the other one: a group may read one kind of file, or one program may more."""
+    from powersample.capture.rapl import ways_in
+
+    wanted = ways_in(opened)
+    if not wanted:
+        return None, None
     if container(machine) is not None:  # where neither udev nor setcap reach
-        return "docker run --cap-add PERFMON ..." if routes.events else "docker run --user root ...", None
-    program = setcap(machine)
-    if any(zone.errno in DENIED for zone in zones):
+        return "docker run --cap-add PERFMON ..." if "perf" in wanted else "docker run --user root ...", None
+    program = setcap(machine, wanted)
+    if any(zone.errno in DENIED for zone in routes.zones):
         return UDEV_FIX, program
-    return program or "sudo sysctl kernel.perf_event_paranoid=0", None
+    if "perf" in wanted:
+        sysctl = "sudo sysctl kernel.perf_event_paranoid=0"
+        return (program, sysctl) if program else (sysctl, None)
+    return program, None
 
 
 def _none(machine: Machine) -> Check:
@@ -221,7 +256,8 @@ def _perf(machine: Machine, routes: Routes, served: bool) -> Check:
     what = f"{told}; {setting}, and whole CPUs may be counted only at 0 or -1, or with CAP_PERFMON"
     if served:
         return Check("PS-PERF-01", SKIP, what, tried)
-    return Check("PS-PERF-01", WARN, what, tried, setcap(machine), "sudo sysctl kernel.perf_event_paranoid=0")
+    sysctl, program = "sudo sysctl kernel.perf_event_paranoid=0", setcap(machine, ["perf"])
+    return Check("PS-PERF-01", WARN, what, tried, program or sysctl, sysctl if program else None)
 
 
 def _msr(machine: Machine, served: bool) -> Check:
@@ -232,6 +268,8 @@ def _msr(machine: Machine, served: bool) -> Check:
     if "[integrity]" in locked or "[confidentiality]" in locked:
         what = f"kernel lockdown ({locked}) closes the MSRs: perf and powercap are the ways left"
         return Check("PS-MSR-03", SKIP, what, (Tried(str(security), errno.EPERM),))
+    if machine.devfs is None:
+        return Check("PS-MSR-05", SKIP, f"MSRs are looked for nowhere beside {machine.sysfs}; --devfs says where")
     node = machine.devfs / "cpu/0/msr"
     try:
         os.close(os.open(node, os.O_RDONLY | os.O_CLOEXEC))

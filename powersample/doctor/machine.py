@@ -9,7 +9,6 @@ import pwd
 import re
 import shutil
 import stat
-import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +20,9 @@ from powersample.doctor.check import Tried
 
 if TYPE_CHECKING:
     from powersample._native.api import Nvml
+    from powersample.capture.privileged import Help
 
-CAP_DAC_READ_SEARCH, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_PERFMON = 2, 17, 21, 23, 38
-CAP_NAMES = {
-    CAP_DAC_READ_SEARCH: "cap_dac_read_search",
-    CAP_SYS_RAWIO: "cap_sys_rawio",
-    CAP_SYS_ADMIN: "cap_sys_admin",
-    CAP_SYS_NICE: "cap_sys_nice",
-    CAP_PERFMON: "cap_perfmon",
-}
+CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_PERFMON = 21, 23, 38  # of linux/capability.h
 RUN_TIMEOUT_S = 10.0
 
 
@@ -99,12 +92,13 @@ class Machine:
     Attributes:
         root: Where all that the kernel and the distribution tell lies: `sys`, `proc`, `dev`, `etc`, `lib`, `run`.
         sysfs_root: Where recordings look for counters and sensors; None is the root's `sys`.
-        devfs_root: Where they look for MSRs; None is the root's `dev`.
+        devfs_root: Where they look for MSRs; None is the root's `dev`, or nowhere beside another sysfs.
         environment: Of this process.
         nvml_library: To load instead of the driver's, or None.
         simulated: What is simulated, as text, or None.
         load_nvml: Opens a library.
         sampler: Finds the executable.
+        ask_sampler: Asks it for CPU packages, as `capture` does.
         distributions: Installed Python distributions with their versions.
         run: Runs a program.
         which: Finds a program on PATH.
@@ -119,6 +113,7 @@ class Machine:
     simulated: str | None = None
     load_nvml: Callable[[str | None], Nvml] = load_nvml
     sampler: Callable[[], Path] = sampler_program
+    ask_sampler: Callable[..., Help] | None = None
     distributions: Callable[[], Mapping[str, str]] = installed
     run: Callable[[Sequence[str]], Outcome] = run_program
     which: Callable[[str], str | None] = shutil.which
@@ -140,9 +135,18 @@ class Machine:
         return self.root / "dev"
 
     @property
-    def devfs(self) -> Path:
-        """Where recordings look for MSRs."""
-        return self.dev if self.devfs_root is None else self.devfs_root
+    def devfs(self) -> Path | None:
+        """Where recordings look for MSRs: nowhere beside another sysfs, unless told."""
+        if self.devfs_root is not None:
+            return self.devfs_root
+        return self.dev if self.sysfs_root is None else None
+
+    @property
+    def counter_roots(self) -> tuple[str | None, str | None]:
+        """The two as `capture` takes them: None where a recording would be told nothing."""
+        if self.root == Path("/"):
+            return _maybe(self.sysfs_root), _maybe(self.devfs_root)
+        return str(self.sysfs), _maybe(self.devfs)
 
     @property
     def proc(self) -> Path:
@@ -235,22 +239,6 @@ class Machine:
         return {key: value.strip("\"'") for key, _, value in lines}
 
 
-def file_capabilities(path: Path) -> frozenset[int]:
-    """Return the capabilities that a program gets when it is started, by the file's own extended attribute.
-
-    Source: struct vfs_cap_data of linux/capability.h, revisions 2 and 3.
-    """
-    try:
-        data = os.getxattr(path, "security.capability")
-    except OSError:
-        return frozenset()
-    if len(data) < 20:
-        return frozenset()
-    _, low, _, high, _ = struct.unpack("<5I", data[:20])
-    permitted = low | high << 32
-    return frozenset(bit for bit in range(64) if permitted >> bit & 1)
-
-
 def owner_and_mode(path: Path) -> str:
     """Return "mode 0400, owner root"; "" when it cannot be told."""
     try:
@@ -270,6 +258,10 @@ def group_of(path: Path) -> str | None:
         return grp.getgrgid(path.stat().st_gid).gr_name
     except (OSError, KeyError):
         return None
+
+
+def _maybe(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _value(text: str, name: str) -> str:

@@ -7,11 +7,10 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module, metadata
-from pathlib import Path
 
 from powersample import __version__, errors
 from powersample.doctor.check import FAIL, OK, SKIP, WARN, Check, Tried
-from powersample.doctor.machine import CAP_NAMES, Machine, file_capabilities
+from powersample.doctor.machine import Machine
 
 SECTION = "packages"
 LAST_PYNVML = 12  # from this version on it holds no bindings of its own
@@ -99,6 +98,8 @@ def _bindings(have: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _sampler(machine: Machine) -> Check:
+    from powersample.capture.privileged import file_capabilities
+
     try:
         program = machine.sampler()
     except errors.NotSupported as error:
@@ -108,10 +109,5 @@ def _sampler(machine: Machine) -> Check:
         why = outcome.out.strip() or f"exit code {outcome.code}"
         what = f"the sampler does not start: {why}. It must be built for this machine, on a file system without noexec"
         return Check("PS-EXE-02", FAIL, what, (Tried(str(program), outcome.errno),))
-    got = capability_names(program)
+    got = ", ".join(sorted(file_capabilities(program))) or "none"
     return Check("PS-EXE-00", OK, f"{program.name}: {outcome.out.strip()}; file capabilities: {got}")
-
-
-def capability_names(program: Path) -> str:
-    """Return a program's file capabilities as setcap spells them, or "none"."""
-    return ",".join(CAP_NAMES.get(bit, f"cap {bit}") for bit in sorted(file_capabilities(program))) or "none"
