@@ -192,6 +192,15 @@ def test_cpu_refused_and_read_by_the_samplers_capabilities_is_measurable(made_up
     assert asked == [{"powercap"}]
 
 
+def test_cpu_refused_below_a_root_of_ones_own_offers_no_capabilities(made_up):
+    """The executable drops them before it looks anywhere but at the kernel's own."""
+    close(made_up.zone("intel-rapl:0", "package-0"))
+    with as_nobody():
+        check = found(check_cpus, made_up.machine(sysfs_root=made_up.root / "sys"))["PS-RAPL-01"]
+    assert check.fix.startswith("powersample doctor --print-udev")
+    assert check.other is None
+
+
 def test_cpu_sampler_that_bears_capabilities_in_vain_says_why(made_up):
     close(made_up.zone("intel-rapl:0", "package-0"))
     with as_nobody():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the doctor finds between a process and its GPUs: the ways to have no driver, and the stand-in's boards."""
 
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -192,6 +193,21 @@ def test_driver_without_boards(made_up):
     assert (one.level, one.fix) == ("FAIL", None)
 
 
+def test_call_that_never_returns_costs_the_rest_of_its_section(made_up):
+    made_up.write("dev/nvidiactl", "")
+    ended = threading.Event()
+
+    def hang(_):
+        ended.wait(30)
+        raise errors.DeviceNotFound("too late")
+
+    diagnosis = diagnose(made_up.machine(load_nvml=hang), patience_s=0.4)
+    ended.set()
+    hung = [one for one in diagnosis.checks if one.code == "PS-DOC-03"]
+    assert [(one.section, one.level) for one in hung] == [("GPU", "FAIL")]
+    assert {"CPU", "clock", "meters"} <= {one.section for one in diagnosis.checks}
+
+
 # ---- nvidia-smi, and what is simulated -------------------------------------------------------------------------
 
 
@@ -200,7 +216,9 @@ def test_nvidia_smi_on_path(made_up):
 
 
 def test_stand_in_by_its_path_or_its_folder_is_never_a_measurement(made_up, node):
-    assert diagnose(made_up.machine(nvml_library=str(node.library))).simulated == f"by {node.library}"
+    by_library = diagnose(made_up.machine(nvml_library=str(node.library)))
+    assert by_library.simulated == f"({node.library} is powersample's stand-in)"
+    assert [one.level for one in by_library.checks if one.code == "PS-SIM-01"] == ["OK"]
     assert diagnose(made_up.machine()).simulated is None
     made_up.write("sys/powersample-simulated", "")
-    assert diagnose(made_up.machine()).simulated == f"in {made_up.root / 'sys'}"
+    assert diagnose(made_up.machine()).simulated == f"({made_up.root / 'sys'} is a simulated node's)"

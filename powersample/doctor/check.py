@@ -10,6 +10,7 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 OK, SKIP, WARN, FAIL = "OK", "SKIP", "WARN", "FAIL"  # SKIP: not here, and no harm in that
+SIMULATED = "PS-SIM-01"  # of a check that finds what nobody has called simulated
 ALL_WELL, DEGRADED, UNUSABLE = 0, 1, 2  # exit codes
 
 

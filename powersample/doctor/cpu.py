@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from powersample import errors
 from powersample.doctor.box import container, powercap_mask, virtual
-from powersample.doctor.check import FAIL, OK, SKIP, WARN, Check, Tried, errno_name
+from powersample.doctor.check import FAIL, OK, SIMULATED, SKIP, WARN, Check, Tried, errno_name
 from powersample.doctor.machine import CAP_PERFMON, CAP_SYS_ADMIN, Machine, owner_and_mode
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def look(machine: Machine) -> Routes:
 
 def check_cpus(machine: Machine) -> Iterator[Check]:
     """Yield each package, then each route."""
+    if machine.simulated is None and (machine.sysfs / "powersample-simulated").exists():
+        yield Check(SIMULATED, OK, f"{machine.sysfs} is a simulated node's")
     routes = look(machine)
     packages = list(_packages(machine, routes))
     yield from packages
@@ -133,7 +135,7 @@ def _read(machine: Machine, look: Look) -> Iterator[Check]:
 def _refused(machine: Machine, routes: Routes, look: Look) -> Check:
     place = f"package-{look.number}"
     zones = [zone for zone in routes.zones if zone.name == place and zone.errno]
-    refused = [one for one in look.mine.refused if "package" in one.domains] or look.mine.refused
+    refused = [one for one in look.mine.refused if not one.absent] or look.mine.refused
     told = [f"{one.route}: {errno_name(one.errno) if one.errno else one.text}" for one in refused]
     told += [mode for zone in zones if (mode := owner_and_mode(zone.path))]
     fix, other = _ways(machine, routes, look.mine)
@@ -165,6 +167,8 @@ def setcap(machine: Machine, routes: Collection[str]) -> str | None:
     """Return the command that lets the executable take `routes`; None where it would not help, or is not needed."""
     from powersample.capture import recipe
 
+    if machine.sysfs_root is not None:  # with a root of the user's own it drops them, see csrc/sampler/privilege.h
+        return None
     old = not machine.kernel_at_least(5, 8)  # before there was CAP_PERFMON
     wanted = [route for route in routes if not (old and route == "perf")]
     if not wanted:

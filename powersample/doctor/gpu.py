@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from powersample import errors
 from powersample.doctor import nvidia_debs
 from powersample.doctor.box import container
-from powersample.doctor.check import FAIL, OK, SKIP, WARN, Check, Tried
+from powersample.doctor.check import FAIL, OK, SIMULATED, SKIP, WARN, Check, Tried
 from powersample.doctor.machine import Machine, group_of
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ def _distribution(machine: Machine) -> str:
 
 
 def _boards(machine: Machine, nvml: Nvml) -> Iterator[Check]:
-    driver, _, _ = nvml.versions()
+    driver, _, simulated = nvml.versions()
+    if simulated and machine.simulated is None:
+        yield Check(SIMULATED, OK, f"{machine.nvml_library or 'the library'} is powersample's stand-in")
     count = nvml.count()
     if not count:
         inside = container(machine) is not None
