@@ -138,12 +138,13 @@ def test_sampler_asked_to_finish_twice_ends_at_once(node):
 
 
 def test_sampler_hanging_before_it_is_ready_ends_by_a_signal(node, tmp_path):
-    node.inject("field_values", hang_s=3600, every=2)  # answers when probed, hangs when timed
+    node.inject("field_values", hang_s=3600, every=5)  # answers when probed, hangs when timed
     spool = tmp_path / "spool"
     process = subprocess.Popen(
         [str(sampler_path()), "--nvml-lib", str(node.library), "--spool", str(spool)], stdout=subprocess.PIPE
     )
-    while not spool.exists():  # made just before it starts its lanes
+    end = time.monotonic() + TIMEOUT_S
+    while not spool.exists() and time.monotonic() < end:  # made just before it starts its lanes
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=TIMEOUT_S)
