@@ -112,6 +112,7 @@ def test_changes_only_tell_what_every_poll_tells(recording):
         expected, found = (channel_energy(trace, name, window) for trace in (whole, less))
         assert found.joules == expected.joules
         assert (found.covered_s, found.updates) == (expected.covered_s, expected.updates)
+        assert (found.low_j, found.high_j, found.verdict) == (expected.low_j, expected.high_j, expected.verdict)
         if window.end_ns - window.start_ns > 20 * GRID_NS:  # counts of reads are good to one at either edge
             assert (found.method, found.codes) == (expected.method, expected.codes)
 

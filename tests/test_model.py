@@ -18,8 +18,6 @@ from powersample.model import (
     Series,
     Trace,
     Window,
-    clock_steps,
-    suspends,
     to_realtime_ns,
 )
 
@@ -131,13 +129,6 @@ def test_realtime_of_a_clock_that_was_set_jumps_once():
     anchors = [anchor(0, 1000), anchor(10, 2010)]
     found = to_realtime_ns(anchors, np.array([4 * S, 6 * S]))
     assert found.tolist() == [1004 * S, 2006 * S]
-    assert clock_steps(anchors) == 1
-    assert clock_steps(anchors[:1]) == clock_steps([]) == 0
-
-
-def test_suspends_are_counted_from_boottime():
-    assert suspends([anchor(0, 0, 0), anchor(10, 40, 40), anchor(20, 50, 50)]) == 1
-    assert suspends([]) == 0
 
 
 def test_to_pandas_has_utc_times_channels_and_values():

@@ -78,7 +78,9 @@ def test_build_gives_the_promised_fields_as_json():
         assert all(energy.keys() >= ENERGIES for energy in window["energies"])
         assert all("truth_j" not in energy for energy in window["energies"])
     assert all(channel.keys() >= CHANNELS for channel in data["channels"])
-    assert data["clock"] == {"steps": 0, "suspends": 0}
+    assert data["clock"] == {
+        "steps": 0, "suspends": 0, "asleep_s": 0, "rate_changes": 0, "boots": 1, "events": [],
+    }  # fmt: skip
 
 
 def test_build_numbers_of_a_window():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
+from powersample.analysis.clock import ClockEvent, clock_events, clock_json
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.plan import MeasurementPlan, plan
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
@@ -10,6 +11,7 @@ from powersample.analysis.truth import truth_joules, truth_void
 from powersample.analysis.updates import Pace, pace
 
 __all__ = [
+    "ClockEvent",
     "Gap",
     "Measured",
     "MeasurementPlan",
@@ -20,6 +22,8 @@ __all__ = [
     "carriers",
     "channel_energies",
     "channel_energy",
+    "clock_events",
+    "clock_json",
     "energies",
     "energy",
     "find_window",

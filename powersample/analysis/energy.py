@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.analysis.averaging import METHODS, Averaging
+from powersample.analysis.clock import ClockEvent, asleep, clock_events
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
 from powersample.analysis.interval import Reconstruction, counter_factor
 from powersample.analysis.polls import Polls
@@ -65,7 +66,20 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
         make = partial(_Power, channel, seen)
     long = [window for window in windows if window.end_ns > window.start_ns]
     told = iter(sweep(trace, name, long, make))
-    return [next(told) if window.end_ns > window.start_ns else _empty(channel, window) for window in windows]
+    events = clock_events(trace.anchors)
+    return [
+        _awake(next(told), window, events) if window.end_ns > window.start_ns else _empty(channel, window)
+        for window in windows
+    ]
+
+
+def _awake(told: Told, window: Window, events: Sequence[ClockEvent]) -> Told:
+    """Return the same with the reason, and the worst verdict, where the machine slept."""
+    reason = asleep(events, window)
+    if reason is None:
+        return told
+    energy = replace(told.energy, reasons=(*told.energy.reasons, reason), verdict="unusable")
+    return replace(told, energy=energy, cap="unusable")
 
 
 class _Power:

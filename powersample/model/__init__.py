@@ -2,7 +2,7 @@
 """What a recording is, in memory: numpy and the standard library only, no files, no devices."""
 
 from powersample.model.channel import KEPT_DTYPE, SAMPLE_DTYPE, Channel, Kind
-from powersample.model.clock import Anchor, clock_steps, suspends, to_realtime_ns
+from powersample.model.clock import Anchor, to_realtime_ns
 from powersample.model.energy import BudgetTerm, Energy, Window
 from powersample.model.lane import LaneStats
 from powersample.model.sensor import Response, SensorModel
@@ -27,7 +27,5 @@ __all__ = [
     "Series",
     "Trace",
     "Window",
-    "clock_steps",
-    "suspends",
     "to_realtime_ns",
 ]

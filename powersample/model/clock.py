@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 # NTP slews by at most 500 ppm; what moves further between two anchors was set, not slewed.
 SLEW_LIMIT = 500e-6
 STEP_SLACK_NS = 1_000_000
-SUSPEND_NS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +71,3 @@ def to_realtime_ns(anchors: Sequence[Anchor], t_ns: NDArray[np.int64]) -> NDArra
         share = np.where(stepped[np.minimum(left, len(stepped) - 1)], np.round(share), share)
     shift_ns = np.rint(share * (offset_ns[right] - offset_ns[left])).astype(np.int64)
     return np.asarray(t_ns + offset_ns[left] + shift_ns, np.int64)
-
-
-def clock_steps(anchors: Sequence[Anchor]) -> int:
-    """Return how often the time of day was set, rather than slewed, between anchors."""
-    return int(np.count_nonzero(_steps(anchors)[2])) if len(anchors) > 1 else 0
-
-
-def suspends(anchors: Sequence[Anchor]) -> int:
-    """Return how often the machine slept between anchors: BOOTTIME goes on then, MONOTONIC does not."""
-    asleep_ns = np.diff(np.array([a.boottime_ns - a.monotonic_ns for a in anchors], np.int64))
-    return int(np.count_nonzero(asleep_ns > SUSPEND_NS))

@@ -9,6 +9,7 @@ from powersample.analysis import (
     Measured,
     Quality,
     carriers,
+    clock_json,
     find_window,
     quality,
     run_window,
@@ -16,7 +17,7 @@ from powersample.analysis import (
     truth_void,
     window_energies,
 )
-from powersample.model import TRUTH_PREFIX, Channel, Trace, Window, clock_steps, suspends
+from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
 from powersample.report.text import brief, text
 from powersample.sensors import model_of
 
@@ -71,7 +72,7 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
         ],
         "channels": channels,
         "lanes": [lane.as_json() | {"notes": lane.notes()} for lane in trace.lanes],
-        "clock": {"steps": clock_steps(trace.anchors), "suspends": suspends(trace.anchors)},
+        "clock": clock_json(trace.anchors),
         "checks": [],
         "meta": dict(trace.meta),
     }
@@ -184,12 +185,32 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield _check(
                 "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
             )
-    if data["clock"]["suspends"]:
-        what = f"the machine slept {data['clock']['suspends']} times while recording"
+    yield from _clock_checks(data["clock"])
+
+
+def _clock_checks(clock: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def times(count: int) -> str:
+        return "once" if count == 1 else f"{count} times"
+
+    if clock["suspends"]:
+        what = f"the machine slept {times(clock['suspends'])} while recording, {clock['asleep_s']:.3g} s in all"
         yield _check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
-    if data["clock"]["steps"]:
-        what = f"the time of day was set {data['clock']['steps']} times while recording"
+    if clock["steps"]:
+        by_s = [one["size_s"] for one in clock["events"] if one["kind"] == "step"]
+        what = (
+            f"the time of day was set {times(clock['steps'])} while recording, by {max(by_s, key=abs):+.3g} s at most"
+        )
         yield _check("PSQ-CLOCK", "info", what, "Energies are not touched; compare other logs with care.")
+    if clock["rate_changes"]:
+        ppm = [one["change_ppm"] for one in clock["events"] if one["kind"] == "rate"]
+        what = (
+            f"CLOCK_MONOTONIC changed its rate {times(clock['rate_changes'])} while recording, by "
+            f"{max(ppm, key=abs):+.3g} ppm at most: the time of day was being corrected"
+        )
+        yield _check("PSQ-RATE", "info", what, "Harmless for energies; a meter's clock has to be fitted piecewise.")
+    if clock["boots"] > 1:
+        what = f"the anchors are of {clock['boots']} boots of this machine"
+        yield _check("PSQ-BOOT", "error", what, "Readings of two boots have no common clock: record them apart.")
 
 
 def _device_checks(devices: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
