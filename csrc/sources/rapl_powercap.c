@@ -289,7 +289,8 @@ static void powercap_open(const rapl_machine *machine, uint32_t package, uint32_
     const uint32_t core = 1u << PS_RAPL_CORE;
     if (machine->per_package && (wanted & core)) {
         /* The driver asks one CPU of the package, and there the register is that of one core. */
-        rapl_refuse(out, core, PS_E_UNSUPPORTED, 0, "powercap", "the zone core of an AMD processor is one core's");
+        rapl_refuse(out, core, PS_E_NOT_FOUND, 0, "powercap",
+                    "there is no zone of all cores: the zone core of an AMD processor is one core's");
         wanted &= ~core;
     }
     zone zones[ZONES_MAX];
