@@ -150,6 +150,53 @@ def test_sampler_without_capabilities_says_what_was_refused(bearer, machine):
     assert "rapl package-0 by powercap" in trouble
 
 
+def classes(pid):
+    """Return {name of thread: its scheduling class and priority} of a process."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        found[(task / "comm").read_text().strip()] = (int(fields[38]), int(fields[37]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def real_time():
+    """Skips where control groups keep everybody out of the real-time class."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    except OSError as error:
+        pytest.skip(f"SCHED_FIFO is refused to root: {error.strerror}")
+
+
+def test_bearer_gives_its_lanes_the_real_time_class_after_it_has_nothing_left(bearer, real_time):
+    """A thread may stay in the class that it was born into; the lanes are, and nothing else is."""
+    program = bearer("cap_sys_nice")
+    command = as_nobody("prlimit", "--rtprio=0", program, "--sources", "scripted", "--fifo=7", "--spool", "-")
+    with sampling(command) as process:
+        assert int(status(process.pid)["CapPrm"], 16) == 0
+        found = classes(process.pid)
+        assert found.pop("ps-lane") == (os.SCHED_FIFO, 7)
+        assert set(found.values()) == {(os.SCHED_OTHER, 0)}
+
+
+def test_bearer_whose_lane_would_take_a_whole_cpu_gives_the_class_back(bearer):
+    command = as_nobody(bearer("cap_sys_nice"), "--sources", "scripted", "--mode", "tight", "--fifo", "--spool", "-")
+    with sampling(command) as process:
+        assert classes(process.pid)["ps-lane"] == (os.SCHED_OTHER, 0)
+
+
+def test_bearer_without_that_capability_records_that_it_was_refused(bearer):
+    command = as_nobody(
+        "prlimit", "--rtprio=0", bearer("cap_perfmon"), "--sources", "scripted", "--fifo", "--spool", "-"
+    )
+    with sampling(command) as process:
+        assert classes(process.pid)["ps-lane"] == (os.SCHED_OTHER, 0)
+        process.send_signal(signal.SIGTERM)
+        last = json.loads(process.stdout.read().splitlines()[-1])
+    assert (last["lanes"][0]["fifo_priority"], last["lanes"][0]["fifo_errno"]) == (0, 1)
+
+
 # ---- through Python ----------------------------------------------------------------------------------------------
 
 MEASURE = """
@@ -250,6 +297,23 @@ def test_unprivileged_record_has_everything_in_the_bearer(bearer, python_as_nobo
     assert lane.drained == len(trace.series("package-0.energy")) > 300
     assert trace.meta["privileges"][-1]["granted_by"] is not None
     assert not list(python_as_nobody.home.glob("*.spool"))
+
+
+def test_unprivileged_measure_in_the_real_time_class_runs_all_lanes_in_the_bearer(
+    bearer, machine, python_as_nobody, real_time
+):
+    for path in machine.zones:
+        path.chmod(0o444)  # this process could read it, and not as urgently
+    code = (
+        "import json, time, powersample as ps\n"
+        "with ps.measure(sources='rapl', fifo=5) as run: time.sleep(0.2)\n"
+        "print(json.dumps([run.trace.lanes[0].fifo_priority, run.trace.meta['privileges']]))"
+    )
+    done = python_as_nobody(bearer("cap_sys_nice"), "-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+    priority, (granted,) = json.loads(done.stdout)
+    assert (granted["device"], granted["route"], granted["capability"]) == ("lanes", "fifo", "cap_sys_nice")
+    assert priority == 5
 
 
 def test_bearer_that_may_not_have_its_capability_is_a_reason(bearer, python_as_nobody):

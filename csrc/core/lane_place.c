@@ -37,6 +37,13 @@ static void record_class(ps_lane *lane, int32_t priority, int32_t refusal, int32
     atomic_store_explicit(&lane->counters.fifo_errno, refusal_errno, memory_order_relaxed);
 }
 
+/* The flag again: to take it away is for who may do anything. */
+static int leave_class(void)
+{
+    const struct sched_param ordinary = {0};
+    return sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &ordinary);
+}
+
 void ps_lane_raise(ps_lane *lane, double duty)
 {
     const int32_t priority = lane->options.fifo_priority;
@@ -44,6 +51,7 @@ void ps_lane_raise(ps_lane *lane, double duty)
         return;
     if (duty > FIFO_DUTY_MAX) {
         record_class(lane, 0, PS_FIFO_DUTY_PLANNED, 0);
+        (void)leave_class(); /* the thread may have been born into it */
         return;
     }
     /* Not inherited: a driver that starts a thread inside one of our calls has not asked for this. */
@@ -63,8 +71,7 @@ static void check_duty(ps_lane *lane, int64_t now_ns, int64_t cpu_ns)
     lane->duty_cpu_ns = cpu_ns;
     if (first || (double)used_ns <= FIFO_DUTY_MAX * (double)wall_ns)
         return;
-    const struct sched_param ordinary = {0};
-    if (sched_setscheduler(0, SCHED_OTHER, &ordinary) == 0)
+    if (leave_class() == 0)
         record_class(lane, 0, PS_FIFO_DUTY_MEASURED, 0);
 }
 

@@ -16,6 +16,7 @@
 #include "sampler/listing.h"
 #include "sampler/privilege.h"
 #include "sampler/sources.h"
+#include "sampler/starter.h"
 
 #define STOP_TIMEOUT_S 2.0
 #define LANE_SHARE 0.02 /* of a lane's time in its calls: what automatic rates keep to */
@@ -210,11 +211,12 @@ static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_sp
 }
 
 /* *hung: a thread is still inside a device call. */
-static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool *spool, bool *hung)
+static int sample(const sampler_options *options, sampler_starter *starter, ps_sampler *sampler, ps_spool *spool,
+                  bool *hung)
 {
     ps_error error = {0};
     signal(SIGPIPE, SIG_IGN); /* a reader that went away does not end a recording */
-    if (ps_sampler_start(sampler, &error) != PS_OK) {
+    if (starter_start(starter, sampler, &error) != PS_OK) {
         sampler_report("start", &error, NULL);
         return EXIT_FAILED;
     }
@@ -252,10 +254,11 @@ static int sample(const sampler_options *options, ps_sampler *sampler, ps_spool 
 }
 
 /* Everything that is opened is opened here, in the order that privilege.h gives. */
-static int open_sources(const sampler_options *options, sampler_privilege *privilege, ps_sampler *sampler,
-                        ps_nvml **nvml, sampler_found *found)
+static int open_sources(const sampler_options *options, sampler_privilege *privilege, sampler_starter *starter,
+                        ps_sampler *sampler, ps_nvml **nvml, sampler_found *found)
 {
     sampler_stage rest = STAGE_ALL;
+    bool urgent = false;
     const char *path = sampler_options_path(options);
     if (privilege->held && path) {
         char names[PRIVILEGE_NAMES];
@@ -269,9 +272,14 @@ static int open_sources(const sampler_options *options, sampler_privilege *privi
         int code = sampler_add_sources(options, STAGE_COUNTERS, sampler, nvml, found);
         if (code != EXIT_DONE)
             return code;
+        urgent = options->lane.fifo_priority > 0 && !options->list;
+        if (urgent)
+            starter_enter_class(options->lane.fifo_priority);
     }
     if (privilege->secure && !privilege_drop(privilege))
         return EXIT_FAILED;
+    if (urgent)
+        starter_make(starter);
     return sampler_add_sources(options, rest, sampler, nvml, found);
 }
 
@@ -289,11 +297,12 @@ int main(int argc, char **argv)
     ps_spool *spool = NULL;
     ps_nvml *nvml = NULL;
     sampler_found found = {0};
+    sampler_starter starter = {0};
     if (ps_sampler_new(&sampler) != PS_OK) {
         fprintf(stderr, "powersample-sampler: out of memory\n");
         return EXIT_FAILED;
     }
-    code = open_sources(&options, &privilege, sampler, &nvml, &found);
+    code = open_sources(&options, &privilege, &starter, sampler, &nvml, &found);
     if (code == EXIT_DONE) {
         code = sampler_check_lanes(sampler, &found);
         if (options.json)
@@ -309,12 +318,13 @@ int main(int argc, char **argv)
         code = open_spool(&options, sampler, &spool);
     bool hung = false;
     if (code == EXIT_DONE)
-        code = sample(&options, sampler, spool, &hung);
+        code = sample(&options, &starter, sampler, spool, &hung);
     if (hung) { /* to unload a library under that thread, or to wait for it, would undo the orderly end */
         fflush(NULL);
         _exit(code);
     }
 out:
+    starter_end(&starter);
     ps_spool_free(spool);
     ps_sampler_free(sampler);
     ps_nvml_close(nvml);

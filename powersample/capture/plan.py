@@ -11,8 +11,10 @@ from pathlib import Path
 
 from powersample import errors
 from powersample._native.api import LaneOptions, Nvml, NvmlDevice
+from powersample.capture.privileged import fifo_sampler
 from powersample.capture.rapl import Package, Privilege, check_rate, find_packages
 
+FIFO_ROUTE = "fifo"  # a privilege that is no device's: all lanes run where it was granted
 KNOWN_SOURCES = ("nvml", "rapl")
 MODES = ("paced", "tight", "follow")
 RATELESS = ("tight", "follow")  # go by something else than a grid
@@ -138,6 +140,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
             simulated=found.simulated or _is_simulated(plan.sysfs),
         )
         missing += [f"rapl: {reason}" for reason in cpus.reasons]
+    found = replace(found, privileges=(*found.privileges, *_fifo_privileges(plan)))
     if gpus_lack or not (found.devices or any(package.moved for package in found.packages)):
         what = "the GPUs that were asked for cannot be measured" if gpus_lack else "nothing here can be measured"
         raise errors.NothingMeasurable(
@@ -145,6 +148,14 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
             'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
         )
     return replace(found, notes=(*plan.notes, *found.notes, *missing))
+
+
+def _fifo_privileges(plan: Plan) -> tuple[Privilege, ...]:
+    """Return what the executable is granted for SCHED_FIFO; with paths of the caller's it has no capability."""
+    path = None
+    if plan.fifo is not None and plan.nvml_library is None and plan.sysfs is None and plan.devfs is None:
+        path = fifo_sampler(plan.fifo)
+    return () if path is None else (Privilege("lanes", FIFO_ROUTE, "cap_sys_nice", str(path)),)
 
 
 def _is_simulated(sysfs: str | None) -> bool:

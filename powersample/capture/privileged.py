@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shlex
 import stat
 import struct
@@ -109,6 +110,17 @@ def own_capabilities() -> frozenset[str]:
     except OSError:
         return frozenset()
     return _named(next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0))
+
+
+def fifo_sampler(priority: int) -> Path | None:
+    """Return the executable if it may put lanes under SCHED_FIFO at `priority` and this process may not."""
+    if "cap_sys_nice" in own_capabilities() or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] >= priority:
+        return None
+    try:
+        path = sampler_path()
+    except errors.NotSupported:
+        return None
+    return path if "cap_sys_nice" in file_capabilities(path) else None
 
 
 def _named(bits: int) -> frozenset[str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from powersample import errors
 from powersample._native.api import now_ns
-from powersample.capture.plan import Inventory, Plan
+from powersample.capture.plan import FIFO_ROUTE, Inventory, Plan
 from powersample.capture.recorder import (
     START_TIMEOUT_S,
     STOP_TIMEOUT_S,
@@ -206,9 +206,12 @@ def recorder_for(plan: Plan, inventory: Inventory, spool: Path, *, in_process: b
 
     Packages that need a capability of the executable's are read in it. In process, everything else stays here. Else one
     executable does both, and loads NVML after it has dropped its capabilities; a library of the caller's own choice
-    never comes into that process, so then there are two.
+    never comes into that process, so then there are two. All lanes are the executable's when only that one may put them
+    under SCHED_FIFO.
     """
     ordinary = InProcess if in_process else Executable
+    if any(one.route == FIFO_ROUTE for one in inventory.privileges):
+        return Streamed(plan, inventory, spool)
     privileged = tuple(one for one in inventory.packages if one.privileged)
     if not privileged:
         return ordinary(plan, inventory, spool)
