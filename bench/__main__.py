@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from bench import beside, endurance, imports, instructions, loop, machine, rapl, ring, table
+from bench import beside, eight, endurance, imports, instructions, loop, machine, rapl, ring, table
 from bench.figure import Figure
 
 HOURS = 48.0
@@ -61,6 +61,7 @@ def main() -> int:
         "ring": ring.figures,
         "beside": beside.figures,
         "rapl": rapl.figures,
+        "eight": eight.figures,
         "endurance": partial(endurance.figures, hours=asked.hours),
         "imports": imports.figures,
     }

@@ -12,29 +12,37 @@
 #include "core/lane_pass.h"
 
 enum {
-    TIMED_CALLS = 9,                  /* of each group at start, beside the first */
-    TIMING_NS = 8 * 1000 * 1000,      /* at most so long a group, one call at least */
+    TIMED_CALLS = 9,              /* of each of the fastest groups at start, beside the first */
+    TIMED_SLOW_CALLS = 3,         /* of the others */
+    TIMING_NS = 8 * 1000 * 1000,  /* of calls at most a group, one at least */
+    TIMING_PAUSE_NS = 1000 * 1000,
+    PAUSED_NS = 20 * 1000,        /* a call that is shorter goes nowhere */
     PLAN_POLL_NS = 200 * 1000
 };
 
-/* The mean: the budget is about time, of which a rare slow call takes most. The first call does not count if
- * there are others: it often pays for waking the device. */
+/* Calls in a row are cheaper than calls now and then, which find caches cold and a core or a device asleep: so with pauses,
+ * as they will be made. The mean: the budget is about time, of which a rare slow call takes most. The first call does not
+ * count if there are others: it often pays for waking the device. */
 static double time_call(const ps_lane *lane, uint32_t group)
 {
+    const bool often = lane->source->groups[group].max_hz >= ps_group_fastest_hz(lane->source->groups, lane->source->n_groups);
+    const uint32_t calls = often ? TIMED_CALLS : TIMED_SLOW_CALLS;
     ps_reading readings[PS_GROUP_MAX];
-    const int64_t begin_ns = ps_clock_monotonic_ns();
-    int64_t first_ns = begin_ns, now_ns = begin_ns;
-    for (uint32_t n = 0; n <= TIMED_CALLS && !stop_asked(lane); n++) {
+    int64_t spent_ns = 0, call_ns = 0;
+    for (uint32_t n = 0; n <= calls && !stop_asked(lane); n++) {
+        if (call_ns > PAUSED_NS)
+            ps_pace_sleep(TIMING_PAUSE_NS);
+        const int64_t begin_ns = ps_clock_monotonic_ns();
         (void)lane->source->ops->read(lane->source, group, 0, readings);
-        now_ns = ps_clock_monotonic_ns();
-        if (n == 0)
-            first_ns = now_ns;
-        else if (now_ns - begin_ns >= TIMING_NS || n == TIMED_CALLS)
-            return (double)(now_ns - first_ns) / n;
-        if (now_ns - begin_ns >= TIMING_NS)
+        call_ns = ps_clock_monotonic_ns() - begin_ns;
+        if (n > 0)
+            spent_ns += call_ns;
+        if (n > 0 && (spent_ns >= TIMING_NS || n == calls))
+            return (double)spent_ns / n;
+        if (call_ns >= TIMING_NS)
             break;
     }
-    return (double)(now_ns - begin_ns);
+    return (double)call_ns;
 }
 
 /* Polls, as what the controller does next takes milliseconds. False: asked to stop meanwhile. */
@@ -69,6 +77,7 @@ static void *run(void *argument)
 {
     ps_lane *lane = argument;
     prctl(PR_SET_NAME, "ps-lane");
+    prctl(PR_SET_TIMERSLACK, 1UL); /* of this thread; 0 would mean the default */
     ps_lane_pin(lane);
     if (!prepare(lane))
         ; /* stopped before it began */
@@ -91,9 +100,7 @@ static void *run(void *argument)
 static int choose_followed(ps_lane *lane)
 {
     const ps_source *source = lane->source;
-    double fastest_hz = 0;
-    for (uint32_t i = 0; i < source->n_groups; i++)
-        fastest_hz = source->groups[i].max_hz > fastest_hz ? source->groups[i].max_hz : fastest_hz;
+    const double fastest_hz = ps_group_fastest_hz(source->groups, source->n_groups);
     lane->followed = calloc(PS_FOLLOWED_MAX, sizeof *lane->followed);
     for (uint32_t i = 0; lane->followed && i < source->n_channels && lane->n_followed < PS_FOLLOWED_MAX; i++) {
         const ps_channel *channel = &source->channels[i];

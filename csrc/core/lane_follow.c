@@ -125,7 +125,7 @@ OWN_FRAME void ps_lane_run_follow(ps_lane *lane)
 {
     ps_lane_raise(lane, lane->share);
     const uint64_t limit = pass_limit(lane);
-    const int64_t lead_ns = ps_pace_prepare(lane->period_ns);
+    const int64_t lead_ns = ps_pace_lead(lane->period_ns);
     const int64_t earliest_ns = ps_clock_now_ns() + PS_PACE_SLEEP_MIN_NS;
     const int64_t start_ns = lane->grid_ns > earliest_ns ? lane->grid_ns : earliest_ns;
     for (uint32_t i = 0; i < lane->n_followed; i++)

@@ -96,7 +96,7 @@ OWN_FRAME void ps_lane_run_paced(ps_lane *lane)
 {
     const int64_t period_ns = lane->period_ns;
     ps_lane_raise(lane, ps_pace_duty(lane->call_cost_ns, period_ns));
-    const int64_t lead_ns = ps_pace_prepare(period_ns);
+    const int64_t lead_ns = ps_pace_lead(period_ns);
     const int64_t earliest_ns = ps_clock_now_ns() + lead_ns + PS_PACE_SLEEP_MIN_NS;
     const int64_t start_ns = lane->grid_ns > earliest_ns ? lane->grid_ns : earliest_ns;
     atomic_store_explicit(&lane->counters.lead_ns, lead_ns, memory_order_relaxed);

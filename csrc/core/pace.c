@@ -3,7 +3,6 @@
  * See pace.h.
  */
 #include <stdlib.h>
-#include <sys/prctl.h>
 
 #include "core/clock.h"
 #include "core/pace.h"
@@ -31,9 +30,8 @@ static int ascending(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-int64_t ps_pace_prepare(int64_t period_ns)
+int64_t ps_pace_lead(int64_t period_ns)
 {
-    prctl(PR_SET_TIMERSLACK, 1UL); /* per thread; 0 would mean the default */
     int64_t errors[CALIBRATION_SLEEPS];
     for (int i = 0; i < CALIBRATION_SLEEPS; i++) {
         int64_t deadline_ns = ps_clock_monotonic_ns() + PS_PACE_SLEEP_MIN_NS;

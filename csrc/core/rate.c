@@ -23,10 +23,7 @@ enum { BISECTIONS = 60 }; /* beyond a double's digits from any start used here *
 
 static double fastest_group_hz(const ps_rate_lane *lane)
 {
-    double fastest = PS_RATE_MIN_HZ;
-    for (uint32_t i = 0; i < lane->n_groups; i++)
-        fastest = fmax(fastest, lane->groups[i].max_hz);
-    return fastest;
+    return fmax(PS_RATE_MIN_HZ, ps_group_fastest_hz(lane->groups, lane->n_groups));
 }
 
 static double highest_useful_hz(const ps_rate_lane *lane)

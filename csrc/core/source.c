@@ -12,6 +12,14 @@ void ps_source_free(ps_source *source)
         source->ops->free(source);
 }
 
+double ps_group_fastest_hz(const ps_group *groups, uint32_t n_groups)
+{
+    double fastest_hz = 0;
+    for (uint32_t i = 0; i < n_groups; i++)
+        fastest_hz = groups[i].max_hz > fastest_hz ? groups[i].max_hz : fastest_hz;
+    return fastest_hz;
+}
+
 int ps_source_channels(const ps_source *source, ps_channel *out, uint32_t capacity, uint32_t *count)
 {
     if (!source || !count || (capacity && !out))

@@ -55,6 +55,9 @@ struct ps_source {
     char note[160];           /* what it does not offer and why, for who reads the recording */
 };
 
+/* The highest rate of all groups; those that have it are read at every pass. */
+double ps_group_fastest_hz(const ps_group *groups, uint32_t n_groups);
+
 /* Fills *error (NULL allowed) and returns status, so that failures read `return ps_fail(...)`. */
 int ps_fail(ps_error *error, int status, int vendor, const char *call, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
