@@ -10,7 +10,22 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from bench import beside, eight, endurance, imports, instructions, loop, machine, rapl, ring, table
+from bench import (
+    beside,
+    blocking,
+    eight,
+    endurance,
+    follow,
+    hogs,
+    imports,
+    instructions,
+    loop,
+    machine,
+    pinned,
+    rapl,
+    ring,
+    table,
+)
 from bench.figure import Figure
 
 HOURS = 48.0
@@ -61,7 +76,11 @@ def main() -> int:
         "ring": ring.figures,
         "beside": beside.figures,
         "rapl": rapl.figures,
+        "hogs": hogs.figures,
+        "blocking": blocking.figures,
+        "follow": follow.figures,
         "eight": eight.figures,
+        "pinned": pinned.figures,
         "endurance": partial(endurance.figures, hours=asked.hours),
         "imports": imports.figures,
     }

@@ -89,6 +89,9 @@ def figures(quick: bool) -> Iterator[Figure]:
         yield Figure("eight", f"time in calls, a lane ({how})", "%", Bar("<=", 2), lanes, notes)
         spent = [*notes, f"CPU time of all lanes {np.median(cpu):.2f} % of a core"]
         yield Figure("eight", f"time in calls, all lanes of the driver ({how})", "%", Bar("<=", 5), driver, spent)
-        seen = [*notes, f"{published} publications; of power.instant and power.average; power.usage repeats one of them"]
+        seen = [
+            *notes,
+            f"{published} of power.instant and power.average; power.usage repeats one of them",
+        ]
         what = f"publications that no poll fell behind before the next ({how})"
         yield Figure("eight", what, "publications", Bar("<=", 0), unseen, seen)

@@ -25,10 +25,10 @@ def _compile(*arguments: str | Path) -> None:
 
 @cache
 def program(name: str) -> Path:
-    """Build bench/c/NAME.c over the core and return the executable."""
+    """Build bench/c/NAME.c over the core and the physics, and return the executable."""
     BUILD.mkdir(parents=True, exist_ok=True)
     target = BUILD / name
-    core = [*(ROOT / "csrc/core").glob("*.c"), *(ROOT / "csrc/sources").glob("*.c")]
+    core = [path for room in ("core", "sources", "physics") for path in (ROOT / "csrc" / room).glob("*.c")]
     _compile(ROOT / "bench/c" / f"{name}.c", *sorted(core), "-o", target, "-ldl", "-lm")
     return target
 
