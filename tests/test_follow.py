@@ -6,7 +6,7 @@ import pytest
 from traces import MS, S, channel, node, polls, series
 
 from powersample import measure
-from powersample.analysis import carriers, channel_energies, quality
+from powersample.analysis import carriers, channel_energies, energy, quality
 from powersample.model import LaneStats, Trace, Window
 from powersample.report import build
 from powersample.sim import Node
@@ -35,7 +35,7 @@ def followed_at(published_ns, seed=2):
     random = np.random.default_rng(seed)
     at_ns = []
     for k, update_ns in enumerate(published_ns):
-        open_ns = k * PERIOD_NS - 2 * MS - int(random.uniform(0, MS))
+        open_ns = k * PERIOD_NS - 5 * MS - int(random.uniform(0, MS))
         at_ns += [open_ns - 4 * MS, *range(open_ns, update_ns + MS, MS)]
     return np.array(at_ns, np.int64)
 
@@ -65,10 +65,22 @@ def test_energies_of_followed_updates_are_those_of_a_grid(sensor):
         assert one.energy.reasons == other.energy.reasons
 
 
+def test_energy_of_followed_updates_lies_in_the_interval_of_a_grid_and_its_own_is_no_wider():
+    published_ns, values = publications(jitter_ms=4)
+    grid_ns = polls(-0.01, SECONDS, 1)
+    sensor = "nvml.field.186"
+    grid = Trace.of([series(channel(sensor=sensor), grid_ns, seen(grid_ns, published_ns, values))])
+    window = Window("w", 3 * S + 17 * MS, 11 * S)
+    by_grid, by_updates = energy(grid, window), energy(followed_trace(jitter_ms=4, sensor=sensor), window)
+    assert by_grid.low_j < by_updates.joules < by_grid.high_j
+    assert by_updates.high_j - by_updates.low_j < 1.1 * (by_grid.high_j - by_grid.low_j)
+    assert by_updates.verdict == by_grid.verdict
+
+
 def test_pauses_between_followed_updates_are_neither_gaps_nor_stalls():
     found = quality(followed_trace(), "gpu0.power.instant")
     assert (found.followed, found.gaps_total, found.stalls, found.asked_hz) == (True, 0, 0, None)
-    assert 40 < found.achieved_hz < 70
+    assert 60 < found.achieved_hz < 90
     assert found.update_period_s == pytest.approx(0.1, rel=0.02)
 
 
