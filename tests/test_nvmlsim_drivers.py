@@ -5,13 +5,14 @@ import ctypes
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from nvml_client import PRELUDE, child_environment, client, first_gpu
 
 from powersample._native import api
 from powersample.errors import InvalidArgument, PowerSampleError
-from powersample.sim import Node, load_profile, profile_names
+from powersample.sim import Latency, Node, load_profile, profile_names
 
 # ---- old drivers ----
 
@@ -138,6 +139,24 @@ done(mode=nv.nvmlDeviceGetMigMode(gpu), most=nv.nvmlDeviceGetMaxMigDeviceCount(g
 def test_mig_that_a_board_cannot_have_is_refused(profile: str, mig: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(InvalidArgument, match=complaint):
         Node(profile, mig=mig)
+
+
+# ---- persistence mode ----
+
+
+def test_persistence_mode_off_is_told_and_init_may_be_slow() -> None:
+    """Without it the driver unloads between programs, and the first call of each pays for waking it."""
+    with (
+        Node("h100", persistence=False, latency={"init": Latency.fixed(0.2)}) as node,
+        Node("h100") as usual,
+        api.Nvml(usual.library) as ours,
+    ):
+        assert ours.describe(0).persistence is True
+        begin_s = time.monotonic()
+        with api.Nvml(node.library) as nvml:
+            assert time.monotonic() - begin_s >= 0.2
+            assert nvml.describe(0).persistence is False
+        assert first_gpu(node, "done(mode=nv.nvmlDeviceGetPersistenceMode(gpu))") == {"mode": 0}
 
 
 # ---- every profile ----

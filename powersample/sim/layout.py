@@ -151,6 +151,7 @@ def write_node_file(
     uuids: tuple[str, ...],
     mig: tuple[tuple[Mig, ...], ...] | None,
     field_stamps: str,
+    persistence: bool,
     one_lock: bool,
 ) -> None:
     """Describe the node for the stand-in; its presence makes the folder a node."""
@@ -164,6 +165,7 @@ def write_node_file(
     gpus = [_gpu(profile, driver, board, uuids[gpu], gpu) for gpu, board in enumerate(boards)]
     for gpu, members in enumerate(gpus):
         members["field_stamps"] = api_sim.FIELD_STAMPS[field_stamps]
+        members["persistence"] = int(persistence)
         if mig is not None:
             members["mig_mode"] = 1
             members["mig"] = [
@@ -206,6 +208,5 @@ def _gpu(profile: Profile, driver: Driver, board: Board, uuid: str, gpu: int) ->
         "clock_max_mhz": profile["board.clock_max_mhz"],
         "clock_mem_mhz": profile["board.clock_mem_mhz"],
         "memory_bytes": profile["board.memory_mib"] << 20,
-        "persistence": 1,
         "sensors": board.sensors,
     }

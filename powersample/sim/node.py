@@ -61,6 +61,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             on, instances have handles, names and UUIDs, and the power stays the whole board's.
         field_stamps: What the timestamps of field values are: "call" (the call's time), "update" (the
             publication's), "zero"; None for the profile's own.
+        persistence: What persistence mode is said to be.
         seed: Of jitter, noise, UUIDs and the counters' beginnings.
         cpu: A name of `cpu_profile_names()`, such as "intel_spr" or "amd_milan"; None for GPUs alone.
         packages: Number of CPU packages, 1 or 2.
@@ -86,6 +87,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         driver_version: str | None = None,
         mig: Sequence[str] | None = None,
         field_stamps: str | None = None,
+        persistence: bool = True,
         seed: int = 0,
         cpu: str | None = None,
         packages: int = 1,
@@ -143,6 +145,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
                 uuids=self._uuids,
                 mig=self._mig,
                 field_stamps=field_stamps,
+                persistence=persistence,
                 one_lock=one_lock,
             )
             self._file = api_sim.NodeFile(self._directory / layout.NODE_FILE)
