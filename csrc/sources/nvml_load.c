@@ -5,7 +5,6 @@
  */
 #include <dlfcn.h>
 #include <elf.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,8 +61,7 @@ static bool is_foreign(const char *path, ps_error *error)
     char number[24];
     const char *name = machine_name(machine);
     snprintf(number, sizeof number, "machine %u", machine);
-    ps_fail(error, PS_E_UNSUPPORTED, ENOEXEC, "dlopen",
-            "%s is a library for %s and this program is for %s: take the one of this machine's driver", path,
+    ps_fail(error, PS_E_NOT_FOUND, 0, "ps_nvml_open", "%s is a library for %s and this program is for %s", path,
             name ? name : number, machine_name(OWN_MACHINE));
     return true;
 }
@@ -79,17 +77,14 @@ int nvml_load(const char *asked, void **library, char *name, size_t name_size, p
         candidates[0] = "libnvidia-ml.so.1";
         candidates[1] = "/usr/lib/wsl/lib/libnvidia-ml.so.1";
     }
-    int status = PS_E_NOT_FOUND;
     for (size_t i = 0; i < 2 && candidates[i]; i++) {
         snprintf(name, name_size, "%s", candidates[i]);
         *library = dlopen(candidates[i], RTLD_NOW | RTLD_LOCAL);
         if (*library)
             return PS_OK;
         const char *reason = dlerror();
-        if (i == 0)
-            status = is_foreign(candidates[i], error)
-                         ? PS_E_UNSUPPORTED
-                         : ps_fail(error, PS_E_NOT_FOUND, 0, "dlopen", "%s", reason ? reason : candidates[i]);
+        if (i == 0 && !is_foreign(candidates[i], error))
+            (void)ps_fail(error, PS_E_NOT_FOUND, 0, "dlopen", "%s", reason ? reason : candidates[i]);
     }
-    return status;
+    return PS_E_NOT_FOUND;
 }
