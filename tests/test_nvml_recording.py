@@ -72,6 +72,31 @@ def test_field_stamps_that_move_are_recorded_beside_the_power():
     assert 3 <= len(set(stamp.raw)) <= 12
 
 
+def test_call_that_hangs_and_comes_back_costs_its_slots_and_nothing_else():
+    """As 10 s would, in a shorter time: slots counted exactly, a gap, and no value made up for it."""
+    with Node("h100", gpus=2, one_lock=False) as node, ps.measure(simulate=node, rate_hz=200) as run:
+        time.sleep(0.2)
+        node.inject("field_values", gpu=0, hang_s=0.4, to_s=0.1)
+        time.sleep(0.4)
+        node.clear_faults()
+        time.sleep(0.3)
+    hung, other = run.trace.lanes
+    assert hung.skipped >= 40
+    assert all(lane.slots == lane.passes + lane.skipped for lane in (hung, other))
+    assert other.skipped < hung.skipped
+    channel = next(one for one in run.report().data["channels"] if one["name"] == "gpu0.power.instant")
+    before, after = sorted(channel["gaps"], key=lambda gap: gap["start_ns"] - gap["end_ns"])[:2]
+    assert (
+        before["cause"] == after["cause"] == "skipped"
+    )  # on either side of the call, whose value stands in its middle
+    assert sum(gap["end_ns"] - gap["start_ns"] for gap in (before, after)) > 300 * MS
+    assert channel["errors"] == {}
+    energies = run.report().data["windows"][0]["energies"]
+    energy = next(one for one in energies if one["channel"] == "gpu0.power.instant")
+    assert energy["joules"] == pytest.approx(energy["truth_j"], rel=0.02)  # of a board at rest all the while
+    assert any(reason.startswith("PSQ-GAP") for reason in energy["reasons"])
+
+
 def test_mig_board_is_recorded_whole_and_flagged():
     """Nothing in NVML divides the power among instances, so nothing here does."""
     with Node("h100", gpus=2, mig=("3g.40gb", "1g.10gb")) as node:

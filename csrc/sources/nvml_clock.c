@@ -4,8 +4,8 @@
  */
 #include "sources/nvml_clock.h"
 
-/* Two anchors of one offset differ by what interrupts a reading of two clocks; who sets a clock by less leaves the stamps as
- * good as they were. */
+/* Two anchors of one offset differ by what interrupts a reading of two clocks; who sets a clock by less leaves the
+ * stamps as good as they were. */
 static const int64_t STEP_NS = 1000000;
 /* A stamp is rounded to a microsecond, and the anchor was taken just before the call. */
 static const int64_t FUTURE_NS = 1000000;

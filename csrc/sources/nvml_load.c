@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Finding and loading libnvidia-ml. It comes with the driver, so it is never linked, and not even loaded without a sign of
- * a driver: the real one takes milliseconds to find out and, run by root, leaves a device node behind.
+ * Finding and loading libnvidia-ml. It comes with the driver, so it is never linked, and not even loaded without a sign
+ * of a driver: the real one takes milliseconds to find out and, run by root, leaves a device node behind.
  */
 #include <dlfcn.h>
 #include <elf.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the driver itself samples and stamps: its ring of power samples (nvmlDeviceGetSamples) and the timestamps of field
- * values. Some drivers keep neither, some keep a ring that stands still, some stamp a field with the time of the call: what
- * is offered was first seen to live.
+ * What the driver itself samples and stamps: its ring of power samples (nvmlDeviceGetSamples) and the timestamps of
+ * field values. Some drivers keep neither, some keep a ring that stands still, some stamp a field with the time of the
+ * call: what is offered was first seen to live.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 
 enum {
     RING_GUESS = 128, /* where the driver does not tell */
-    RING_MAX = 4096,
+    RING_MAX = 1024,
     PROBE_NS = 150 * 1000 * 1000, /* sensors publish every 100 ms at the latest */
     PROBE_STEP_NS = 3 * 1000 * 1000,
     CALL_STAMPS = 3, /* so many stamps that are the call's own time: the rest will be, too */
@@ -62,10 +62,30 @@ bool nvml_fields_are_stamped(nvml_source *self, const nvml_call *call)
 
 /* ---- the ring ---- */
 
+/* By insertion: a ring comes in order, or in two parts that are. */
+static void sort_by_stamp(nv_sample *samples, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        const nv_sample one = samples[i];
+        uint32_t at = i;
+        for (; at > 0 && samples[at - 1].timestamp_us > one.timestamp_us; at--)
+            samples[at] = samples[at - 1];
+        samples[at] = one;
+    }
+}
+
+/* What is newer than last_seen_us, oldest first. */
 static nv_return fetch(nvml_source *self, uint32_t *type, uint32_t *count)
 {
     *count = self->ring_capacity;
-    return self->api->samples(self->device, NV_SAMPLES_TOTAL_POWER, self->last_seen_us, type, count, self->ring);
+    const nv_return code =
+        self->api->samples(self->device, NV_SAMPLES_TOTAL_POWER, self->last_seen_us, type, count, self->ring);
+    if (code != NV_OK)
+        *count = 0;
+    else if (*count > self->ring_capacity)
+        *count = self->ring_capacity;
+    sort_by_stamp(self->ring, *count);
+    return code;
 }
 
 static bool refuse(nvml_source *self, nv_return code, const char *why)
@@ -87,12 +107,14 @@ static double first_look(nvml_source *self)
         (void)refuse(self, code, "says ");
         return 0;
     }
-    count = count < self->ring_capacity ? count : self->ring_capacity;
-    const uint64_t oldest_us = count ? self->ring[0].timestamp_us : 0, newest_us = count ? self->ring[count - 1].timestamp_us : 0;
-    if (count < 2 || newest_us <= oldest_us) {
+    uint32_t first = 0;
+    while (first < count && self->ring[first].timestamp_us == 0)
+        first++; /* places not filled yet */
+    if (count < first + 2 || self->ring[first].timestamp_us == self->ring[count - 1].timestamp_us) {
         (void)refuse(self, NV_OK, "gives fewer than two samples");
         return 0;
     }
+    const uint64_t oldest_us = self->ring[first].timestamp_us, newest_us = self->ring[count - 1].timestamp_us;
     (void)ps_clock_anchor(&anchor);
     (void)nvml_clock_anchor(&self->clock, anchor.realtime_ns, anchor.monotonic_ns);
     int64_t newest_ns;
@@ -102,7 +124,7 @@ static double first_look(nvml_source *self)
         return 0;
     }
     self->last_seen_us = newest_us;
-    return (double)(newest_us - oldest_us) * 1e-6 / (count - 1);
+    return (double)(newest_us - oldest_us) * 1e-6 / (count - first - 1);
 }
 
 bool nvml_samples_open(nvml_source *self, double *hz)
@@ -125,7 +147,7 @@ bool nvml_samples_open(nvml_source *self, double *hz)
     while (!moved && ps_clock_monotonic_ns() < deadline_ns) {
         probe_pause();
         code = fetch(self, &type, &count);
-        moved = code == NV_OK && count > 0 && self->ring[0].timestamp_us > self->last_seen_us;
+        moved = count > 0 && self->ring[count - 1].timestamp_us > self->last_seen_us;
     }
     if (!moved)
         return refuse(self, NV_OK, "gives nothing new within 150 ms");
@@ -162,7 +184,7 @@ uint32_t nvml_read_samples(nvml_source *self, const nvml_call *call, ps_reading 
         return 0; /* asked again before there was anything new */
     if (code != NV_OK)
         return say(self, call, out, code, now_ns);
-    for (uint32_t i = 0; i < count && i < self->ring_capacity && n < PS_GROUP_MAX; i++) {
+    for (uint32_t i = 0; i < count && n < PS_GROUP_MAX; i++) {
         int64_t raw = 0;
         /* The call was made after the anchor: its newest sample may be younger. */
         if (!nvml_clock_place(&self->clock, self->ring[i].timestamp_us, ps_clock_monotonic_ns(), &self->stamps_ns[n])) {

@@ -215,10 +215,10 @@ static uint32_t read_ring(ps_source *source, ps_reading *out)
 }
 
 /* More than one read may give: the rest comes with the next, and nothing is lost. */
-static void test_ring_larger_than_a_read_comes_whole(void)
+static void check_ring_comes_whole(int32_t samples)
 {
     fake_nvml_state *fake;
-    ps_source *source = fake_source(&fake, FAKE_SAMPLES_ALIVE, 1000);
+    ps_source *source = fake_source(&fake, samples, 1000);
     CHECK(source->groups[find(source, "gpu0.power.driver")->group].max_hz > 3 / 0.15);
     ps_reading out[PS_GROUP_MAX];
     while (read_ring(source, out)) /* what came while it was opened */
@@ -238,6 +238,16 @@ static void test_ring_larger_than_a_read_comes_whole(void)
     CHECK_EQ(0, wrong);
     CHECK(total >= 300 && reads >= 3);
     ps_source_free(source);
+}
+
+static void test_ring_larger_than_a_read_comes_whole(void)
+{
+    check_ring_comes_whole(FAKE_SAMPLES_ALIVE);
+}
+
+static void test_ring_out_of_order_with_empty_places_comes_in_order(void)
+{
+    check_ring_comes_whole(FAKE_SAMPLES_RAW);
 }
 
 static void test_wall_clock_set_reported_once_and_times_go_on_forward(void)
@@ -297,6 +307,7 @@ int main(void)
     node_remove(&node);
     test_ring_that_does_not_live_is_no_channel_and_says_why();
     test_ring_larger_than_a_read_comes_whole();
+    test_ring_out_of_order_with_empty_places_comes_in_order();
     test_wall_clock_set_reported_once_and_times_go_on_forward();
     test_drivers_clock_astray_said_so_after_silence();
     return HARNESS_RESULT();

@@ -12,7 +12,8 @@ enum fake_samples {
     FAKE_SAMPLES_ONE,     /* a ring of one */
     FAKE_SAMPLES_STILL,   /* recent, and always the same */
     FAKE_SAMPLES_FOREIGN, /* alive, by a clock that counts from the start of the machine */
-    FAKE_SAMPLES_ALIVE    /* each millisecond one, by the wall clock; value: the stamp in ms modulo 1e6 */
+    FAKE_SAMPLES_ALIVE,   /* each millisecond one, by the wall clock; value: the stamp in ms modulo 1e6 */
+    FAKE_SAMPLES_RAW      /* the same as it may lie in memory: newest first, and places that were never filled */
 };
 
 typedef struct fake_nvml_state {

@@ -95,5 +95,14 @@ API nv_return nvmlDeviceGetSamples(nv_device device, int32_t type, uint64_t last
     for (*count = 0; at_ms <= newest_ms && *count < room; at_ms++)
         if (fake_nvml.samples == FAKE_SAMPLES_STILL || (uint64_t)at_ms * 1000 > last_seen_us)
             samples[(*count)++] = (nv_sample){(uint64_t)at_ms * 1000, {.as_u32 = (uint32_t)(at_ms % 1000000)}};
+    if (fake_nvml.samples == FAKE_SAMPLES_RAW) {
+        for (uint32_t i = 0; i < *count / 2; i++) {
+            nv_sample other = samples[i];
+            samples[i] = samples[*count - 1 - i];
+            samples[*count - 1 - i] = other;
+        }
+        for (int i = 0; i < 3 && *count && *count < room; i++)
+            samples[(*count)++] = (nv_sample){0};
+    }
     return *count ? NV_OK : NV_NOT_FOUND;
 }
