@@ -202,7 +202,7 @@ class Cells:
             uncovered_ns = np.zeros_like(length_ns)
             for missing, value in ((self._begin_ns - self._edges[0], first), (self._edges[1] - end_ns, last)):
                 missing_ns = np.clip(missing.astype(np.float64), 0.0, length_ns)
-                held_ns = np.where(missing_ns <= slack_ns, missing_ns, 0.0)
+                held_ns = np.where(missing <= slack_ns, missing_ns, 0.0)  # a window wholly outside is further off
                 carried, carried_ns = carried + held_ns * value, carried_ns + held_ns
                 uncovered_ns += missing_ns - held_ns
             self._ends[self._edges <= first_ns] = first

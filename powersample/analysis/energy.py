@@ -14,17 +14,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.averaging import METHODS, Averaging
+from powersample.analysis.averaging import METHODS, NEAR_NS, WIDE_NS, Averaging
+from powersample.analysis.cells import Cells, Reach
 from powersample.analysis.clock import ClockEvent, asleep, clock_events
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
-from powersample.analysis.interval import Reconstruction, counter_factor
+from powersample.analysis.interval import Reconstruction, counter_factor, reconstructions
 from powersample.analysis.polls import Polls
+from powersample.analysis.published import Updates
 from powersample.analysis.sweep import Pass, edges, sweep
 from powersample.analysis.told import Told, best_verdict, covered, gap, plain, rated, short
 from powersample.analysis.turns import Turns
 from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
-from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Trace, Window
+from powersample.model import BudgetTerm, Channel, Energy, Kind, Response, SensorModel, Trace, Window
 from powersample.sensors import model_of
 
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
@@ -63,7 +65,7 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
     elif model is not None and model.response in METHODS:
         make = partial(Averaging, channel, model, seen)
     else:
-        make = partial(_Power, channel, seen)
+        make = partial(_Power, channel, model, seen)
     long = [window for window in windows if window.end_ns > window.start_ns]
     told = iter(sweep(trace, name, long, make))
     events = clock_events(trace.anchors)
@@ -85,18 +87,24 @@ def _awake(told: Told, window: Window, events: Sequence[ClockEvent]) -> Told:
 class _Power:
     """A power channel's pass."""
 
-    def __init__(self, channel: Channel, seen: Pace, windows: Sequence[Window]) -> None:
-        self._channel, self._windows, self._seen = channel, windows, seen
+    def __init__(self, channel: Channel, model: SensorModel | None, seen: Pace, windows: Sequence[Window]) -> None:
+        self._channel, self._model, self._windows, self._seen = channel, model, windows, seen
         self._shift_ns = round(seen.period_ns) if averages(channel) and seen.period_ns is not None else 0
         # A gap between polls that is shorter than the sensor's period hides no update, and so no energy.
         fastest_ns = FASTEST_NS if averages(channel) and seen.period_ns is None else 0
         hides_ns = max(seen.gap_ns, SURE_OF_ONE * self._shift_ns, fastest_ns)
         self._integral = PowerIntegral(edges(windows, self._shift_ns), hides_ns)
+        self._cells: Cells | None = None
+        if model is not None and model.response is Response.POINT and seen.poll_ns:
+            reach = Reach(edge_ns=round(1.5 * seen.poll_ns), near_ns=NEAR_NS, wide_ns=WIDE_NS)
+            self._cells = Cells(edges(windows), spacing_ns=seen.poll_ns, window_ns=0.0, reach=reach)
         self._reads = Reads(edges(windows))
 
     def add(self, piece: Polls) -> None:
         self._reads.add(piece)
         self._integral.add(piece.t_ns, piece.raw, piece.omitted)
+        if self._cells is not None:
+            self._cells.add(Updates(piece.t_ns, piece.raw.astype(np.float64)))
 
     def lacks(self) -> NDArray[np.bool_]:
         return self._integral.lacks()
@@ -107,6 +115,7 @@ class _Power:
         total, uncovered_ns, hidden_ns, gaps = self._integral.close(slack_ns, slack_ns + self._shift_ns)
         least, most = self._integral.extremes()
         period_s = (seen.period_ns or seen.poll_ns or 0.0) / 1e9
+        unsure, most_w = self._unsure()
         found = []
         for i, window in enumerate(self._windows):
             method, reasons = self._method(i)
@@ -117,8 +126,38 @@ class _Power:
             result = plain(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
             result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
             range_w = (float(least[i]) * scale, float(most[i]) * scale)
-            found.append(Told(result, Kind.POWER, period_s, False, *range_w, self._channel.divisor))
+            missing_j = most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0
+            found.append(
+                Told(
+                    result,
+                    Kind.POWER,
+                    period_s,
+                    False,
+                    *range_w,
+                    self._channel.divisor,
+                    model=self._model if unsure else None,
+                    reconstruction=unsure[i] if unsure else None,
+                    missing_j=missing_j,
+                    cap=best_verdict(window, float(hidden_ns[i]), 0.0),
+                )
+            )
         return found
+
+    def _unsure(self) -> tuple[list[Reconstruction], float]:
+        """Return what the trapezoid may be off by in every window, and the most power seen; none where unknown."""
+        if self._cells is None or self._model is None or not self._seen.poll_ns:
+            return [], 0.0
+        sums, spacing_s = self._cells.close(self._seen.gap_ns), self._seen.poll_ns / 1e9
+        found = reconstructions(
+            self._model,
+            sums,
+            scale=self._channel.scale,
+            duration_s=np.array([window.duration_s for window in self._windows]),
+            period_s=spacing_s,
+            spacing_s=spacing_s,
+            quantum_w=0.0,
+        )
+        return found, max(0.0, float(sums.wide_most.max(initial=0.0))) * self._channel.scale
 
     def _method(self, window: int) -> tuple[str, list[str]]:
         if not averages(self._channel):

@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`powersample report`: energies and quality of a trace."""
+"""`powersample report`: energies and quality of a trace, ours or other people's."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from powersample.cli.output import emit
 
+if TYPE_CHECKING:
+    from powersample.model import Trace, Window
+
+FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "csv", "ecnas", "codecarbon")
 EXAMPLE = """\
 examples:
   powersample report run.parquet
-  powersample report run.parquet --all
+  powersample report run.parquet --explain
   powersample report run.parquet --json | jq '.windows[].totals.gpu_j'
+  powersample report smi.csv --gpu "NVIDIA A100-PCIE-40GB" --driver 535.54 --start 10 --end 70
+  powersample report log.csv --format csv --columns time=t_s,P=power_mw --windows epochs.csv
+
+A time T is seconds from the first sample, or ISO 8601. A windows file is a CSV with the header name,start,end.
+Formats: a trace or spool of powersample; the log of nvidia-smi --format=csv; the byte stream of a PMD-USB meter; an
+LPM01A record; MLPerf's MLLOG lines; a CSV with units in its header (t_s, power_w ...); and, as an audit of published
+energies, EC-NAS runs and CodeCarbon's emissions.csv.
 """
 
 
@@ -23,23 +34,76 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser(
         "report",
         help="energies and data quality of a trace",
-        description="Print the energy of every window of a trace, by which channel and method, and the data's quality.",
+        description="Print the energy of every window with its 95 % interval and verdict, and the data's quality.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("file", type=Path, metavar="FILE", help="a trace (Parquet), or the spool of one being recorded")
+    verb.add_argument(
+        "file", type=Path, metavar="FILE", help="a trace, the spool of a recording, or another tool's log"
+    )
     verb.add_argument("--all", action="store_true", help="every channel of every window, not only the one that stands")
+    verb.add_argument("--explain", action="store_true", help="how each number came about, and what makes it unsure")
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
+    verb.add_argument("--format", choices=FORMATS, help="what FILE is (default: guessed where it is certain)")
+    verb.add_argument("--columns", metavar="NAME=MEANING,...", help="what the columns of a csv are: time=t_s,P=power_w")
+    verb.add_argument("--windows", type=Path, metavar="FILE", help="CSV of windows to tell, instead of the file's own")
+    verb.add_argument("--start", metavar="T", help="tell one window, from T on (default: the first sample)")
+    verb.add_argument("--end", metavar="T", help="to T (default: the last sample)")
+    verb.add_argument("--gpu", metavar="NAME", help="the card of a log that does not name it, in NVML's words")
+    verb.add_argument("--driver", metavar="VERSION", help="its driver: what power.draw means depends on it")
     verb.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
-    from powersample import store
-    from powersample.report import build
+    from powersample.model import RunTable
+    from powersample.readers import read
+    from powersample.report import audit, build
 
-    trace = store.read_spool(options.file) if options.file.is_dir() else store.load(options.file)
-    report = build(trace)
-    shown = report.every_channel() if options.all else str(report)
+    found = read(
+        options.file,
+        format=options.format,
+        columns=_columns(options.columns),
+        gpu=options.gpu,
+        driver=options.driver,
+    )
+    if isinstance(found, RunTable):
+        told = audit(found)
+        emit(json.dumps(told.data, indent=1, allow_nan=False) if options.json else str(told))
+        return 0
+    report = build(found, _windows(options, found))
+    shown = report.explained() if options.explain else report.every_channel() if options.all else str(report)
     emit(json.dumps(report.data, indent=1, allow_nan=False) if options.json else shown)
     return 0
+
+
+def _columns(text: str | None) -> dict[str, str] | None:
+    from powersample.errors import InvalidArgument
+
+    if text is None:
+        return None
+    pairs = [one.partition("=") for one in text.split(",")]
+    if any(not name or not meaning for name, _, meaning in pairs):
+        raise InvalidArgument(f"--columns {text!r}: write NAME=MEANING, separated by commas: time=t_s,P=power_w")
+    return {name.strip(): meaning.strip() for name, _, meaning in pairs}
+
+
+def _windows(options: argparse.Namespace, trace: Trace) -> list[Window] | None:
+    from powersample.errors import InvalidArgument
+    from powersample.model import Window
+    from powersample.readers import instant_ns, read_windows
+
+    one = options.start is not None or options.end is not None
+    if options.windows is not None:
+        if one:
+            raise InvalidArgument("--windows and --start or --end exclude each other")
+        return read_windows(options.windows, trace)
+    if not one:
+        return None
+    if trace.start_ns is None or trace.end_ns is None:
+        raise InvalidArgument(f"{options.file} holds no reading: there is nothing between --start and --end")
+    start_ns = trace.start_ns if options.start is None else instant_ns(options.start, trace)
+    end_ns = trace.end_ns if options.end is None else instant_ns(options.end, trace)
+    if end_ns <= start_ns:
+        raise InvalidArgument(f"--end {options.end} does not come after --start {options.start}")
+    return [Window("window", start_ns, end_ns, (), "command line")]

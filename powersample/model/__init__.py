@@ -5,6 +5,7 @@ from powersample.model.channel import KEPT_DTYPE, SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, to_realtime_ns
 from powersample.model.energy import BudgetTerm, Energy, Window
 from powersample.model.lane import LaneStats
+from powersample.model.run_table import RunRow, RunTable
 from powersample.model.sensor import Response, SensorModel
 from powersample.model.series import Series
 from powersample.model.trace import TRUTH_PREFIX, Backend, Extent, InMemory, Trace
@@ -23,6 +24,8 @@ __all__ = [
     "Kind",
     "LaneStats",
     "Response",
+    "RunRow",
+    "RunTable",
     "SensorModel",
     "Series",
     "Trace",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a trace says, as one JSON object and as text for a terminal."""
 
+from powersample.report.audit import Audit, audit
 from powersample.report.build import Report, build
 from powersample.report.text import text
 
-__all__ = ["Report", "build", "text"]
+__all__ = ["Audit", "Report", "audit", "build", "text"]

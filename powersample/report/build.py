@@ -18,6 +18,7 @@ from powersample.analysis import (
     window_energies,
 )
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
+from powersample.report.explain import explain
 from powersample.report.text import brief, text
 from powersample.sensors import model_of
 
@@ -37,6 +38,10 @@ class Report:
     def every_channel(self) -> str:
         """Return the text with every channel of every window."""
         return text(self.data, every=True)
+
+    def explained(self) -> str:
+        """Return the text, with a note on every number."""
+        return "\n".join([text(self.data), "", *explain(self.data)]).rstrip()
 
     def brief(self) -> str:
         """Return the primary energies, a line a window and device."""

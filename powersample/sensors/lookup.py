@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from powersample.errors import BadFormat
-from powersample.model import Channel, Response, SensorModel, Trace
+from powersample.model import Channel, Kind, Response, SensorModel, Trace
 
 FIELDS = {  # the source's own words for where a channel's values come from
     "nvml.field.186": "instant",
@@ -24,6 +24,7 @@ FIELDS = {  # the source's own words for where a channel's values come from
     "nvml.total_energy": "energy",
     "nvml.field.83": "energy",
 }
+SAMPLED = ("pmd", "lpm01a", "mllog", "csv")  # logs that give no more than power at instants
 RAPL_ROUTES = ("perf", "powercap", "msr")
 CONDITIONS = ("architecture", "name", "field", "driver")
 FIGURES = {
@@ -58,9 +59,18 @@ def look_up(field: str, *, name: str = "", architecture: str = "", driver: str |
 
 def field_of(channel: Channel) -> str | None:
     """Return the table's word for a channel's field; None for sensors that the table does not speak of."""
-    if channel.sensor.partition(".")[0] in RAPL_ROUTES:
+    origin = channel.sensor.partition(".")[0]
+    if origin in RAPL_ROUTES:
         return "rapl"
+    if origin in SAMPLED and channel.kind is Kind.POWER:
+        return "samples"
     return FIELDS.get(channel.sensor)
+
+
+def architecture_of(name: str) -> str:
+    """Return the generation of a board by NVIDIA's name of it; "" for names that the table does not know."""
+    generations: list[dict[str, str]] = _table()["generation"]
+    return next((one["architecture"] for one in generations if re.search(one["names"], name)), "")
 
 
 def model_of(trace: Trace, channel: Channel) -> SensorModel | None:
