@@ -4,11 +4,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from powersample.analysis.choice import choose, whole
 from powersample.analysis.energy import channel_energies
 from powersample.analysis.interval import verdict
+from powersample.analysis.told import Told
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
@@ -16,6 +18,7 @@ from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
 # By the last word of a channel's name. The driver's own samples come last until it is known what they average over.
 POWER_ORDER = ("instant", "usage", "average", "driver")
 PARTS = ("gpu_j", "cpu_j", "dram_j")  # do not overlap
+DIE = "-die-"  # "package-0-die-1" is a part of "package-0"
 TOTALS = {"gpu_j": "gpu", "cpu_j": "package", "dram_j": "dram", "node_j": "wall"}
 
 
@@ -28,12 +31,14 @@ class Measured:
         primary: whether it stands for its device and domain.
         why: why it does; "" when it does not.
         truth_j: the simulated node's truth; None on real devices.
+        spare: whether another source measures the same: then it is in no total.
     """
 
     energy: Energy
     primary: bool
     why: str
     truth_j: float | None
+    spare: bool = False
 
 
 def find_window(trace: Trace, window: str | Window) -> Window:
@@ -65,7 +70,8 @@ def energies(trace: Trace, window: Window) -> list[Measured]:
     """Return every power and energy channel's energy over a window; one a device and domain is primary.
 
     The counter, if it moved often enough and agrees with the power (`choice.choose`); else instant power, PowerUsage,
-    average, whichever has an energy first; else the counter as it is.
+    average, whichever has an energy first; else the counter as it is. What hwmon shows of a device that another source
+    has an energy of never stands for it.
     """
     return window_energies(trace, [window])[0]
 
@@ -76,21 +82,53 @@ def window_energies(trace: Trace, windows: Sequence[Window]) -> list[list[Measur
     for name, channel in trace.channels.items():
         if channel.kind is not Kind.AUX and not name.startswith(TRUTH_PREFIX):
             groups.setdefault((channel.device, channel.domain), []).append(name)
+    dies = {(device.partition(DIE)[0], domain) for device, domain in groups if DIE in device}
     found: list[list[Measured]] = [[] for _ in windows]
     for (device, domain), names in groups.items():
         truths = truths_joules(trace, device, domain, windows) if trace.simulated else [None] * len(windows)
         told = [channel_energies(trace, name, windows) for name in sorted(names, key=lambda one: _rank(trace, one))]
         for i, truth_j in enumerate(truths):
-            mine, chosen, why = choose([one[i] for one in told], windows[i])
-            found[i] += [Measured(one, j == chosen, why if j == chosen else "", truth_j) for j, one in enumerate(mine)]
+            mine = [one[i] for one in told]
+            found[i] += _measured(trace, mine, windows[i], truth_j, settled=(device, domain) in dies)
     return found
 
 
-def _rank(trace: Trace, name: str) -> tuple[int, str]:
+def _measured(
+    trace: Trace, told: Sequence[Told], window: Window, truth_j: float | None = None, *, settled: bool = False
+) -> list[Measured]:
+    """Choose among one device and domain's channels, which come in the order of `_rank`.
+
+    Args:
+        trace: the recording.
+        told: what the channels tell.
+        window: of this window.
+        truth_j: the truth about it.
+        settled: whether the device's parts are measured by themselves.
+    """
+    measured: list[Measured] = []
+    for late, mine in groupby(told, key=lambda one: _is_late(trace, one.energy.channel)):
+        energies, chosen, why = choose(list(mine), window)
+        spare = late and settled
+        if spare:
+            chosen = None
+        measured += [
+            Measured(one, i == chosen, why if i == chosen else "", truth_j, spare) for i, one in enumerate(energies)
+        ]
+        settled = settled or chosen is not None
+    return measured
+
+
+def _is_late(trace: Trace, name: str) -> bool:
+    """Whether a channel is hwmon's, which may show what another source measures, too, and mostly better."""
+    return trace.channel(name).lane.startswith("hwmon:")
+
+
+def _rank(trace: Trace, name: str) -> tuple[bool, int, str]:
+    late = _is_late(trace, name)
     if trace.channel(name).kind is Kind.ENERGY:
-        return 0, name
+        return late, 0, name
     word = name.rpartition(".")[2]
-    return 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), name
+    return late, 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), name
 
 
 def energy(trace: Trace, window: str | Window, device: str | None = None, *, domain: str = "gpu") -> Energy:
@@ -124,8 +162,8 @@ def energy(trace: Trace, window: str | Window, device: str | None = None, *, dom
         )
         raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
     names = sorted(mine, key=lambda one: _rank(trace, one))
-    told, chosen, _ = choose([channel_energies(trace, name, [found])[0] for name in names], found)
-    return told[chosen or 0]
+    measured = _measured(trace, [channel_energies(trace, name, [found])[0] for name in names], found)
+    return next((one.energy for one in measured if one.primary), measured[0].energy)
 
 
 def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
@@ -149,7 +187,7 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
     for key, domain in TOTALS.items():
         devices: dict[str, Measured | None] = {}
         for one in measured:
-            if one.energy.domain == domain:
+            if one.energy.domain == domain and not one.spare:
                 devices[one.energy.device] = one if one.primary else devices.get(one.energy.device)
         lacking = []
         for device, primary in devices.items():
