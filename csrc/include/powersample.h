@@ -241,7 +241,7 @@ typedef struct ps_hwmon_opening {
     uint32_t n_refused;
     uint32_t reserved;
     ps_error refused[PS_HWMON_REFUSED]; /* the first of the files that are left out, or gave no value, with the reason;
-                                           those with a code in vendor are read all the same */
+                                           those with an errno in vendor are read all the same */
 } ps_hwmon_opening;
 
 /* All chips with something to read, or with something that must not be. *count is all there are; at most `capacity` are

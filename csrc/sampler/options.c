@@ -18,9 +18,10 @@ static const char help[] =
     "Samples power and energy sensors until --duration is over, SIGINT or SIGTERM comes, or its parent ends.\n"
     "Prints one JSON line when it is sampling and one at the end; everything else goes to standard error.\n"
     "\n"
-    "  --sources LIST     what to read, separated by commas (default: nvml,rapl)\n"
+    "  --sources LIST     what to read, separated by commas (default: nvml,rapl,hwmon)\n"
     "                       nvml                    NVIDIA GPUs, one lane each\n"
     "                       rapl                    CPU and memory energy, one lane a package (perf, powercap, MSR)\n"
+    "                       hwmon                   boards, other GPUs, firmware meters, batteries; one lane a chip\n"
     "                       scripted[:N[@P]]        for tests: one lane of N power channels (1 to 64, default 1)\n"
     "                                               that step between 100 W and 200 W every P passes (default 100)\n"
     "  --rate HZ|auto     passes a second (default: auto, the highest useful rate at which the calls take at most\n"
@@ -33,7 +34,7 @@ static const char help[] =
     "  --fifo[=PRIO]      run them under SCHED_FIFO at priority PRIO (1 to 99, default 10), before all ordinary\n"
     "                     programs; where that is refused they run without\n"
     "  --nvml-lib PATH    libnvidia-ml to load (default: the driver's)\n"
-    "  --sysfs DIR        where rapl is looked for (default: $POWERSAMPLE_SYSFS_ROOT, else /sys)\n"
+    "  --sysfs DIR        where rapl and hwmon are looked for (default: $POWERSAMPLE_SYSFS_ROOT, else /sys)\n"
     "  --devfs DIR        where cpu/N/msr is (default: /dev, or nowhere beside another sysfs)\n"
     "  --gpus LIST        NVML indices or UUIDs, separated by commas (default: all)\n"
     "  --spool DIR        write the records there; made if missing, refused if it holds a recording\n"
@@ -181,7 +182,7 @@ static void set_roots(sampler_options *out)
 
 bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exit_code)
 {
-    static char default_sources[] = "nvml,rapl";
+    static char default_sources[] = "nvml,rapl,hwmon";
     *out = (sampler_options){
         .sources = default_sources, .lane = {.mode = PS_MODE_PACED, .cpu = -1}, .parent = getppid()};
     *exit_code = EXIT_DONE;

@@ -8,7 +8,7 @@
 
 #include "sampler/sources.h"
 
-enum { GPUS_MAX = 64, SCRIPT_CHANNELS_MAX = 64 };
+enum { GPUS_MAX = 64, SCRIPT_CHANNELS_MAX = 64, CHIPS_MAX = 64 };
 
 const char *const sampler_rapl_routes[PS_RAPL_ROUTES] = {
     [PS_RAPL_PERF] = "perf", [PS_RAPL_POWERCAP] = "powercap", [PS_RAPL_MSR] = "msr"};
@@ -212,6 +212,43 @@ static int add_rapl(const sampler_options *options, ps_sampler *sampler, ps_nvml
     return code;
 }
 
+/* ---- hwmon ------------------------------------------------------------------------------------------------- */
+
+static int add_chip(const sampler_options *options, ps_sampler *sampler, const char *id)
+{
+    ps_source *source;
+    ps_hwmon_opening opening;
+    ps_error error = {0};
+    if (ps_hwmon_open(options->sysfs, id, &source, &opening, &error) == PS_OK)
+        return add_source(&options->lane, sampler, source);
+    char what[48];
+    snprintf(what, sizeof what, "hwmon %.32s", id);
+    sampler_report(what, &error, "It is left out.");
+    return EXIT_NOTHING;
+}
+
+static int add_hwmon(const sampler_options *options, ps_sampler *sampler, ps_nvml *nvml)
+{
+    if (!options->sysfs && is_simulated(nvml))
+        return EXIT_DONE; /* as add_rapl */
+    ps_hwmon_chip chips[CHIPS_MAX];
+    uint32_t count = 0;
+    ps_error error = {0};
+    if (ps_hwmon_chips(options->sysfs, chips, CHIPS_MAX, &count, &error) != PS_OK) {
+        sampler_report("hwmon", &error, NULL);
+        return EXIT_NOTHING;
+    }
+    int code = EXIT_NOTHING;
+    for (uint32_t i = 0; i < count && i < CHIPS_MAX; i++) {
+        int added = add_chip(options, sampler, chips[i].id);
+        if (added == EXIT_FAILED)
+            return EXIT_FAILED;
+        if (added == EXIT_DONE)
+            code = EXIT_DONE;
+    }
+    return code;
+}
+
 static int add_word(const char *word, const sampler_options *options, ps_sampler *sampler, ps_nvml **nvml,
                     sampler_found *found)
 {
@@ -220,16 +257,18 @@ static int add_word(const char *word, const sampler_options *options, ps_sampler
         return add_nvml(options, sampler, nvml);
     if (strcmp(word, "rapl") == 0)
         return add_rapl(options, sampler, *nvml, found);
+    if (strcmp(word, "hwmon") == 0)
+        return add_hwmon(options, sampler, *nvml);
     if (stem == strlen("scripted") && strncmp(word, "scripted", stem) == 0)
         return add_scripted(word, options, sampler);
-    fprintf(stderr, "powersample-sampler: --sources %s: unknown; there are nvml, rapl and scripted.\n", word);
+    fprintf(stderr, "powersample-sampler: --sources %s: unknown; there are nvml, rapl, hwmon and scripted.\n", word);
     return EXIT_USAGE;
 }
 
 /* Those that are files and events of the kernel's: here capabilities count, and no code but ours is run. */
 static bool is_counter(const char *word)
 {
-    return strcmp(word, "rapl") == 0;
+    return strcmp(word, "rapl") == 0 || strcmp(word, "hwmon") == 0;
 }
 
 int sampler_add_sources(const sampler_options *options, sampler_stage stage, ps_sampler *sampler, ps_nvml **nvml,

@@ -321,16 +321,18 @@ int ps_hwmon_chips(const char *sysfs, ps_hwmon_chip *out, uint32_t capacity, uin
     return PS_OK;
 }
 
-/* The first input's failure stands for all: mostly they are closed to this user together. */
+/* A device that has nothing to say at this moment is read all the same; one whose files cannot be opened is not. The
+ * first stands for all: mostly they are closed to this user together. */
 static int refusal(const hwmon *self, const ps_hwmon_opening *opening, ps_error *error)
 {
     if (!self->base.n_groups)
         return ps_fail(error, PS_E_UNSUPPORTED, 0, opening->refused[0].call, "%s", opening->refused[0].text);
-    const hwmon_input *one = &self->inputs[0];
-    int code = one->status;
-    bool text = code == EBADMSG || code == ENODATA;
-    return ps_fail(error, text ? PS_E_FORMAT : ps_errno_status(code), code, one->closed ? "open" : "read",
-                   "%.120s/%s: %s", self->chip.folder, one->file[0], strerror(code));
+    for (uint32_t i = 0; i < self->base.n_groups; i++)
+        if (!self->inputs[i].closed)
+            return PS_OK;
+    int code = self->inputs[0].closed;
+    return ps_fail(error, ps_errno_status(code), code, "open", "%.120s/%s: %s", self->chip.folder,
+                   self->inputs[0].file[0], strerror(code));
 }
 
 static void open_first(const hwmon *self, hwmon_input *one, ps_hwmon_opening *opening)
@@ -361,9 +363,7 @@ int ps_hwmon_open(const char *sysfs, const char *id, ps_source **out, ps_hwmon_o
     for (uint32_t i = 0; i < self->base.n_groups; i++)
         open_first(self, &self->inputs[i], opening);
     opening->asleep = is_asleep(self);
-    int status = PS_OK;
-    if (!self->base.n_groups || (!opening->answering && !opening->asleep))
-        status = refusal(self, opening, error);
+    int status = refusal(self, opening, error);
     if (status != PS_OK)
         hwmon_free(&self->base);
     else

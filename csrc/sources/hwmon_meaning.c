@@ -26,8 +26,9 @@ bool hwmon_has_file(const char *folder, const char *file)
     return access(path, F_OK) == 0;
 }
 
-/* The words of NVIDIA's firmware end in "Power Socket N"; other ARM servers write "Power in uW socket N". Output power
- * is a part of the input's, and energies and throttling counts come by the same interface: none of that is here. */
+/* The words of NVIDIA's firmware end in "Power Socket N"; other ARM servers write "Power in uW socket N". Output power is
+ * a part of the input's, and memory's is in the socket's total, beside which totals add "dram": those stay supplies.
+ * Energies and throttling counts come by the same interface and are no power. */
 static const struct {
     const char *words, *domain, *place;
 } firmware[] = {
@@ -36,7 +37,6 @@ static const struct {
     {"cpu", "core", "package"},              {"cpu rail", "core", "package"},
     {"cpu rail input", "core", "package"},   {"sysio", "uncore", "package"},
     {"soc rail", "uncore", "package"},       {"soc rail input", "uncore", "package"},
-    {"dram", "dram", "package"},             {"dram input", "dram", "package"},
 };
 
 /* Splits "Grace Power Socket 0" into "grace" and 0. */

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from powersample import errors
 from powersample._native.api import LaneOptions, Nvml, NvmlDevice
+from powersample.capture.hwmon import Chip, find_chips
 from powersample.capture.privileged import fifo_sampler
 from powersample.capture.rapl import Package, Privilege, check_rate, find_packages
 
 FIFO_ROUTE = "fifo"  # a privilege that is no device's: all lanes run where it was granted
-KNOWN_SOURCES = ("nvml", "rapl")
+KNOWN_SOURCES = ("nvml", "rapl", "hwmon")
 MODES = ("paced", "tight", "follow")
 RATELESS = ("tight", "follow")  # go by something else than a grid
 KEEPS = ("all", "changes")
@@ -36,7 +37,7 @@ class Plan:
     Attributes:
         sources: Ways to read devices, of `KNOWN_SOURCES`.
         nvml_library: Path or name of the library; None takes the driver's.
-        sysfs: Where RAPL is looked for; None is /sys.
+        sysfs: Where RAPL and hwmon are looked for; None is /sys.
         devfs: Where cpu/N/msr is; None is /dev, or nowhere beside another sysfs.
         gpus: NVML indices or (the start of) UUIDs; None takes what CUDA_VISIBLE_DEVICES shows, else all.
         rate_hz: Passes a second of every lane; None lets the cost of the calls decide.
@@ -90,6 +91,7 @@ class Inventory:
     Attributes:
         devices: The GPUs to record, by NVML index.
         packages: The CPU packages to record.
+        chips: The chips of hardware monitoring, and batteries, to record.
         driver: NVIDIA driver's version as text, or None without one.
         nvml: Library version as text, or None.
         simulated: True when the library is the project's stand-in, or the sysfs a simulated node's.
@@ -99,6 +101,7 @@ class Inventory:
 
     devices: tuple[NvmlDevice, ...] = ()
     packages: tuple[Package, ...] = ()
+    chips: tuple[Chip, ...] = ()
     driver: str | None = None
     nvml: str | None = None
     simulated: bool = False
@@ -110,7 +113,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
     """Return the devices that `plan` means, without recording anything.
 
     A source that has nothing is a note as long as another has something. Beside a simulated GPU this
-    machine's own CPUs are left out: only a `sysfs` that was named, or that is simulated itself, is read.
+    machine's own CPUs and chips are left out: only a `sysfs` that was named, or that is simulated itself, is read.
 
     Args:
         plan: What was asked for.
@@ -130,7 +133,8 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
         except errors.NothingMeasurable as error:
             missing.append(f"nvml: {error}")
     gpus_lack = bool(missing) and (plan.nvml_library is not None or plan.gpus is not None)
-    if "rapl" in plan.sources and (plan.sysfs is not None or not found.simulated or _is_simulated(None)):
+    own = plan.sysfs is not None or not found.simulated or _is_simulated(None)
+    if "rapl" in plan.sources and own:
         cpus = find_packages(plan.sysfs, plan.devfs)
         check_rate(cpus.packages, plan.rate_hz)
         found = replace(
@@ -140,8 +144,13 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
             simulated=found.simulated or _is_simulated(plan.sysfs),
         )
         missing += [f"rapl: {reason}" for reason in cpus.reasons]
+    if "hwmon" in plan.sources and own:
+        chips, reasons = find_chips(plan.sysfs)
+        found = replace(found, chips=chips, simulated=found.simulated or _is_simulated(plan.sysfs))
+        missing += [f"hwmon: {reason}" for reason in reasons]
     found = replace(found, privileges=(*found.privileges, *_fifo_privileges(plan)))
-    if gpus_lack or not (found.devices or any(package.moved for package in found.packages)):
+    moved, answering = any(one.moved for one in found.packages), any(one.answering for one in found.chips)
+    if gpus_lack or not (found.devices or moved or answering):
         what = "the GPUs that were asked for cannot be measured" if gpus_lack else "nothing here can be measured"
         raise errors.NothingMeasurable(
             "\n  ".join([f"{what}.", *missing]) + "\n"

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from powersample import errors
 from powersample._native.api import Nvml, Sampler, Spool
+from powersample._native.api_hwmon import open_hwmon
 from powersample._native.api_rapl import open_rapl
 from powersample.capture.plan import Inventory, Plan
 from powersample.capture.privileged import sampler_path, why_not_run
@@ -58,7 +59,7 @@ class InProcess:
         self._failure: str | None = None
 
     def start(self, keep: Sequence[int] = ()) -> None:
-        """Add one lane a GPU and one a CPU package, and start all; they end with this process and keep nothing."""
+        """Add one lane a GPU, a CPU package and a chip, and start all; they end with this process and keep nothing."""
         sampler = Sampler()
         try:
             self._add_lanes(sampler)
@@ -84,6 +85,11 @@ class InProcess:
             # Read from another package it would interrupt this one, at many times the cost.
             cpu = opened.cpu if options.cpu is None else options.cpu
             sampler.add(opened.source, replace(options, cpu=cpu))
+        for chip in self._inventory.chips:
+            again = open_hwmon(chip.id, self._plan.sysfs)
+            if again.source is None:
+                raise errors.DeviceError(f"{chip.id} could be read a moment ago and no longer can")
+            sampler.add(again.source, options)
 
     def sync(self) -> None:
         """Wait for the drain thread's handshake."""
@@ -118,7 +124,7 @@ class InProcess:
 def sampler_arguments(plan: Plan, inventory: Inventory) -> list[str]:
     """Return the executable and its options for recording `inventory`; where to is for the caller to add."""
     arguments = [str(sampler_path()), "--with-parent", "--mode", plan.mode]
-    found = {"nvml": inventory.devices, "rapl": inventory.packages}
+    found = {"nvml": inventory.devices, "rapl": inventory.packages, "hwmon": inventory.chips}
     arguments += ["--sources", ",".join(name for name, devices in found.items() if devices)]
     if inventory.devices:
         arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]

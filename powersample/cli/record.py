@@ -48,7 +48,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.add_argument("--duration", type=float, metavar="S", help="without a command: record so many seconds")
     sampling = verb.add_argument_group("sampling (as powersample-sampler)")
-    sampling.add_argument("--sources", metavar="LIST", help="comma-separated; default nvml,rapl")
+    sampling.add_argument("--sources", metavar="LIST", help="comma-separated; default nvml,rapl,hwmon")
     sampling.add_argument("--gpus", metavar="LIST", help="indices or UUIDs; default CUDA_VISIBLE_DEVICES, else all")
     sampling.add_argument("--rate", metavar="HZ", help="passes a second, or auto (default)")
     sampling.add_argument("--mode", choices=("paced", "tight", "follow"), help="default paced; follow: few polls")
@@ -61,7 +61,7 @@ def add(verbs: Any) -> None:
     )
     sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
     sampling.add_argument(
-        "--sysfs", metavar="DIR", help="where rapl is looked for; default $POWERSAMPLE_SYSFS_ROOT, else /sys"
+        "--sysfs", metavar="DIR", help="where rapl and hwmon are looked for; default $POWERSAMPLE_SYSFS_ROOT, else /sys"
     )
     sampling.add_argument(
         "--devfs", metavar="DIR", help="where cpu/N/msr is; default /dev, or nowhere beside another sysfs"

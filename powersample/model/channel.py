@@ -42,7 +42,8 @@ class Channel:
     Attributes:
         name: unique within a trace: "gpu0.power.instant".
         device: the device's own identity: a UUID, or "package-0".
-        domain: gpu, module, package, core, uncore, dram, psys, wall.
+        domain: gpu, module, package, core, uncore, dram, psys, wall; or supply, a rail or battery of
+            which nobody says what hangs on it.
         kind: POWER, ENERGY or AUX.
         unit: of raw * scale: "W", "J", "Hz", "%", "degC", "1".
         scale: value in `unit` = raw * scale.

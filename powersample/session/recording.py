@@ -244,6 +244,7 @@ def _meta(
         "nvml": inventory.nvml,
         "devices": [asdict(device) for device in inventory.devices],
         "packages": [asdict(package) for package in inventory.packages],
+        "chips": [asdict(chip) for chip in inventory.chips],
         "privileges": [asdict(privilege) for privilege in inventory.privileges],
         "notes": list(inventory.notes),
         "plan": asdict(plan),

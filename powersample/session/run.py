@@ -65,13 +65,13 @@ def measure(
         rate_hz: Passes a second of every lane; None lets the cost of the device calls decide, at most 1 kHz.
         mode: "paced", "tight" for back-to-back reads, or "follow" for a few polls around each update of a GPU's power:
             as sharp as 1 kHz, for a twentieth of its calls. A lane that cannot follow is paced; the report says why.
-        sources: Ways to read devices, as a sequence or comma-separated: "nvml" (GPUs) and "rapl" (CPU and memory
-            energy); None is all. One that has nothing is a note in the trace as long as the other has something. A
-            simulated node brings its own.
+        sources: Ways to read devices, as a sequence or comma-separated: "nvml" (GPUs), "rapl" (CPU and memory
+            energy), "hwmon" (boards, other GPUs, firmware meters, batteries); None is all. One that has nothing is a
+            note in the trace as long as another has something. A simulated node brings its own.
         gpus: NVML indices or UUIDs, as a sequence or comma-separated; None takes what CUDA_VISIBLE_DEVICES shows, else
             all.
         nvml_library: Path of libnvidia-ml; None takes the driver's.
-        sysfs: Where RAPL is looked for; None is $POWERSAMPLE_SYSFS_ROOT, else /sys.
+        sysfs: Where RAPL and hwmon are looked for; None is $POWERSAMPLE_SYSFS_ROOT, else /sys.
         devfs: Where cpu/N/msr is; None is /dev, or nowhere beside another sysfs.
         cpu: Pin the lanes to this CPU.
         fifo: Run the lanes under SCHED_FIFO at this priority, 1 to 99, before all ordinary programs. Where the kernel

@@ -155,7 +155,7 @@ def _library(value: object) -> str:
 # Spelled as the options of `record`; what each value may be is said once more, and exactly, by `capture.Plan`.
 KEYS: Mapping[str, tuple[Callable[[object], Any], str]] = MappingProxyType(
     {
-        "sources": (_names, 'a list of names, such as ["nvml", "rapl"]'),
+        "sources": (_names, 'a list of names, such as ["nvml", "rapl", "hwmon"]'),
         "rate_hz": (_rate, 'a number of Hz, or "auto"'),
         "mode": (_text, "the name of a mode"),
         "cpu": (_number, "the number of a CPU"),

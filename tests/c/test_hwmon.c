@@ -12,14 +12,17 @@
 #include "tree.h"
 
 static int failing_fd = -1, failing_errno;
+static int slow_fd = -1; /* takes as long as an ACPI method may */
 
-/* Stands before libc's: reads of one descriptor fail as a driver's would. */
+/* Stands before libc's: reads of one descriptor fail as a driver's would, those of another take their time. */
 ssize_t pread(int fd, void *buffer, size_t size, off_t offset)
 {
     if (fd == failing_fd) {
         errno = failing_errno;
         return -1;
     }
+    if (fd == slow_fd)
+        harness_sleep_ms(50);
     return syscall(SYS_pread64, fd, buffer, size, offset);
 }
 
@@ -233,8 +236,8 @@ static void test_acpi_meters_measure_what_their_firmware_says(void)
         {"Total Power in uW socket 0\n", "package-0.power_meter-ACPI000D-04.power.average", "package", "package-0"},
         {"SOC Rail Power socket 0\n", "package-0.power_meter-ACPI000D-05.uncore.power.average", "uncore",
          "package-0"},
-        {"DRAM Input Power in uW socket 0\n", "package-0.power_meter-ACPI000D-06.dram.power.average", "dram",
-         "package-0"},
+        {"DRAM Power in uW socket 0\n", "power_meter-ACPI000D-06.dram-power-in-uw-so.power.average", "supply",
+         "power_meter-ACPI000D-06:DRAM Power in uW socket 0"},
         {"CPU Rail Output Power in uW socket 0\n", "power_meter-ACPI000D-07.cpu-rail-output-pow.power.average", "supply",
          "power_meter-ACPI000D-07:CPU Rail Output Power in uW socket 0"},
         {"Chassis power\n", "power_meter-ACPI000D-08.chassis-power.power.average", "supply",
@@ -583,18 +586,55 @@ static void test_nothing_there_or_no_access_says_so(void)
     bool is_root = geteuid() == 0;
     REQUIRE(chmod(path, is_root ? 0400 : 0) == 0);
     REQUIRE(!is_root || seteuid(65534) == 0);
+    source = open_chip("psu", &opening); /* one that holds no number yet may do so later */
+    CHECK_EQ(0, opening.answering);
+    CHECK_EQ(EACCES, read_named(source, "psu.power.instant").status);
+    CHECK_EQ(EBADMSG, read_named(source, "psu.2.power.instant").status);
+    ps_source_free(source);
+    snprintf(path, sizeof path, "%s/class/hwmon/hwmon0/power2_input", root);
+    REQUIRE(!is_root || seteuid(0) == 0);
+    REQUIRE(chmod(path, is_root ? 0400 : 0) == 0);
+    REQUIRE(!is_root || seteuid(65534) == 0);
     int status = ps_hwmon_open(root, "psu", &source, &opening, &error);
     REQUIRE(!is_root || seteuid(0) == 0);
     CHECK_EQ(PS_E_ACCESS, status);
     CHECK_EQ(EACCES, error.vendor);
     CHECK_TEXT("hwmon0/power1_input", error.text);
     CHECK_EQ(2, opening.n_refused);
-    CHECK_EQ(EBADMSG, opening.refused[1].vendor);
+    CHECK_TEXT("power2_input", opening.refused[1].call);
+    CHECK_EQ(EACCES, opening.refused[1].vendor);
+    end();
+}
+
+static void test_slow_chip_costs_another_no_sample(void)
+{
+    begin();
+    put_meter(0, "Module Power Socket 0\n", "50\n");
+    put_ina3221(1);
+    ps_hwmon_opening opening;
+    ps_sampler *sampler;
+    ps_lane_options options = {.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 100};
+    ps_lane_stats slow, fast;
+    REQUIRE(ps_sampler_new(&sampler) == PS_OK);
+    REQUIRE(ps_sampler_add(sampler, open_chip("power_meter-ACPI000D-00", &opening), &options, NULL, NULL) == PS_OK);
+    REQUIRE(ps_sampler_add(sampler, open_chip("ina3221-1-0040", &opening), &options, NULL, NULL) == PS_OK);
+    slow_fd = descriptor_of("devices/LNXSYSTM:00/ACPI000D:00/power1_average");
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    harness_sleep_ms(400);
+    REQUIRE(ps_sampler_stop(sampler, 2.0) == PS_OK);
+    CHECK_EQ(PS_OK, ps_sampler_stats(sampler, 0, &slow));
+    CHECK_EQ(PS_OK, ps_sampler_stats(sampler, 1, &fast));
+    CHECK(slow.passes <= 9 && slow.skipped > slow.passes); /* it takes 5 slots a call, and says so */
+    CHECK(fast.passes > 3 * slow.passes);
+    CHECK_EQ(2 * fast.passes, fast.records);
+    ps_sampler_free(sampler);
+    slow_fd = -1;
     end();
 }
 
 int main(void)
 {
+    test_slow_chip_costs_another_no_sample();
     test_ina3221_multiplies_voltage_and_current_of_a_rail();
     test_ina2xx_gives_power_and_energy_or_is_multiplied();
     test_acpi_meters_measure_what_their_firmware_says();
