@@ -110,7 +110,7 @@ natives.append(
         "powersample._lib.nvmlsim_r361",
         "libnvidia-ml-r361.so.1",
         sources("csrc/physics/*.c", "csrc/node/node_file.c", "csrc/nvmlsim/*.c"),
-        ["-Wl,-Bsymbolic", "-Wl,--version-script=csrc/nvmlsim/r361.map", "-lm"],
+        ["-Wl,-Bsymbolic", f"-Wl,--version-script={HERE / 'csrc/nvmlsim/r361.map'}", "-lm"],
     )
 )
 

@@ -22,12 +22,12 @@ def driver_clock_us(mono_ns: "np.typing.NDArray[np.int64]") -> "np.typing.NDArra
     return (mono_ns + offset_ns) // US
 
 
-@pytest.mark.parametrize("profile", ["a100", "v100", "p100", "m40", "rtx2080ti", "gh200", "k40m"])
+@pytest.mark.parametrize("profile", ["a100", "v100", "gh200", "k40m"])
 def test_samples_are_the_last_publications_with_their_stamps(profile: str) -> None:
     """What pynvml fetches in two calls is what the board's own sampling published, to the microsecond."""
     with Node(profile) as node:
-        node.load_wave(0, 60, 200, period_s=0.33, duty=0.5)
-        time.sleep(0.3)
+        node.load_wave(0, 60, 200, period_s=0.13, duty=0.5)
+        time.sleep(0.2)
         seen = first_gpu(node, RING + "done(ring=ring(), now=time.monotonic_ns())")
         stamps, values = np.array(seen["ring"], np.int64).T
         times = node.sensor_publications(0, "samples", seen["now"] - 4_000_000_000, seen["now"])

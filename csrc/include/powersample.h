@@ -150,7 +150,7 @@ int ps_source_scripted_new(const char *device, const ps_script *script, const ps
 /* Status of an NVML sample: NVML's own code, or one of these. */
 #define PS_NVML_UNANSWERED 60001 /* the library left the entry of a field untouched */
 #define PS_NVML_BAD_VALUE 60002  /* a value of unknown type, or not a number */
-#define PS_NVML_CLOCK_SET 60003  /* the wall clock was set: the driver's samples since the call before have no time */
+#define PS_NVML_CLOCK_SET 60003  /* the wall clock was set, or the machine slept: the samples since then have no time */
 #define PS_NVML_BAD_STAMP 60004  /* samples, but stamped in the future or not after those before */
 
 /* A loaded libnvidia-ml. Sources keep it loaded; close it when they are gone or handed to a sampler. */
