@@ -124,17 +124,20 @@ def test_report_names_followed_channels_and_who_carries_a_seldom_one():
     published_ns, values = publications()
     at_ns, seldom_ns = followed_at(published_ns), polls(0, SECONDS, 1000)
     usage = channel("gpu0.power.usage", lane="nvml:gpu0", divisor=1000)
+    by_driver = channel("gpu0.power.driver", lane="nvml:gpu0", divisor=1000, stamp="instant")
     trace = Trace.of(
         [
             series(channel(lane="nvml:gpu0"), at_ns, seen(at_ns, published_ns, values)),
             series(usage, seldom_ns, seen(seldom_ns, published_ns, values)),
+            series(by_driver, seldom_ns, seen(seldom_ns, published_ns, values)),
         ],
         lanes=[FOLLOWING],
     )
     assert carriers(trace, "gpu0.power.usage") == ("gpu0.power.instant",)
     assert carriers(trace, "gpu0.power.instant") == ()
+    assert carriers(trace, "gpu0.power.driver") == ()  # brings all of its own, many at a time
     report = build(trace)
-    instant, seldom = report.data["channels"]
+    instant, seldom, _ = report.data["channels"]
     assert (instant["followed"], instant["asked_hz"], instant["carried_by"]) == (True, None, [])
     assert (seldom["followed"], seldom["gaps_total"], seldom["carried_by"]) == (False, 0, ["gpu0.power.instant"])
     assert " follow " in str(report)

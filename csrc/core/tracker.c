@@ -19,8 +19,6 @@ enum { YOUNG_POINTS = 32, CHOICE_POINTS = 8, SCAN_MISSES = 64 };
 #define ACQUIRE_MIN_NS 5e5
 #define BURST_NS 2e9
 #define BURST_REST 15         /* bursts that follow a change take a sixteenth of the time at most */
-#define SINGLE 1.3            /* spacings of changes up to this times the smallest are one period */
-#define HARMONICS 4           /* changes may come each second, third, fourth update only */
 #define MARGIN 1.1            /* of the largest error so far */
 #define YOUNG_SHARE 0.05      /* of a period: least lead and tail while little is known */
 #define YOUNG_MAX_NS 5e6
@@ -66,14 +64,14 @@ static uint32_t kept(const ps_tracker *t)
 static void seek(ps_tracker *t, int64_t now_ns)
 {
     t->phase = PS_TRACK_ACQUIRE;
-    t->n_changes = 0;
+    t->changes.n = 0;
     t->score = 0;
     t->next_ns = now_ns;
 }
 
 static void begin_burst(ps_tracker *t, int64_t now_ns)
 {
-    const int64_t length_ns = later((int64_t)BURST_NS, (int64_t)(2 * PS_TRACKER_CHANGES * t->period_ns));
+    const int64_t length_ns = later((int64_t)BURST_NS, (int64_t)(2 * PS_PERIOD_CHANGES * t->period_ns));
     t->burst_until_ns = now_ns + length_ns;
     t->burst_again_ns = t->burst_until_ns + BURST_REST * length_ns;
 }
@@ -96,104 +94,42 @@ static int64_t seek_spacing(const ps_tracker *t, int64_t now_ns)
     return (int64_t)fmax(spacing_ns, ACQUIRE_MIN_NS);
 }
 
-/* The line of least squares through n points. */
-static void fit_line(const double *x, const double *y, uint32_t n, double *slope, double *intercept)
-{
-    double mean_x = 0, mean_y = 0, xx = 0, xy = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        mean_x += x[i] / n;
-        mean_y += y[i] / n;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        xx += (x[i] - mean_x) * (x[i] - mean_x);
-        xy += (x[i] - mean_x) * (y[i] - mean_y);
-    }
-    if (xx > 0)
-        *slope = xy / xx;
-    *intercept = mean_y - *slope * mean_x;
-}
-
-static int64_t change_ns(const ps_tracker *t, uint32_t i)
-{
-    return middle(t->change_lo_ns[i], t->change_hi_ns[i]);
-}
-
-/* Numbers the changes by a period; true if they then lie on a line, whose slope is the better period. */
-static bool number_changes(const ps_tracker *t, double *period_ns, double k[PS_TRACKER_CHANGES], double *widest_ns)
-{
-    double at_ns[PS_TRACKER_CHANGES], offset_ns = 0;
-    *widest_ns = 0;
-    for (uint32_t i = 0; i < PS_TRACKER_CHANGES; i++) {
-        at_ns[i] = (double)(change_ns(t, i) - change_ns(t, 0));
-        *widest_ns = fmax(*widest_ns, (double)(t->change_hi_ns[i] - t->change_lo_ns[i]));
-        k[i] = i == 0 ? 0 : k[i - 1] + fmax(1, round((at_ns[i] - at_ns[i - 1]) / *period_ns));
-    }
-    if (*widest_ns > *period_ns / 2)
-        return false;
-    fit_line(k, at_ns, PS_TRACKER_CHANGES, period_ns, &offset_ns);
-    const double tolerance_ns = 0.1 * *period_ns + *widest_ns;
-    for (uint32_t i = 0; i < PS_TRACKER_CHANGES; i++)
-        if (fabs(at_ns[i] - offset_ns - *period_ns * k[i]) > tolerance_ns)
-            return false;
-    return *period_ns >= (double)PS_TRACKER_PERIOD_MIN_NS && *period_ns <= (double)PS_TRACKER_PERIOD_MAX_NS;
-}
-
 static void learn(ps_tracker *t, int64_t k, int64_t middle_ns, double off_grid_ns, double off_step_ns);
 static void open_window(ps_tracker *t, int64_t now_ns);
 
-/* Six changes: do they show a period? Changes may be missing, never be added: so the smallest spacing tells, or where the
- * signal hides every second update, a part of it. */
+/* Six changes: locks on if they show a period. */
 static bool lock_on(ps_tracker *t)
 {
-    double spacing_ns[PS_TRACKER_CHANGES - 1], smallest_ns = INFINITY, sum_ns = 0, widest_ns, k[PS_TRACKER_CHANGES];
-    uint32_t single = 0;
-    for (uint32_t i = 0; i + 1 < PS_TRACKER_CHANGES; i++) {
-        spacing_ns[i] = (double)(change_ns(t, i + 1) - change_ns(t, i));
-        smallest_ns = fmin(smallest_ns, spacing_ns[i]);
-    }
-    for (uint32_t i = 0; i + 1 < PS_TRACKER_CHANGES; i++)
-        if (spacing_ns[i] <= SINGLE * smallest_ns) {
-            sum_ns += spacing_ns[i];
-            single++;
-        }
-    const double mean_ns = (double)(change_ns(t, PS_TRACKER_CHANGES - 1) - change_ns(t, 0)) / (PS_TRACKER_CHANGES - 1);
-    if (mean_ns < (double)PS_TRACKER_PERIOD_MIN_NS) {
-        t->too_fast = true;
+    int64_t k[PS_PERIOD_CHANGES], widest_ns = 0;
+    t->too_fast = ps_changes_spacing_ns(&t->changes) < PS_PERIOD_MIN_NS;
+    if (t->too_fast || !ps_period_find(&t->changes, &t->period_ns, k))
         return false;
+    t->n_points = t->n_judged = 0;
+    t->by_step = false;
+    for (uint32_t i = 0; i < PS_PERIOD_CHANGES; i++) {
+        learn(t, k[i], t->changes.middle_ns[i], 0, 0);
+        widest_ns = later(widest_ns, t->changes.width_ns[i]);
     }
-    double rough_ns = sum_ns / single;
-    if (t->period_ns > 0 && rough_ns > t->period_ns)
-        rough_ns /= round(rough_ns / t->period_ns);
-    for (int part = 1; part <= HARMONICS; part++) {
-        double period_ns = rough_ns / part;
-        if (!number_changes(t, &period_ns, k, &widest_ns))
-            continue;
-        t->period_ns = period_ns;
-        t->n_points = t->n_judged = 0;
-        t->by_step = false;
-        for (uint32_t i = 0; i < PS_TRACKER_CHANGES; i++)
-            learn(t, (int64_t)k[i], change_ns(t, i), 0, 0);
-        t->early_floor_ns = t->late_floor_ns = widest_ns;
-        t->score = 0;
-        t->misses = 0;
-        t->acquisitions++;
-        return true;
-    }
-    return false;
+    t->early_floor_ns = t->late_floor_ns = (double)widest_ns;
+    t->score = 0;
+    t->misses = 0;
+    t->acquisitions++;
+    return true;
 }
 
 static void take_change(ps_tracker *t, int64_t lo_ns, int64_t hi_ns)
 {
     if (hi_ns >= t->burst_until_ns && hi_ns >= t->burst_again_ns)
         begin_burst(t, hi_ns);
-    if (t->n_changes == PS_TRACKER_CHANGES) { /* those of before made no sense together */
-        memmove(t->change_lo_ns, t->change_lo_ns + 1, (PS_TRACKER_CHANGES - 1) * sizeof t->change_lo_ns[0]);
-        memmove(t->change_hi_ns, t->change_hi_ns + 1, (PS_TRACKER_CHANGES - 1) * sizeof t->change_hi_ns[0]);
-        t->n_changes--;
+    ps_changes *changes = &t->changes;
+    if (changes->n == PS_PERIOD_CHANGES) { /* those of before made no sense together */
+        changes->n--;
+        memmove(changes->middle_ns, changes->middle_ns + 1, changes->n * sizeof changes->middle_ns[0]);
+        memmove(changes->width_ns, changes->width_ns + 1, changes->n * sizeof changes->width_ns[0]);
     }
-    t->change_lo_ns[t->n_changes] = lo_ns;
-    t->change_hi_ns[t->n_changes++] = hi_ns;
-    if (t->n_changes == PS_TRACKER_CHANGES && lock_on(t)) {
+    changes->middle_ns[changes->n] = middle(lo_ns, hi_ns);
+    changes->width_ns[changes->n++] = hi_ns - lo_ns;
+    if (changes->n == PS_PERIOD_CHANGES && lock_on(t)) {
         t->k = newest(t)->k + 1;
         open_window(t, hi_ns);
     } else {
@@ -225,7 +161,7 @@ static void learn(ps_tracker *t, int64_t k, int64_t middle_ns, double off_grid_n
         x[i] = (double)(t->point[i].k - k);
         y[i] = (double)(t->point[i].middle_ns - middle_ns);
     }
-    fit_line(x, y, n, &t->period_ns, &t->intercept_ns);
+    ps_fit_line(x, y, n, &t->period_ns, &t->intercept_ns);
 }
 
 /* The largest errors of a way of predicting; both are 0 or more. */

@@ -13,10 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PS_TRACKER_POINTS = 128, PS_TRACKER_CHANGES = 6 };
+#include "core/period.h"
 
-#define PS_TRACKER_PERIOD_MIN_NS INT64_C(8000000)    /* quicker sensors are polled on a grid at no more cost */
-#define PS_TRACKER_PERIOD_MAX_NS INT64_C(2000000000) /* what is slower is a signal that seldom moves */
+enum { PS_TRACKER_POINTS = 128 };
 
 enum ps_tracker_phase {
     PS_TRACK_ACQUIRE, /* polls on a grid until the changes show a period */
@@ -45,8 +44,7 @@ typedef struct ps_tracker {
     int64_t raw, seen_ns;
 
     /* Acquisition. */
-    uint32_t n_changes;
-    int64_t change_lo_ns[PS_TRACKER_CHANGES], change_hi_ns[PS_TRACKER_CHANGES];
+    ps_changes changes;
     int64_t burst_until_ns, burst_again_ns;
 
     /* What has been learnt. */

@@ -195,7 +195,7 @@ def carriers(trace: Trace, name: str) -> tuple[str, ...]:
     second, and that it misses updates is no loss.
     """
     channel = trace.channel(name)
-    if channel.kind is not Kind.POWER:
+    if channel.kind is not Kind.POWER or channel.stamp != "bracket":  # a driver's own samples come many at a time
         return ()
     place = (channel.device, channel.domain, channel.lane, Kind.POWER)
     return tuple(
