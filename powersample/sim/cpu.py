@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -13,6 +13,7 @@ from powersample.sim.profile import Profile, read_profile
 
 DEFAULT = "intel_spr"
 DOMAINS = ("package", "core", "uncore", "dram", "psys")  # in the kernel's order
+INNER = ("core", "uncore")  # parts of the package, and in its energy
 BOARD = "board"
 NODE = "node"
 PSYS = "psys"
@@ -156,3 +157,21 @@ def sums_of(parts: tuple[Part, ...], packages: int, gpus: int) -> dict[str, tupl
     if parts:
         sums[PSYS] = whole
     return sums | {GPUS: boards, NODE: (*boards, *whole)}
+
+
+def package_of(
+    parts: tuple[Part, ...], sums: Mapping[str, tuple[str, ...]], device: str
+) -> tuple[Part, tuple[Part, ...]] | None:
+    """Return the package that `device` names and what lies in it; None for a device that is no package.
+
+    Raises:
+        InvalidArgument: A sum, or what lies in a package: neither has a load of its own.
+    """
+    part = next((part for part in parts if part.name == device), None)
+    if part is None and sums.get(device, (device,)) != (device,):
+        raise InvalidArgument(f"{device} is a sum", f"Load {', '.join(sums[device])}.")
+    if part is not None and part.domain in INNER:
+        raise InvalidArgument(f"{device} takes its share of {part.device}'s load", f"Load {part.device}.")
+    if part is None or part.domain != "package":
+        return None
+    return part, tuple(one for one in parts if one.device == device and one.domain in INNER)

@@ -381,15 +381,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         return {name: (self._truths[name], *span) for name, span in self._ranges_mw().items()}
 
     def _package(self, device: int | str) -> tuple[cpus.Part, tuple[cpus.Part, ...]] | None:
-        if not isinstance(device, str) or self._sums.get(device, (device,)) == (device,):
-            part = next((part for part in self._parts if part.name == device), None)
-            if part is None or part.domain in ("dram", cpus.BOARD):
-                return None
-            if part.domain == "package":
-                inner = (one for one in self._parts if one.device == device and one.domain in ("core", "uncore"))
-                return part, tuple(inner)
-            raise InvalidArgument(f"{device} takes its share of {part.device}'s load", f"Load {part.device}.")
-        raise InvalidArgument(f"{device} is a sum", f"Load {', '.join(self._sums[device])}.")
+        return cpus.package_of(self._parts, self._sums, device) if isinstance(device, str) else None
 
     def _node_file(self) -> api_sim.NodeFile:
         if self._file is None:
