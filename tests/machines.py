@@ -13,7 +13,6 @@ from powersample.doctor import Machine
 from powersample.doctor.machine import Outcome
 
 RELEASE = "6.1.0-18-amd64"
-NOBODY = 65534
 LIMITS = "Limit                     Soft Limit           Hard Limit           Units\n"
 LIMITS += "Max realtime priority     {0}                    {0}\n"
 STATUS = "Name:\tpython\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nCapEff:\t{caps:016x}\nCpus_allowed_list:\t{cpus}\n"
@@ -137,16 +136,3 @@ def made() -> Iterator[Made]:
         yield Made(folder)
     finally:
         shutil.rmtree(folder)
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Goes on as a user who owns nothing; as whoever this is, when that is not root."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)

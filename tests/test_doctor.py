@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from machines import RELEASE, Made, as_nobody, made
+from machines import RELEASE, Made, made
+from unprivileged import as_nobody
 
 from powersample import doctor, errors
 from powersample._native.api_rapl import Opened
@@ -226,7 +227,7 @@ def test_cpu_part_that_stands_still_is_left_out_and_no_harm(made_up):
         checks = found(check_cpus, made_up.machine())
     assert checks["PS-RAPL-00"].gives == ("package-0.energy",)
     assert checks["PS-RAPL-04"].level == "SKIP"
-    assert "psys.energy by powercap stood still" in checks["PS-RAPL-04"].what
+    assert "psys by powercap stood still" in checks["PS-RAPL-04"].what
 
 
 def test_cpu_file_that_holds_no_number_is_no_matter_of_permission(made_up):
@@ -407,16 +408,52 @@ def test_box_bare_metal_of_a_cloud_is_no_virtual_machine(made_up, cpuinfo):
 # ---- other sensors, meters -------------------------------------------------------------------------------------
 
 
-def test_sensors_none_and_one_and_a_closed_one(made_up):
+@pytest.fixture
+def chip(made_up):
+    """An INA3221 that reads 10 W, with a device of its own as the kernel has it."""
+    device = made_up.root / "sys/devices/i2c-1/1-0040"
+    device.mkdir(parents=True)
+    for name, text in {"name": "ina3221", "in1_input": "5000", "curr1_input": "2000", "in1_label": "VDD_IN"}.items():
+        made_up.write(f"sys/class/hwmon/hwmon3/{name}", text + "\n")
+    made_up.write("sys/class/hwmon/hwmon3/in1_enable", "1\n")
+    (made_up.root / "sys/class/hwmon/hwmon3/device").symlink_to(device)
+    return made_up.root / "sys/class/hwmon/hwmon3"
+
+
+def test_sensors_none_is_no_harm(made_up):
     assert found(check_sensors, made_up.machine())["PS-HWMON-02"].level == "SKIP"
-    made_up.write("sys/class/hwmon/hwmon3/name", "ina3221\n")
-    made_up.write("sys/class/hwmon/hwmon3/temp1_input", "40000\n")
-    reading = made_up.write("sys/class/hwmon/hwmon3/power1_input", "1000000\n")
-    assert found(check_sensors, made_up.machine())["PS-HWMON-00"].what == "ina3221 (hwmon3): power1_input"
-    reading.chmod(0)
-    with as_nobody():
+
+
+def test_sensors_chip_is_measurable(made_up, chip):
+    check = found(check_sensors, made_up.machine())["PS-HWMON-00"]
+    assert check.what == "ina3221-1-0040 (ina3221): vdd_in.power"
+    assert check.gives == ("ina3221-1-0040.vdd_in.power",)
+
+
+def test_sensors_closed_chip_names_its_files_and_the_command(made_up, chip):
+    with as_nobody(chip / "in1_input", chip / "curr1_input"):
         check = found(check_sensors, made_up.machine())["PS-HWMON-01"]
-    assert check.tried == (Tried(str(reading), errno.EACCES),)
+    assert (check.level, check.gives) == ("WARN", ())
+    assert Tried(str(chip / "in1_input"), errno.EACCES) in check.tried
+    assert check.fix.startswith("sudo chgrp powersample ")
+    assert str(chip / "in1_input") in check.fix
+
+
+def test_sensors_chip_whose_files_say_nothing_is_no_matter_of_permission(made_up, chip):
+    (chip / "in1_input").write_text("nonsense\n")
+    check = found(check_sensors, made_up.machine())["PS-HWMON-01"]
+    assert (check.level, check.fix, check.gives) == ("WARN", None, ())
+    assert check.what.endswith("none of them answers")
+
+
+def test_sensors_sleeping_device_is_left_asleep(made_up):
+    made_up.write("sys/devices/pci0/card/power/runtime_status", "suspended\n")
+    for name, text in {"name": "amdgpu", "power1_average": "30000000"}.items():
+        made_up.write(f"sys/class/hwmon/hwmon0/{name}", text + "\n")
+    (made_up.root / "sys/class/hwmon/hwmon0/device").symlink_to(made_up.root / "sys/devices/pci0/card")
+    check = found(check_sensors, made_up.machine())["PS-HWMON-03"]
+    assert check.level == "SKIP"
+    assert len(check.gives) == 1
 
 
 def test_meters_port_by_its_lasting_name_and_its_group(made_up):

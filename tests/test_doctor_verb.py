@@ -14,9 +14,11 @@ import pytest
 from machines import made
 from unprivileged import unprivileged_python
 
-from powersample import cli
-from powersample.doctor import Check, Diagnosis, Tried, units
+from powersample import cli, measure
+from powersample.doctor import Check, Diagnosis, Tried, diagnose, units
 from powersample.doctor.text import fold_command, to_lines
+from powersample.model import Kind
+from powersample.session.simulate import make_node, node_machine
 
 DOCTOR = ["-m", "powersample.cli", "doctor"]
 
@@ -271,3 +273,13 @@ def test_systemd_unit_does_what_it_says():
         command = command.replace("powersample", "65534").replace("/sys/", f"{made_up.root}/sys/")
         subprocess.run(shlex.split(command), check=True)
         assert [(path.stat().st_mode & 0o777, path.stat().st_gid) for path in paths] == [(0o440, 65534)] * 2
+
+
+def test_what_the_doctor_calls_measurable_is_what_a_recording_has():
+    with make_node("h100x2") as node:
+        promised = diagnose(node_machine(node, "h100x2")).measurable
+        with measure(simulate=node) as run:
+            pass
+    channels = run.trace.channels.values()
+    kept = [one.name for one in channels if one.kind is not Kind.AUX and not one.name.startswith("truth.")]
+    assert sorted(promised) == sorted(kept)

@@ -133,10 +133,10 @@ def _fetch(*, yes: bool) -> int:
         return 0
     nvidia_debs.check_possible()
     print(
-        f"This fetches {' and '.join(nvidia_debs.PACKAGES)} of Debian {nvidia_debs.SUITE}, section non-free, about "
-        f"{nvidia_debs.SIZE_MB} MB and the section's index, from this machine's own apt mirror\n"
-        f"into {nvidia_debs.cache_dir()}. Nothing is installed.\n"
-        f"Licence: {nvidia_debs.LICENCE}.",
+        f"packages  {', '.join(nvidia_debs.PACKAGES)}: about {nvidia_debs.SIZE_MB} MB, and their section's index\n"
+        f"from      Debian {nvidia_debs.SUITE}, section non-free, by this machine's own apt mirror\n"
+        f"into      {nvidia_debs.cache_dir()} (nothing is installed)\n"
+        f"licence   {nvidia_debs.LICENCE}",
         file=sys.stderr,
     )
     if not yes and not _agreed():

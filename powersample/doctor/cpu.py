@@ -57,7 +57,7 @@ class Routes:
     paranoid: int | None
 
 
-def look(machine: Machine) -> Routes:
+def look_at_routes(machine: Machine) -> Routes:
     """Look at the routes, opening nothing but the files of powercap."""
     folder = machine.sysfs / "class/powercap"
     zones = []
@@ -78,7 +78,7 @@ def check_cpus(machine: Machine) -> Iterator[Check]:
     """Yield each package, then each route."""
     if machine.simulated is None and (machine.sysfs / "powersample-simulated").exists():
         yield Check(SIMULATED, OK, f"{machine.sysfs} is a simulated node's")
-    routes = look(machine)
+    routes = look_at_routes(machine)
     packages = list(_packages(machine, routes))
     yield from packages
     served = any(check.gives for check in packages)
@@ -134,7 +134,7 @@ def _read(machine: Machine, look: Look) -> Iterator[Check]:
 
 def _refused(machine: Machine, routes: Routes, look: Look) -> Check:
     place = f"package-{look.number}"
-    zones = [zone for zone in routes.zones if zone.name == place and zone.errno]
+    zones = [zone for zone in routes.zones if zone.errno and (zone.name == place or zone.name.startswith(f"{place}-"))]
     refused = [one for one in look.mine.refused if not one.absent] or look.mine.refused
     told = [f"{one.route}: {errno_name(one.errno) if one.errno else one.text}" for one in refused]
     told += [mode for zone in zones if (mode := owner_and_mode(zone.path))]
@@ -160,7 +160,9 @@ def _tried(zones: Iterable[Zone], look: Look) -> tuple[Tried, ...]:
 
 
 def _domains(names: Iterable[str], place: str) -> str:
-    return ", ".join(name.removeprefix(f"{place}.") for name in names)
+    """Return "package, dram" for a package's channels."""
+    short = (name.removesuffix(".energy").removeprefix(f"{place}.") for name in names)
+    return ", ".join("package" if name == place else name for name in short)
 
 
 def setcap(machine: Machine, routes: Collection[str]) -> str | None:

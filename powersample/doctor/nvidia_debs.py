@@ -25,7 +25,7 @@ SUITE = "bookworm"  # the one that carries the 535 branch
 PACKAGES = ("nvidia-smi", "libnvidia-ml1")
 KEYRING = Path("usr/share/keyrings/debian-archive-keyring.gpg")
 SIZE_MB = 1.2  # both packages together
-LICENCE = "NVIDIA's proprietary licence (Debian section non-free); it is kept with the files"
+LICENCE = "NVIDIA's proprietary licence; it is kept with the files"
 RECORD = "fetched.json"
 
 
