@@ -154,6 +154,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
         what = "the GPUs that were asked for cannot be measured" if gpus_lack else "nothing here can be measured"
         raise errors.NothingMeasurable(
             "\n  ".join([f"{what}.", *missing]) + "\n"
+            "`powersample doctor` looks closer, and says what to do.\n"
             'To try everything without hardware, add --simulate h100 (in Python: measure(simulate="h100")).'
         )
     return replace(found, notes=(*plan.notes, *found.notes, *missing))

@@ -14,9 +14,8 @@ from powersample.capture.privileged import NEEDS, Help, ask_sampler, recipe
 DENIED = (errno.EACCES, errno.EPERM)
 FIXES = {
     "perf": "perf needs `sysctl kernel.perf_event_paranoid=0` or CAP_PERFMON",
-    "powercap": "powercap is for root since CVE-2020-8694: give it to a group with a udev rule, "
-    'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="intel-rapl:*", '
-    "RUN+=\"/bin/sh -c 'chgrp GROUP /sys%p/energy_uj; chmod g+r /sys%p/energy_uj'\"",
+    "powercap": "powercap is for root since CVE-2020-8694: give it to a group by the udev rule of "
+    "`powersample doctor --print-udev`",
     "msr": "/dev/cpu/N/msr is for root: it needs CAP_SYS_RAWIO and a readable node",
 }
 STILL = "hypervisors offer counters and leave them at 0"

@@ -19,7 +19,8 @@ VERBS = (doctor, demo, record, report, recover, sim)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\
-Begin with `powersample demo`: it needs no hardware. Then record a program of yours:
+Begin with `powersample demo`: it needs no hardware. `powersample doctor` says what can be measured here.
+Then record a program of yours:
   powersample record -o run.parquet -- python train.py
   powersample report run.parquet
 Without a GPU, add --simulate h100 to record.
