@@ -447,6 +447,18 @@ def test_bearer_takes_no_devfs_and_no_root_of_the_environment(bearer, public):
     assert [one["modulus"] for one in found["channels"]] == [27182818285]
 
 
+def test_bearer_takes_no_root_from_the_environment(bearer, machine, public):
+    zone = farm(public / "other", public / "other-number")
+    (public / "other-number").write_text("31415926535\n")
+
+    def turns_at(program):
+        words = ("env", f"POWERSAMPLE_SYSFS_ROOT={zone}", program, "--sources", "rapl")
+        return [one["modulus"] for one in listed(as_nobody(*words, sys=machine.root))[0]["channels"]]
+
+    assert turns_at(bearer("cap_dac_read_search")) == [machine.range_uj + 1]
+    assert turns_at(bearer()) == [31415926536]  # an ordinary one does
+
+
 def test_bearer_tells_nothing_of_a_secret_through_nvml_lib(bearer, secret):
     command = as_nobody(bearer(*ALL), "--sources", "nvml", "--nvml-lib", secret)
     _, before = listed(command)
