@@ -121,11 +121,16 @@ class InProcess:
         return self._failure
 
 
+def sources_of(inventory: Inventory) -> list[str]:
+    """Return the names of the sources that have something there."""
+    found = {"nvml": inventory.devices, "rapl": inventory.packages, "hwmon": inventory.chips}
+    return [name for name, devices in found.items() if devices]
+
+
 def sampler_arguments(plan: Plan, inventory: Inventory) -> list[str]:
     """Return the executable and its options for recording `inventory`; where to is for the caller to add."""
     arguments = [str(sampler_path()), "--with-parent", "--mode", plan.mode]
-    found = {"nvml": inventory.devices, "rapl": inventory.packages, "hwmon": inventory.chips}
-    arguments += ["--sources", ",".join(name for name, devices in found.items() if devices)]
+    arguments += ["--sources", ",".join(sources_of(inventory))]
     if inventory.devices:
         arguments += ["--gpus", ",".join(str(device.index) for device in inventory.devices)]
     if plan.sysfs is not None:

@@ -30,6 +30,7 @@ from powersample.capture.recorder import (
     launch,
     outcome,
     sampler_arguments,
+    sources_of,
     spool_trouble,
 )
 
@@ -220,6 +221,6 @@ def recorder_for(plan: Plan, inventory: Inventory, spool: Path, *, in_process: b
     there = Inventory(packages=privileged)
     here = replace(inventory, packages=tuple(one for one in inventory.packages if not one.privileged))
     streamed_plan = replace(plan, nvml_library=None)
-    if not (here.devices or here.packages or here.chips):
+    if not sources_of(here):
         return Streamed(streamed_plan, there, spool)
     return Beside(ordinary(plan, here, spool), Streamed(streamed_plan, there, spool, beside=True))
