@@ -56,6 +56,8 @@ def test_measure_trace_carries_its_truth_and_says_it_is_simulated(node):
     assert len(truth)
     assert inside[1] - inside[0] == pytest.approx(node.truth_j(0, whole.start_ns, whole.end_ns), abs=1e-4)
     assert str(run.report()).splitlines()[0] == "SIMULATED NODE h100, not a measurement"
+    stored = trace.meta["sensor_models"]["gpu0.power.instant"]  # a later table does not change old energies
+    assert (stored["response"], stored["window_s"]) == ("part-time", 0.025)
 
 
 def test_window_may_nest_overlap_and_repeat(node):

@@ -7,6 +7,7 @@ are converted while it goes on, and the spool is removed only once the output is
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -173,10 +174,22 @@ class Recording:
 
             self._meta["simulated_node"].update(self.node.truth_state())
             extra = truth_series(self.node, self._meta["started_ns"], end_ns)
+        self._meta["sensor_models"] = self._sensor_models()
         self._write_meta()
         self._converter.finish(extra)
         self._lock.release()
         return store.load(self.output)
+
+    def _sensor_models(self) -> dict[str, Any]:
+        """Return what the table says today of every channel's sensor: a later table must not change old energies."""
+        from powersample import store
+        from powersample.sensors import model_of
+
+        with contextlib.suppress(errors.PowerSampleError):  # a spool that cannot be read is the conversion's to tell
+            trace = store.read_spool(self.spool, self._scans)
+            models = {name: model_of(trace, channel) for name, channel in trace.channels.items()}
+            return {name: model.as_json() for name, model in models.items() if model is not None}
+        return {}
 
     def abandon(self) -> None:
         """Stop without an output; the spool stays for `powersample recover`."""
