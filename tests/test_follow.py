@@ -120,6 +120,16 @@ def test_constant_power_while_following_goes_by_the_period_that_the_lane_learnt(
     assert told.energy.joules == pytest.approx(10)
 
 
+def test_pauses_of_a_lane_that_looks_for_updates_in_vain_are_no_gaps():
+    lane = LaneStats("nvml:gpu0", mode="follow", period_ns=MS, followed={0: 0})
+    at_ns = np.concatenate((polls(0, 2, 1), polls(2.025, 3, 25)))  # a burst, then now and then
+    trace = Trace.of([series(channel(lane="nvml:gpu0"), at_ns, np.full(len(at_ns), 1000))], lanes=[lane])
+    assert quality(trace, "gpu0.power.instant").gaps_total == 0
+    dead = np.concatenate((at_ns, polls(3.5, 4, 25)))
+    trace = Trace.of([series(channel(lane="nvml:gpu0"), dead, np.full(len(dead), 1000))], lanes=[lane])
+    assert quality(trace, "gpu0.power.instant").gaps_total == 1
+
+
 def test_report_names_followed_channels_and_who_carries_a_seldom_one():
     published_ns, values = publications()
     at_ns, seldom_ns = followed_at(published_ns), polls(0, SECONDS, 1000)

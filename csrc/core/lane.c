@@ -17,7 +17,8 @@ enum {
     TIMING_NS = 8 * 1000 * 1000,  /* of calls at most a group, one at least */
     TIMING_PAUSE_NS = 1000 * 1000,
     PAUSED_NS = 20 * 1000,        /* a call that is shorter goes nowhere */
-    PLAN_POLL_NS = 200 * 1000
+    PLAN_POLL_NS = 200 * 1000,
+    FOLLOW_FROM_HZ = 100          /* what a grid reads less often is read seldom enough */
 };
 
 /* Calls in a row are cheaper than calls now and then, which find caches cold and a core or a device asleep: so with pauses,
@@ -101,8 +102,9 @@ static int choose_followed(ps_lane *lane)
 {
     const ps_source *source = lane->source;
     const double fastest_hz = ps_group_fastest_hz(source->groups, source->n_groups);
+    const bool worth_it = fastest_hz >= FOLLOW_FROM_HZ;
     lane->followed = calloc(PS_FOLLOWED_MAX, sizeof *lane->followed);
-    for (uint32_t i = 0; lane->followed && i < source->n_channels && lane->n_followed < PS_FOLLOWED_MAX; i++) {
+    for (uint32_t i = 0; lane->followed && worth_it && i < source->n_channels && lane->n_followed < PS_FOLLOWED_MAX; i++) {
         const ps_channel *channel = &source->channels[i];
         if (channel->kind == PS_KIND_POWER && channel->stamp == PS_STAMP_BRACKET &&
             source->groups[channel->group].max_hz >= fastest_hz)

@@ -273,7 +273,7 @@ enum ps_rate_origin {
 
 enum ps_unfollowed {
     PS_FOLLOWED = 0,           /* or never asked for */
-    PS_UNFOLLOWED_NOTHING = 1, /* none of its fastest channels is a power */
+    PS_UNFOLLOWED_NOTHING = 1, /* none of its fastest channels is a power that a grid would read at 100 Hz or more */
     PS_UNFOLLOWED_BUDGET = 2,  /* some polls an update would cost more than the lane's share of time */
     PS_UNFOLLOWED_FAST = 3     /* the sensor publishes more often than each 8 ms: a grid costs no more */
 };

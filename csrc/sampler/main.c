@@ -114,7 +114,7 @@ static void warn_of_cost(const ps_sampler *sampler)
 static void tell_refusals(const ps_sampler *sampler)
 {
     static const char *const unfollowed[] = {
-        [PS_UNFOLLOWED_NOTHING] = "none of its fastest channels is a power",
+        [PS_UNFOLLOWED_NOTHING] = "it has no power that a grid would read at 100 Hz or more",
         [PS_UNFOLLOWED_BUDGET] = "polls around each update would take more than its share of time",
         [PS_UNFOLLOWED_FAST] = "the sensor publishes more often than each 8 ms"};
     bool told_class = false, told_follow = false, told_cpu = false;

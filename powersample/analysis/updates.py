@@ -18,6 +18,7 @@ GAP_FACTOR = 3.0  # of the median poll spacing
 STALL_FACTOR = 1.5
 SURE_OF_ONE = 1.05  # periods in which at least one update must have been published
 STRETCHES = 8
+SEEKING_NS = 100_000_000.0  # a lane that looks for updates in vain polls three times as often, or more often still
 LEAST_CHANGES = 6
 ON_GRID = 0.25  # of a grid's spacing: how far the median may be off it
 RESOLVED_POLLS = 2.0  # polls per update from which a change's instant says when the sensor published
@@ -53,7 +54,8 @@ class Pace:
         """
         if self.poll_ns is None:
             return float("inf")
-        return max(GAP_FACTOR * self.poll_ns, SURE_OF_ONE * (self.followed_ns or 0.0))
+        by_design_ns = 0.0 if self.followed_ns is None else SURE_OF_ONE * (self.followed_ns or SEEKING_NS)
+        return max(GAP_FACTOR * self.poll_ns, by_design_ns)
 
     @property
     def change_share(self) -> float:

@@ -122,7 +122,7 @@ _WORDS: dict[str, dict[int, str | None]] = {  # enum ps_mode, ps_lane_state, ps_
     },
     "unfollowed": {
         0: None,
-        1: "none of its fastest channels is a power",
+        1: "it has no power that a grid would read at 100 Hz or more",
         2: "polls around each update would take more than its share of time",
         3: "the sensor publishes more often than each 8 ms",
     },

@@ -133,6 +133,23 @@ static void test_nothing_to_follow_is_paced_with_the_reason(void)
     ps_sampler_free(sampler);
 }
 
+/* A meter that publishes once a second: bursts of 1 ms to find out when would cost more than they tell. */
+static void test_power_that_is_read_seldom_anyway_is_paced(void)
+{
+    publisher source;
+    publisher_build(&source, 25 * MS, 0);
+    source.groups[0].max_hz = 10;
+    source.groups[1].max_hz = 5;
+    ps_sampler *sampler = script_sampler(&source.base, &follow);
+    REQUIRE(ps_sampler_start(sampler, NULL) == PS_OK);
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 30));
+    ps_lane_stats stats = script_stats(sampler, 0);
+    CHECK_EQ(PS_MODE_PACED, stats.mode);
+    CHECK_EQ(PS_UNFOLLOWED_NOTHING, stats.unfollowed);
+    CHECK_EQ(100 * MS, stats.period_ns);
+    ps_sampler_free(sampler);
+}
+
 /* 60 polls a second of 1 ms, and even 40, are more than 2 %. */
 static void test_costly_calls_are_paced_with_the_reason(void)
 {
@@ -230,6 +247,7 @@ int main(void)
     test_plan_widens_the_spacing_before_it_refuses();
     test_plan_of_eight_costly_gpus_refuses();
     test_nothing_to_follow_is_paced_with_the_reason();
+    test_power_that_is_read_seldom_anyway_is_paced();
     test_costly_calls_are_paced_with_the_reason();
     test_quick_sensor_goes_over_to_a_grid();
     test_lane_locks_on_and_polls_seldom();
