@@ -224,3 +224,25 @@ def test_counter_that_was_reset_is_unusable():
     found = channel_energy(counter_trace(t_ns, mj, 10), "gpu0.energy", Window("w", 2 * S, 8 * S))
     assert "PSQ-RESET" in found.codes
     assert found.verdict == "unusable"
+
+
+@pytest.mark.parametrize("ends_s", [5.0, 5.2, 8.0])
+def test_long_average_at_the_end_of_the_record_needs_no_context_behind_it(ends_s):
+    """The last whole average of a window is published right after it: only the rest needs a calm place, before."""
+    t_ns = polls(0, ends_s, 1)
+    at = t_ns // (100 * MS) * 100 * MS
+    raw = np.rint(100_000 + 200_000 * np.clip((at - 4 * S) / S, 0, 1)).astype(np.int64)
+    trace = trace_of(raw, t_ns, SensorModel(Response.AVERAGE, 0.1, 1.0))
+    found = channel_energy(trace, NAME, Window("w", 4 * S, 4 * S + 900 * MS))
+    assert found.joules == pytest.approx(270, rel=0.01)
+    assert found.covered_s == pytest.approx(0.9)
+
+
+def test_long_average_of_a_window_that_the_record_cuts_off_is_not_told_from_what_came_before():
+    t_ns = polls(0, 4.5, 1)
+    at = t_ns // (100 * MS) * 100 * MS
+    raw = np.rint(100_000 + 200_000 * np.clip((at - 4 * S) / S, 0, 1)).astype(np.int64)
+    trace = trace_of(raw, t_ns, SensorModel(Response.AVERAGE, 0.1, 1.0))
+    found = channel_energy(trace, NAME, Window("w", 4 * S, 5 * S + 500 * MS))
+    assert found.joules is None
+    assert "PSQ-UNCOVERED" in found.codes

@@ -8,6 +8,7 @@ true power over [a, b] is that of the lagged one plus tau x (its change from a t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,7 @@ class Averaging:
                 self._edges,
                 window_ns=window_ns,
                 delay_ns=model.delay_s * 1e9,
+                spacing_ns=self._spacing_ns,
                 step_cost=STEP_COST_J * 1e9 / channel.scale,
             )
         self._reads = Reads(edges(windows))
@@ -96,15 +98,20 @@ class Averaging:
         """Return what is told, a window each."""
         self._take(self._published.close())
         model, scale = self._model, self._channel.scale
-        reach_ns = self._spacing_ns + (model.delay_s + model.window_s / 2) * 1e9
-        sums = self._cells.close(reach_ns)
+        long = model.response is Response.AVERAGE  # of which a value held on says little
+        sums = self._cells.close(self._spacing_ns + (0.0 if long else (model.delay_s + model.window_s / 2) * 1e9))
         joules = (sums.area * 1e-9 + model.tau_s * (sums.ends[1] - sums.ends[0])) * scale
         cost_j = None
         if self._inversion is not None:
             inverted, cost = self._inversion.close()
-            told = np.isfinite(inverted) & (sums.uncovered_ns == 0)
+            told = np.isfinite(inverted)
             joules = np.where(told, inverted * scale * 1e-9, joules)
             cost_j = np.where(told, cost * scale * 1e-9, 0.0)
+            sums = replace(
+                sums,
+                uncovered_ns=np.where(told, 0.0, sums.uncovered_ns),
+                carried_ns=np.where(told, 0.0, sums.carried_ns),
+            )
         seconds = np.array([window.duration_s for window in self._windows])
         joules = np.maximum((joules - model.offset_w * seconds) / model.gain, 0.0)
         unsure = reconstructions(

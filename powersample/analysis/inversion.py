@@ -26,11 +26,13 @@ class Inversion:
         edges: of the windows, in time of the true power.
         window_ns: W.
         delay_ns: from the end of an average to its publication.
+        spacing_ns: of updates.
         step_cost: what moving a rest by one W is expected to cost, in raw unit x ns.
     """
 
-    def __init__(self, edges: Edges, *, window_ns: float, delay_ns: float, step_cost: float) -> None:
-        self._edges, self._window_ns, self._delay_ns, self._step_cost = edges, window_ns, delay_ns, step_cost
+    def __init__(self, edges: Edges, *, window_ns: float, delay_ns: float, spacing_ns: float, step_cost: float) -> None:
+        self._edges, self._window_ns, self._delay_ns = edges, window_ns, delay_ns
+        self._spacing_ns, self._step_cost = spacing_ns, step_cost
         self._held: list[Updates] = []
 
     def add(self, updates: Updates) -> None:
@@ -39,7 +41,7 @@ class Inversion:
             self._held.append(updates)
 
     def close(self) -> tuple[Floats, Floats]:
-        """Return every window's energy and the cost of the chosen place, raw ns; NaN without two updates."""
+        """Return every window's energy and the cost of the chosen place, raw ns; NaN where the record is too short."""
         count = self._edges.shape[1]
         t_ns = np.concatenate([one.t_ns for one in self._held]) if self._held else np.empty(0, np.int64)
         if len(t_ns) < 2 or not count:
@@ -61,7 +63,11 @@ class Inversion:
         at_head = head[1] <= tail[1]
         first = np.where(at_head, start + rest, start)
         energy = np.where(at_head, head[0], tail[0]) + self._wholes(first, whole.astype(np.int64))
-        return energy, np.where(at_head, head[1], tail[1])
+        cost = np.where(at_head, head[1], tail[1])
+        # The last whole average is published a delay after it ends, or up to an update later.
+        late = (end + self._delay_ns > self._t[-1] + self._spacing_ns) & (whole > 0)
+        told = np.isfinite(cost) & ~late & (start + self._delay_ns >= self._t[0])
+        return np.where(told, energy, np.nan), np.where(told, cost, np.nan)
 
     def _average(self, end: Floats) -> Floats:
         """Return the mean over the W before each instant, raw."""
@@ -88,7 +94,7 @@ class Inversion:
         area += back
         cost = self._scatter(centre, length) * length + self._step_cost * np.sqrt(np.abs(steps))
         outside = (centre < self._t[0]) | (centre + length > self._t[-1]) | (moved + self._delay_ns < self._t[0])
-        cost = np.where(outside & (steps != 0), np.inf, cost)
+        cost = np.where(outside, np.inf, cost)
         best = np.argmin(cost, axis=0)[None, :]
         return np.take_along_axis(area, best, 0)[0], np.take_along_axis(cost, best, 0)[0]
 
