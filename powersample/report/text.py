@@ -11,6 +11,7 @@ from powersample.analysis.choice import WHOLE
 from powersample.report.table import DASH, cut, number, table
 
 WIDTH = 100
+DEVICE = 18  # letters of a device: a chip of hwmon may have many
 MOST_WINDOWS = 100  # in the short form
 LEFT_OUT = {
     "unknown": "lines of the marks' file are no marks",
@@ -70,7 +71,14 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
         name = cut(window["name"], 24) + (" (open)" if "open" in window["flags"] else "")
         for energy in (one for one in window["energies"] if one["primary"]):
             device, _, by = energy["channel"].partition(".")
-            row = [name, number(window["duration_s"]), device, *_watts(window, energy), by, energy["verdict"]]
+            row = [
+                name,
+                number(window["duration_s"]),
+                cut(device, DEVICE),
+                *_watts(window, energy),
+                by,
+                energy["verdict"],
+            ]
             rows.append(row + (_truth(energy) if data["simulated"] else []))
     yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
     if len(data["windows"]) > most:
