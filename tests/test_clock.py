@@ -101,7 +101,7 @@ def test_slow_drift_is_told_when_it_has_gathered():
     found, drifted_ns = [], 0.0
     for i, one in enumerate(anchors(30)):
         drifted_ns += i * 1e-6 * 10 * S  # 1 ppm more each time
-        found.append(Anchor(one.monotonic_ns, one.monotonic_raw_ns - int(drifted_ns), *[0] * 0, one.realtime_ns,
+        found.append(Anchor(one.monotonic_ns, one.monotonic_raw_ns - int(drifted_ns), one.realtime_ns,
                             one.boottime_ns, one.width_ns))  # fmt: skip
     kinds = [event.kind for event in clock_events(found)]
     assert kinds == ["rate"] * len(kinds)
@@ -123,9 +123,8 @@ def recording(found, windows=()):
 
 def test_window_in_which_the_machine_slept_says_so_and_is_unusable():
     found = after(anchors(), 5, real_ns=90 * S, boot_ns=90 * S)
-    windows = [
-        Window(name, a * S, b * S) for name, a, b in (("in", 1035, 1055), ("at", 1045, 1060), ("out", 1001, 1039))
-    ]
+    spans = {"in": (1035, 1055), "at": (1045, 1060), "out": (1001, 1039)}
+    windows = [Window(name, a * S, b * S) for name, (a, b) in spans.items()]
     trace = recording(found, windows)
     inside, beside, outside = (channel_energy(trace, "gpu0.power.instant", window) for window in windows)
     assert inside.joules == pytest.approx(2000, rel=1e-6)  # of the time awake
