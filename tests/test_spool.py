@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from powersample import marks, store
@@ -24,7 +25,7 @@ from powersample.errors import (
     StateError,
 )
 from powersample.model import Channel, Kind, Series
-from powersample.store import convert, writer
+from powersample.store import convert, schema, writer
 from powersample.store.lock import SpoolLock, holder
 from powersample.store.spool import RawPart
 
@@ -369,3 +370,28 @@ def test_marks_of_another_boot_make_no_windows(spool):
     trace = store.read_spool(spool)
     assert trace.windows == ()
     assert trace.meta["marks_left_out"]["other_boot"] == 4
+
+
+def test_finish_gathers_each_busy_channel_of_all_parts_in_long_row_groups(tmp_path):
+    """Footers are held in memory: a row group a part and channel would be hundreds of megabytes after two days."""
+    folder = tmp_path / "run.parquet.spool"
+    folder.mkdir()
+    channels = [spools.channel(f"gpu{n}.power.instant", n) for n in range(3)]
+    channels += [spools.channel("gpu0.clock", 3, kind=3), spools.channel("gpu0.temperature", 4, kind=3)]
+    counts, rows = (20_000, 20_000, 20_000, 100, 100), np.zeros(5, int)
+    for number in range(6):
+        # In the last part, cut short, every channel is a quiet one.
+        some = [count if number < 5 else 50 for count in counts]
+        pieces = [
+            spools.records((np.arange(n) + rows[i]) * MS + i, np.arange(n) + rows[i], i) for i, n in enumerate(some)
+        ]
+        rows += some
+        spools.write_part(folder, number, np.sort(np.concatenate(pieces), order="t0_ns"), channels)
+    trace = store.load(store.Converter(folder, tmp_path / "run.parquet").finish())
+    for i, channel in enumerate(channels):
+        assert trace.series(channel["name"]).raw.tolist() == list(range(rows[i]))
+    groups = schema.row_groups(pq.read_metadata(trace.path))
+    assert sorted((group.first_channel, group.last_channel, group.rows) for group in groups) == [
+        ("gpu0.clock", "gpu0.temperature", 1100),
+        *((f"gpu{n}.power.instant", f"gpu{n}.power.instant", 100_050) for n in range(3)),
+    ]

@@ -2,8 +2,8 @@
 """Turns a spool into one Parquet file, while it is written or after a kill.
 
 A Parquet file without its footer is worthless, so each closed part first becomes a small Parquet file of
-its own inside the spool, synced before the raw part goes. At the end the small files are copied, row group
-by row group, into the output, which gets its name only when it is whole; then the spool goes. A kill at any
+its own inside the spool, synced before the raw part goes. At the end the small files are copied, channel
+by channel, into the output, which gets its name only when it is whole; then the spool goes. A kill at any
 point loses nothing that was on disk.
 """
 
@@ -11,17 +11,17 @@ import glob
 import os
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from powersample.errors import AccessDenied, BadFormat, InvalidArgument, PowerSampleError
-from powersample.model import Channel, Series
+from powersample.model import Series
 from powersample.store.lock import SpoolLock
 from powersample.store.spool import RawPart, Survey, open_part, part_numbers, survey
-from powersample.store.stored import ParquetFile, PathLike, StoredTrace, load
-from powersample.store.writer import NEW, TraceWriter, exists
+from powersample.store.stored import PathLike, StoredTrace, load, open_parquet
+from powersample.store.writer import NEW, PART_ROWS, TraceWriter, exists
 
 DONE = ".done"  # of a folder whose recording is complete, and which is being removed
 SAMPLER_ENDS_S = 5.0  # the executable notices within half a second that its recorder was killed, and writes its end
@@ -86,8 +86,8 @@ class Converter:
         found = survey(self.spool)
         found.meta |= meta
         with TraceWriter(self.output, replace=self._replace, kept=found.keep == "changes") as writer:
-            for number in found.numbers:
-                self._copy(number, writer)
+            for series in self._parts(found):
+                writer.add(series)
             for series in extra:
                 found.channels.setdefault(series.channel.name, series.channel)
                 writer.add(series)
@@ -106,19 +106,27 @@ class Converter:
         if not done.exists():
             part, description = open_part(self.spool, number)
             assert isinstance(part, RawPart)
-            with TraceWriter(done, replace=True, kept=part.kept) as writer:
+            with TraceWriter(done, replace=True, kept=part.kept, group_rows=PART_ROWS) as writer:
                 for series in part.series():
                     writer.add(series)
                 writer.close(description)
         for raw in raws:
             raw.unlink(missing_ok=True)
 
-    def _copy(self, number: int, writer: TraceWriter) -> None:
-        part, description = open_part(self.spool, number)
-        assert isinstance(part, ParquetFile)
-        channels: dict[str, Channel] = {channel.name: channel for channel in description.channels}
-        for series in part.series(channels):
-            writer.add(series)
+    def _parts(self, found: Survey) -> Iterator[Series]:
+        """Yield everything, in order per channel: quiet channels part by part, then each busy one through all parts.
+
+        So the output has few and long row groups, and whoever reads one channel of it reads on.
+        """
+        paths = [self._raw(number, ".parquet") for number in found.numbers]
+        parts = [open_parquet(path, light=True)[0] for path in paths]
+        busy = set().union(*(part.alone() for part in parts))
+        quiet = {name: channel for name, channel in found.channels.items() if name not in busy}
+        for part in parts:
+            yield from part.shared(quiet)
+        for name in sorted(busy):
+            for part in parts:
+                yield from part.chunks(found.channels[name], None, None)
 
 
 def _remove(spool: Path) -> None:

@@ -22,7 +22,7 @@ from powersample.model import KEPT_DTYPE, SAMPLE_DTYPE, Anchor, Channel, Extent,
 from powersample.store.lock import NAME as LOCK
 from powersample.store.schema import Description
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, open_parquet
-from powersample.store.writer import GROUP_ROWS
+from powersample.store.writer import PART_ROWS
 
 SPOOL_VERSION = 1
 SLICE_RECORDS = 1 << 16  # 2 MB
@@ -91,7 +91,7 @@ class RawPart:
                 self._named(number)
                 held.setdefault(number, []).append(records[index])
                 rows[number] = rows.get(number, 0) + len(index)
-                if rows[number] > GROUP_ROWS - SLICE_RECORDS:
+                if rows[number] > PART_ROWS - SLICE_RECORDS:
                     del rows[number]
                     yield _series(self.channels[number], np.concatenate(held.pop(number)))
         for number in sorted(held):

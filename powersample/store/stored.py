@@ -16,15 +16,26 @@ from powersample.model import Backend, Channel, Extent, Series, Trace
 from powersample.store.schema import KEY, OMITTED, READ_COLUMNS, Description, channel_names, row_groups, to_series
 from powersample.store.writer import NEW, TraceWriter, disk_trouble, exists, publish
 
+READ_ROWS = 1 << 17  # decoded at once
+
 PathLike = str | os.PathLike[str]
 
 
 class ParquetFile:
-    """One Parquet file as a trace's backend; it is opened for each read and its index kept."""
+    """One Parquet file as a trace's backend; it is opened for each read and its index kept.
 
-    def __init__(self, path: Path, metadata: pq.FileMetaData, extents: Mapping[str, Extent]) -> None:
+    Args:
+        path: the file.
+        metadata: its footer.
+        extents: what it holds of each channel.
+        light: keep no more than the index, and read the footer each time: for hundreds of files at once.
+    """
+
+    def __init__(
+        self, path: Path, metadata: pq.FileMetaData, extents: Mapping[str, Extent], *, light: bool = False
+    ) -> None:
         self.path = path
-        self._metadata = metadata
+        self._metadata = None if light else metadata
         self._groups = row_groups(metadata)
         self.extents = extents
         self._columns = READ_COLUMNS + ([OMITTED.name] if OMITTED.name in metadata.schema.names else [])
@@ -34,24 +45,36 @@ class ParquetFile:
         with pa.OSFile(os.fsencode(self.path), "rb") as source, pq.ParquetFile(source, metadata=self._metadata) as file:
             yield file
 
-    def series(self, channels: Mapping[str, Channel]) -> Iterator[Series]:
-        """Yield every reading: row group by row group, in each channel by channel."""
+    def alone(self) -> set[str]:
+        """Return the channels that have a row group to themselves."""
+        return {group.first_channel for group in self._groups if group.first_channel == group.last_channel}
+
+    def shared(self, channels: Mapping[str, Channel]) -> Iterator[Series]:
+        """Yield the readings of `channels` from the row groups that hold several channels, each read once."""
+        if all(group.first_channel == group.last_channel for group in self._groups):
+            return
         with self._open() as file:
             for group in self._groups:
-                table = file.read_row_group(group.index, columns=[*self._columns, "span_ns"], use_threads=False)
-                for name in sorted(channel_names(table)):
-                    yield to_series(table, channels[name])
+                if group.first_channel != group.last_channel:
+                    table = file.read_row_group(group.index, columns=[*self._columns, "span_ns"], use_threads=False)
+                    for name in sorted(set(channel_names(table)) & channels.keys()):
+                        yield to_series(table, channels[name])
 
     def chunks(self, channel: Channel, start_ns: int | None, end_ns: int | None) -> Iterator[Series]:
         """See `powersample.model.Backend`."""
         columns = self._columns + (["span_ns"] if channel.span == "sample" else [])
+        groups = [group for group in self._groups if group.may_hold(channel.name, start_ns, end_ns)]
+        if not groups:
+            return
         with self._open() as file:
-            for group in self._groups:
-                if group.may_hold(channel.name, start_ns, end_ns):
-                    table = file.read_row_group(group.index, columns=columns, use_threads=False)
-                    series = to_series(table, channel).between(start_ns, end_ns)
+            for group in groups:
+                for batch in file.iter_batches(READ_ROWS, [group.index], columns, use_threads=False):
+                    whole = to_series(pa.Table.from_batches([batch]), channel)
+                    series = whole.between(start_ns, end_ns)
                     if len(series):
                         yield series
+                    if len(whole) and end_ns is not None and whole.t0_ns[-1] > end_ns:
+                        break
 
     def extent(self, channel: Channel) -> Extent | None:
         """See `powersample.model.Backend`."""
@@ -107,8 +130,8 @@ class StoredTrace(Trace):
                 new.unlink(missing_ok=True)
 
 
-def open_parquet(path: Path) -> tuple[ParquetFile, Description]:
-    """Open a file that this package wrote.
+def open_parquet(path: Path, *, light: bool = False) -> tuple[ParquetFile, Description]:
+    """Open a file that this package wrote; `light` as `ParquetFile`.
 
     Raises:
         InputNotFound: there is no such file.
@@ -131,7 +154,7 @@ def open_parquet(path: Path) -> tuple[ParquetFile, Description]:
         raise BadFormat(f"{path} is a Parquet file without powersample's metadata", "Give a recording.")
     description, extents = Description.from_json(text, str(path))
     try:
-        return ParquetFile(path, metadata, extents), description
+        return ParquetFile(path, metadata, extents, light=light), description
     except (KeyError, AttributeError) as error:
         raise BadFormat(f"{path}: its columns are not a recording's ({error})") from None
 

@@ -16,9 +16,10 @@ from powersample.model import Extent, Series
 from powersample.store.schema import KEY, SCHEMA, SCHEMA_KEPT, WRITE_OPTIONS, Description, to_table
 
 NEW = ".new"  # of a file that is being written
-GROUP_ROWS = 1 << 17  # most rows of a row group: two minutes at 1 kHz
+PART_ROWS = 1 << 17  # most rows of a row group in a converted part: two minutes at 1 kHz
+GROUP_ROWS = 1 << 19  # in an output: pyarrow holds 7 KB a group until the file is closed, and there are days to hold
 BUSY_ROWS = 1 << 14  # a channel that brings fewer at a time is gathered, and shares a row group with others
-BUFFER_ROWS = 1 << 18  # gathered in all: 9 MB
+BUFFER_ROWS = 1 << 18  # gathered of those in all: 9 MB
 
 
 def sync_folder(folder: Path) -> None:
@@ -37,9 +38,10 @@ class TraceWriter:
         path: the file to be.
         replace: replace an existing one; else `close` refuses to.
         kept: the readings are those that were kept of more; they tell how many were left out.
+        group_rows: most rows of a row group.
     """
 
-    def __init__(self, path: Path, *, replace: bool = False, kept: bool = False) -> None:
+    def __init__(self, path: Path, *, replace: bool = False, kept: bool = False, group_rows: int = GROUP_ROWS) -> None:
         self.path = path
         self.extents: dict[str, Extent] = {}
         self._replace = replace
@@ -47,6 +49,8 @@ class TraceWriter:
         self._new = path.with_name(path.name + NEW)
         self._held: dict[str, list[Series]] = {}
         self._rows: dict[str, int] = {}
+        self._group_rows = group_rows
+        self._newest = ""  # the channel that came last
         try:
             self._file = pa.OSFile(os.fsencode(self._new), "wb")  # as bytes: a name need not be UTF-8
         except OSError as error:
@@ -59,7 +63,7 @@ class TraceWriter:
             raise disk_trouble(error, self._new) from error
 
     def add(self, series: Series) -> None:
-        """Append readings; those of one channel must come in their order."""
+        """Append readings; those of one channel must come in their order, and best one channel after the other."""
         if not len(series):
             return
         name = series.channel.name
@@ -73,17 +77,29 @@ class TraceWriter:
             int(series.t1_ns[-1]),
             omitted + (before.omitted if before else 0),
         )
-        for first in range(0, len(series), GROUP_ROWS):
-            piece = series.take(slice(first, first + GROUP_ROWS))
+        if name != self._newest:
+            self._write_busy()
+            self._newest = name
+        first = 0
+        while first < len(series):
+            piece = series.take(slice(first, first + self._group_rows - self._rows.get(name, 0)))
+            first += len(piece)
             self._held.setdefault(name, []).append(piece)
             self._rows[name] = self._rows.get(name, 0) + len(piece)
-            if self._rows[name] >= BUSY_ROWS:
+            if self._rows[name] >= self._group_rows:
                 self._write([name])
-        if sum(self._rows.values()) > BUFFER_ROWS:
-            self._flush()
+        others = sorted(self._rows.keys() - {name})
+        if sum(self._rows[other] for other in others) > BUFFER_ROWS:
+            self._write(others)
+
+    def _write_busy(self) -> None:
+        """Write what is held of the channel that came last, unless it is so little that it shares a row group."""
+        if self._rows.get(self._newest, 0) >= BUSY_ROWS:
+            self._write([self._newest])
 
     def _flush(self) -> None:
-        """Write what is held, all in one row group."""
+        """Write what is held: a busy channel by itself, the rest in one row group."""
+        self._write_busy()
         if self._rows:
             self._write(sorted(self._rows))
 
