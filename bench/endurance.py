@@ -174,6 +174,79 @@ def jittered(folder: Path, hours: float, wake_us: float, call_us: float) -> floa
     return _finish(account)
 
 
+def eight_gpus(folder: Path, hours: float) -> dict[str, float]:
+    """Convert and merge what eight GPUs with three power channels at 1 kHz leave in `hours`, in parts of 64 MiB."""
+    import pyarrow.parquet as pq
+
+    from powersample.model import SAMPLE_DTYPE
+    from powersample.store import Converter, load
+
+    directory = folder / "run.parquet.spool"
+    directory.mkdir()
+    (directory / "session.json").write_text("{}")
+    names = [f"gpu{gpu}.power.{field}" for gpu in range(8) for field in ("instant", "average", "usage")]
+    channels = [
+        {"id": i, "name": name, "device": name[:4], "domain": "gpu", "unit": "W", "scale": 1e-3,
+         "kind": 1, "lane": 0, "divisor": 1}
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    chance, slices = np.random.default_rng(1), 16
+    passes = (64 << 20) // SAMPLE_DTYPE.itemsize // len(names) // slices
+    parts = max(1, round(hours * 3600 * RATE_HZ / passes / slices))
+    records = np.zeros((passes, len(names)), SAMPLE_DTYPE)
+    records["channel"] = np.arange(len(names))
+    header = {"powersample_spool": 1, "header_bytes": 16384, "record_bytes": 32, "channels": channels}
+    converter = Converter(directory, folder / "run.parquet")
+    converted_s = 0.0
+    with MemoryWatch() as watch:
+        for part in range(parts):
+            with (directory / f"part-{part:06d}.part").open("wb") as file:
+                file.write(json.dumps(header).encode().ljust(16383) + b"\n")
+                for piece in range(slices):  # this program's own memory is not what is measured
+                    slots = ((part * slices + piece) * passes + np.arange(passes, dtype=np.int64))[:, None]
+                    late_ns = chance.exponential(50e3, (passes, 1)) + 5e3 * np.arange(len(names))
+                    records["t0_ns"] = 10**12 + slots * 10**6 + late_ns.astype(np.int64)
+                    records["t1_ns"] = records["t0_ns"] + 4_000
+                    records["raw"] = 300_000 + 500 * (slots // POLLS_PER_UPDATE * 7919 % 101) + np.arange(len(names))
+                    records["seq"] = (slots * len(names) + np.arange(len(names))) % 2**32
+                    records.tofile(file)
+            begin_s = time.monotonic()
+            converter.step()
+            converted_s += time.monotonic() - begin_s
+        merging, begin_s = len(watch.seen_mb), time.monotonic()
+        output = converter.finish()
+        merged_s = time.monotonic() - begin_s
+    held = sum(load(output).extent(name).records for name in names)
+    made = parts * slices * records.size
+    if held != made:
+        raise RuntimeError(f"{held} of {made} records are in the file")
+    return {
+        "records": held,
+        "convert_peak_mb": max(watch.seen_mb[:merging]),
+        "merge_peak_mb": max(watch.seen_mb[merging:]),
+        "converted_s": converted_s,
+        "merged_s": merged_s,
+        "groups": pq.read_metadata(output).num_row_groups,
+    }
+
+
+def footer(folder: Path, groups: float) -> dict[str, float]:
+    """Return what a writer holds for each row group until its file is closed."""
+    import pyarrow.parquet as pq
+
+    from powersample.model import Channel, Kind, Series
+    from powersample.store.schema import SCHEMA, WRITE_OPTIONS, to_table
+
+    few, channel = np.arange(20), Channel("gpu0.power.instant", "GPU-0", "gpu", Kind.POWER, "W", 1e-3)
+    table = to_table([Series(channel, few, few, few, np.zeros(20), few)])
+    with pq.ParquetWriter(folder / "x.parquet", SCHEMA, **WRITE_OPTIONS) as writer, MemoryWatch() as watch:
+        time.sleep(0.2)
+        for _ in range(round(groups)):
+            writer.write_table(table)
+        time.sleep(0.2)
+        return {"group_kb": (watch.seen_mb[-1] - watch.seen_mb[0]) * 1e3 / groups}
+
+
 def _information_bytes(*means_us: float) -> float:
     """Return the entropy of exponentials in whole ns, which no encoding can go below."""
     return float(sum(np.log2(np.e * mean_us * 1e3) for mean_us in means_us) / 8)
@@ -255,6 +328,28 @@ def figures(quick: bool, hours: float) -> Iterator[Figure]:
             f"a file of {real['records']:.0f} records, so its fixed few KB weigh",
         ],
     )
+    run_8 = _in_a_process("gpus", 0.2 if quick else 2.0)
+    from powersample.store.writer import GROUP_ROWS
+
+    group_kb = _in_a_process("footer", 4000)["group_kb"]
+    all_records = 48 * 3600 * RATE_HZ * 24
+    all_groups = all_records / GROUP_ROWS
+    more_mb = max(0.0, all_groups - run_8["groups"]) * group_kb / 1e3
+    yield Figure(
+        "endurance",
+        "resident memory, peak while 48 hours of 8 GPUs with 3 power channels at 1 kHz are converted and merged",
+        "MB",
+        Bar("<=", MEMORY_MB),
+        [max(run_8["convert_peak_mb"], run_8["merge_peak_mb"] + more_mb)],
+        [
+            f"carried on from {run_8['records'] / 1e6:.0f} M records: {run_8['convert_peak_mb']:.0f} MB while converting, "
+            f"{run_8['merge_peak_mb']:.0f} while merging {run_8['groups']:.0f} row groups, and pyarrow's "
+            f"{group_kb:.1f} KB for each of {all_groups:.0f} until the file is closed",
+            f"conversion {run_8['records'] / run_8['converted_s'] / 1e6:.1f}, merge "
+            f"{run_8['records'] / run_8['merged_s'] / 1e6:.1f} M records/s: 48 hours are merged in "
+            f"{all_records / run_8['records'] * run_8['merged_s'] / 60:.0f} minutes",
+        ],
+    )
     yield Figure(
         "endurance",
         "records recorded and converted in a second",
@@ -270,10 +365,16 @@ def figures(quick: bool, hours: float) -> Iterator[Figure]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.endurance", description=long_run.__doc__)
-    parser.add_argument("part", choices=["long", "jitter", "real"])
+    parser.add_argument("part", choices=["long", "jitter", "real", "gpus", "footer"])
     parser.add_argument("numbers", type=float, nargs="+")
     asked = parser.parse_args()
-    parts: dict[str, Any] = {"long": long_run, "jitter": jittered, "real": real_time}
+    parts: dict[str, Any] = {
+        "long": long_run,
+        "jitter": jittered,
+        "real": real_time,
+        "gpus": eight_gpus,
+        "footer": footer,
+    }
     with tempfile.TemporaryDirectory(prefix="powersample-bench-") as folder:
         print(json.dumps(parts[asked.part](Path(folder), *asked.numbers)))
 

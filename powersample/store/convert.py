@@ -14,14 +14,12 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 from powersample.errors import AccessDenied, BadFormat, InvalidArgument, PowerSampleError
 from powersample.model import Series
 from powersample.store.lock import SpoolLock
 from powersample.store.spool import RawPart, Survey, open_part, part_numbers, survey
 from powersample.store.stored import PathLike, StoredTrace, load, open_parquet
-from powersample.store.writer import NEW, PART_ROWS, TraceWriter, exists
+from powersample.store.writer import NEW, PART_ROWS, TraceWriter, exists, give_back_memory
 
 DONE = ".done"  # of a folder whose recording is complete, and which is being removed
 SAMPLER_ENDS_S = 5.0  # the executable notices within half a second that its recorder was killed, and writes its end
@@ -59,7 +57,8 @@ class Converter:
         closed = [number for number in part_numbers(self.spool) if self._raw(number, ".part").exists()]
         for number in closed:
             self._convert(number)
-        pa.default_memory_pool().release_unused()  # a recorder's neighbours need the memory more
+        if closed:
+            give_back_memory()
         return len(closed)
 
     def finish(self, extra: Iterable[Series] = (), **meta: object) -> Path:

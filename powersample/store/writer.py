@@ -2,6 +2,7 @@
 """Writes readings into one Parquet file at bounded memory, complete or not at all."""
 
 import contextlib
+import ctypes
 import errno
 import os
 from pathlib import Path
@@ -20,6 +21,14 @@ PART_ROWS = 1 << 17  # most rows of a row group in a converted part: two minutes
 GROUP_ROWS = 1 << 19  # in an output: pyarrow holds 7 KB a group until the file is closed, and there are days to hold
 BUSY_ROWS = 1 << 14  # a channel that brings fewer at a time is gathered, and shares a row group with others
 BUFFER_ROWS = 1 << 18  # gathered of those in all: 9 MB
+
+
+def give_back_memory() -> None:
+    """Return what pyarrow and the C library keep of freed memory: a recorder's neighbours need it more."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def sync_folder(folder: Path) -> None:
@@ -105,14 +114,16 @@ class TraceWriter:
 
     def _write(self, names: list[str]) -> None:
         assert self._writer is not None
-        one_each = [Series.concat(self._held[name][0].channel, self._held[name]) for name in names]
-        table = to_table(one_each, self._schema)
+        pieces = [piece for name in names for piece in self._held.pop(name)]
+        for name in names:
+            del self._rows[name]
+        table = to_table(pieces, self._schema)
         try:
             self._writer.write_table(table, row_group_size=table.num_rows)
         except OSError as error:
             raise disk_trouble(error, self._new) from error
-        for name in names:
-            del self._held[name], self._rows[name]
+        del table, pieces
+        give_back_memory()
 
     def close(self, description: Description) -> None:
         """Write the rest and the metadata, sync, and give the file its name.
