@@ -14,11 +14,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from powersample.errors import AccessDenied, BadFormat, InvalidArgument, PowerSampleError
+from powersample.errors import AccessDenied, BadFormat, DiskFull, InvalidArgument, PowerSampleError
 from powersample.model import Series
 from powersample.store.lock import SpoolLock
 from powersample.store.spool import RawPart, Survey, open_part, part_numbers, survey
-from powersample.store.stored import PathLike, StoredTrace, load, open_parquet
+from powersample.store.stored import PathLike, StoredTrace, load
 from powersample.store.writer import NEW, PART_ROWS, TraceWriter, exists, give_back_memory
 
 DONE = ".done"  # of a folder whose recording is complete, and which is being removed
@@ -75,13 +75,15 @@ class Converter:
 
         Raises:
             OutputExists: the output has appeared meanwhile.
-            DiskFull: no space is left; the spool stays.
+            DiskFull: no space is left for the output; the spool stays.
         """
         for number in part_numbers(self.spool):
             try:
                 self._convert(number)
             except BadFormat:
                 continue  # the survey below names it
+            except DiskFull:
+                break  # here; the output may lie elsewhere, and takes raw parts as well
         found = survey(self.spool)
         found.meta |= meta
         with TraceWriter(self.output, replace=self._replace, kept=found.keep == "changes") as writer:
@@ -117,9 +119,8 @@ class Converter:
 
         So the output has few and long row groups, and whoever reads one channel of it reads on.
         """
-        paths = [self._raw(number, ".parquet") for number in found.numbers]
-        parts = [open_parquet(path, light=True)[0] for path in paths]
-        busy = set().union(*(part.alone() for part in parts))
+        parts = [open_part(self.spool, number, light=True)[0] for number in found.numbers]
+        busy: set[str] = set().union(*(part.alone() for part in parts))
         quiet = {name: channel for name, channel in found.channels.items() if name not in busy}
         for part in parts:
             yield from part.shared(quiet)

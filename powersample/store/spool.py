@@ -22,7 +22,7 @@ from powersample.model import KEPT_DTYPE, SAMPLE_DTYPE, Anchor, Channel, Extent,
 from powersample.store.lock import NAME as LOCK
 from powersample.store.schema import Description
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, open_parquet
-from powersample.store.writer import PART_ROWS
+from powersample.store.writer import BUSY_ROWS, PART_ROWS
 
 SPOOL_VERSION = 1
 SLICE_RECORDS = 1 << 16  # 2 MB
@@ -97,6 +97,14 @@ class RawPart:
         for number in sorted(held):
             yield _series(self.channels[number], np.concatenate(held[number]))
 
+    def alone(self) -> set[str]:
+        """See `ParquetFile`: the channels that would have a row group to themselves."""
+        return {name for name, extent in self.scan().extents.items() if extent.records >= BUSY_ROWS}
+
+    def shared(self, channels: Mapping[str, Channel]) -> Iterator[Series]:
+        """See `ParquetFile`."""
+        yield from (series for series in self.series() if series.channel.name in channels)
+
     def chunks(self, channel: Channel, start_ns: int | None, end_ns: int | None) -> Iterator[Series]:
         """See `powersample.model.Backend`."""
         wanted = [number for number, one in self.channels.items() if one.name == channel.name]
@@ -164,8 +172,8 @@ def part_numbers(directory: Path) -> list[int]:
     return sorted({int(name[5:].split(".")[0]) for name in names if name.endswith((".part", ".open", ".parquet"))})
 
 
-def open_part(directory: Path, number: int) -> tuple[Part, Description]:
-    """Open a part under the name that it has now.
+def open_part(directory: Path, number: int, *, light: bool = False) -> tuple[Part, Description]:
+    """Open a part under the name that it has now; `light` as `ParquetFile`.
 
     Raises:
         BadFormat: it is none.
@@ -177,7 +185,7 @@ def open_part(directory: Path, number: int) -> tuple[Part, Description]:
         path = directory / name
         try:
             if name.endswith(".parquet"):
-                return open_parquet(path)
+                return open_parquet(path, light=light)
             raw = RawPart(path)
         except (FileNotFoundError, InputNotFound):
             continue
