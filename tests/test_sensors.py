@@ -84,9 +84,18 @@ def test_model_of_a_channel_that_the_trace_stores_goes_before_the_table():
 
 
 def test_model_of_a_sensor_that_the_table_does_not_speak_of_is_none():
-    chan = channel(sensor="hwmon.ina3221.in1")
+    chan = channel(sensor="dowsing rod")
     assert field_of(chan) is None
     assert model_of(Trace.of([series(chan, [0], [1])]), chan) is None
+
+
+def test_model_of_a_meter_is_its_own_word_and_a_wide_default():
+    rail = channel(sensor="hwmon.ina3221.in1*curr1")
+    meter = channel(sensor="hwmon.power_meter.power1_average", span="fixed", span_ns=1_000_000_000)
+    trace = Trace.of([series(rail, [0], [1])])
+    assert model_of(trace, rail).response is Response.POINT
+    found = model_of(trace, meter)
+    assert (found.response, found.period_s, found.window_s, found.known) == (Response.CONTIGUOUS, 1.0, 1.0, False)
 
 
 def test_sensor_model_of_malformed_json_says_what_is_wrong():

@@ -8,6 +8,7 @@ The meaning of a power field depends on the board's generation and on the driver
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -24,7 +25,7 @@ FIELDS = {  # the source's own words for where a channel's values come from
     "nvml.total_energy": "energy",
     "nvml.field.83": "energy",
 }
-SAMPLED = ("pmd", "lpm01a", "mllog", "csv")  # logs that give no more than power at instants
+SAMPLED = ("hwmon", "pmd", "lpm01a", "mllog", "csv")  # of which no more is known than power at instants
 RAPL_ROUTES = ("perf", "powercap", "msr")
 CONDITIONS = ("architecture", "name", "field", "driver")
 FIGURES = {
@@ -84,6 +85,11 @@ def model_of(trace: Trace, channel: Channel) -> SensorModel | None:
     field = field_of(channel)
     if field is None:
         return None
+    if field == "samples" and channel.span == "fixed" and channel.span_ns:
+        # Its own word: each value averages so long, and such meters publish one average after the other.
+        span_s, samples = channel.span_ns / 1e9, look_up(field)
+        origin = {**samples.origin, "period_s": "the sensor's own word", "window_s": "the sensor's own word"}
+        return replace(samples, response=Response.CONTIGUOUS, period_s=span_s, window_s=span_s, origin=origin)
     board: Mapping[str, Any] = next(
         (one for one in trace.meta.get("devices") or () if one.get("uuid") == channel.device), {}
     )
