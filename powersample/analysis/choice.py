@@ -18,9 +18,9 @@ EVIDENCE_S = 3.0  # window from which a long average tells whether a part-time s
 def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | None, str]:
     """Choose among one device and domain's channels.
 
-    The counter, if it moved often enough in the window and agrees with the power; else the first power in the order
-    given; else the counter as it is. Channels that cover 99 % of the window come before those that do not, and a
-    power that is read ten times less often than another comes last.
+    The counter, if it moved often enough in the window, or is surer there than the power, and agrees with it; else the
+    first power in the order given; else the counter as it is. Channels that cover 99 % of the window come before those
+    that do not, and a power that is read ten times less often than another comes last.
 
     A counter C agrees with a power P over a window of L s, where the power ranges from least to most W, when
 
@@ -47,18 +47,29 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
     lack = "the counter tells nothing here" if any(one.kind is Kind.ENERGY for one in told) else "there is no counter"
     for i in counters:
         lacks = _lacks(told[i], None if power is None else told[power], window)
+        surer = power is not None and _surer(energies[i], energies[power], window)
+        if surer:
+            lacks = ""
         if not lacks and power is not None and (reason := _disagreement(told[i], told[power], window)):
             for j in (i, power):
                 energies[j] = replace(energies[j], reasons=(*energies[j].reasons, reason))
             lacks = "the counter disagrees with the power"
         if not lacks:
-            return energies, i, f"the counter moved {energies[i].updates} times in the window"
+            why = "the counter is surer here than the power" if surer else ""
+            return energies, i, why or f"the counter moved {energies[i].updates} times in the window"
         lack = lacks
     if power is not None:
         return energies, power, lack
     if counters:
         return energies, counters[0], f"{lack}, and no power reading covers it"
     return energies, None, ""
+
+
+def _surer(counter: Energy, power: Energy, window: Window) -> bool:
+    """Whether a counter that covers the window has the narrower interval."""
+    if counter.low_j is None or counter.high_j is None or power.low_j is None or power.high_j is None:
+        return False
+    return whole(counter, window) and counter.high_j - counter.low_j < power.high_j - power.low_j
 
 
 def _witnessed(one: Told, told: Sequence[Told], window: Window) -> bool:
