@@ -58,16 +58,47 @@ void ps_text_add(ps_text *text, const char *format, ...)
     va_end(arguments);
 }
 
+/* Bytes of the UTF-8 character that begins at c (Unicode 15, table 3-7); 0 where none does. */
+static int character(const char *c)
+{
+    static const struct {
+        unsigned char first, last, second_first, second_last;
+        int bytes;
+    } forms[] = {
+        {0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3}, {0xE1, 0xEC, 0x80, 0xBF, 3},
+        {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3}, {0xF0, 0xF0, 0x90, 0xBF, 4},
+        {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4},
+    };
+    const unsigned char *at = (const unsigned char *)c;
+    if (at[0] < 0x80)
+        return 1;
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        if (at[0] < forms[i].first || at[0] > forms[i].last)
+            continue;
+        if (at[1] < forms[i].second_first || at[1] > forms[i].second_last)
+            return 0;
+        for (int j = 2; j < forms[i].bytes; j++)
+            if ((at[j] & 0xC0) != 0x80) /* the end of the string, too */
+                return 0;
+        return forms[i].bytes;
+    }
+    return 0;
+}
+
 void ps_json_string(ps_text *text, const char *value)
 {
     ps_text_add(text, "\"");
-    for (const char *c = value; *c; c++) {
+    for (const char *c = value; *c;) {
+        const int bytes = character(c);
         if (*c == '"' || *c == '\\')
             ps_text_add(text, "\\%c", *c);
         else if ((unsigned char)*c < 0x20)
             ps_text_add(text, "\\u%04x", (unsigned)*c);
-        else
-            ps_text_add(text, "%c", *c);
+        else if (bytes)
+            ps_text_add(text, "%.*s", bytes, c);
+        else /* a label of firmware's, or one that was cut: no reader may stumble over a whole recording's header */
+            ps_text_add(text, "\\ufffd");
+        c += bytes ? bytes : 1;
     }
     ps_text_add(text, "\"");
 }

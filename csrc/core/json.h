@@ -22,7 +22,7 @@ void ps_text_free(ps_text *text);
 void ps_text_clear(ps_text *text);
 void ps_text_add(ps_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-void ps_json_string(ps_text *text, const char *value); /* quoted and escaped */
+void ps_json_string(ps_text *text, const char *value); /* quoted and escaped; what is no UTF-8 becomes U+FFFD */
 void ps_json_double(ps_text *text, double value);      /* null when not finite */
 void ps_json_anchor(ps_text *text, const ps_anchor *anchor); /* members only, no braces */
 void ps_json_channel(ps_text *text, const ps_channel *channel);

@@ -17,6 +17,27 @@ static void test_string_specials_escaped(void)
     ps_text_free(&text);
 }
 
+/* Firmware writes labels in whatever it likes, and a name may be cut within a character. */
+static void test_string_that_is_no_utf8_is_marked_and_the_rest_kept(void)
+{
+    static const struct {
+        const char *value, *expected;
+    } cases[] = {
+        {"\xb5W 12", "\"\\ufffdW 12\""},                           /* Latin-1 */
+        {"\xe2\x82", "\"\\ufffd\\ufffd\""},                       /* cut */
+        {"\xc0\xaf", "\"\\ufffd\\ufffd\""},                       /* longer than need be */
+        {"\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\""},           /* half of a pair */
+        {"\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\""}, /* beyond the last */
+        {"\xe2\x82\xac\xf0\x9f\x94\x8c", "\"\xe2\x82\xac\xf0\x9f\x94\x8c\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ps_text text = {0};
+        ps_json_string(&text, cases[i].value);
+        CHECK(strcmp(cases[i].expected, text.data) == 0);
+        ps_text_free(&text);
+    }
+}
+
 static void test_double_survives_locale_and_non_finite(void)
 {
     static const char *const locales[] = {"C", "de_DE.UTF-8", "fr_FR.UTF-8"}; /* those that exist */
@@ -94,6 +115,7 @@ int main(void)
     test_channel_says_what_its_times_are();
     test_channel_says_over_what_its_values_average();
     test_string_specials_escaped();
+    test_string_that_is_no_utf8_is_marked_and_the_rest_kept();
     test_double_survives_locale_and_non_finite();
     test_text_grows_and_is_reused();
     test_lane_stats_errors_listed();
