@@ -11,8 +11,8 @@
 #include "sources/sysfs.h"
 
 enum {
-    HWMON_CHIPS_MAX = 64,
-    HWMON_INPUTS_MAX = 320, /* amd_energy has a file a core */
+    HWMON_CHIPS_MAX = 512, /* every disk, DIMM and network port is one */
+    HWMON_INPUTS_MAX = 512, /* zenergy has a file a core */
     HWMON_PATH = 512,
     HWMON_FILES = 3,
     HWMON_FILE = 32

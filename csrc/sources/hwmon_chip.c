@@ -157,10 +157,6 @@ static void add_attribute(hwmon *self, const hwmon_attribute *what, ps_hwmon_ope
     char file[HWMON_FILE], interval[HWMON_FILE * 2], sensor[2 * HWMON_FILE];
     hwmon_meaning of;
     sysfs_words(file, sizeof file, "%s%u_%s", what->kind, what->number, what->average ? "average" : "input");
-    if (self->base.n_groups == HWMON_INPUTS_MAX) {
-        leave_out(opening, file, "more than %d files", HWMON_INPUTS_MAX);
-        return;
-    }
     if (is_switched_off(folder, what, opening))
         return;
     if (!hwmon_find_meaning(&self->chip, what, &of)) {
@@ -218,12 +214,19 @@ static int by_kind(const void *left, const void *right)
     return a->number != b->number ? (a->number > b->number) - (a->number < b->number) : a->average - b->average;
 }
 
-static uint32_t find_attributes(const char *path, hwmon_attribute out[HWMON_INPUTS_MAX])
+static uint32_t find_attributes(const char *path, hwmon_attribute out[HWMON_INPUTS_MAX], ps_hwmon_opening *opening)
 {
     DIR *folder = opendir(path);
+    hwmon_attribute found;
     uint32_t n = 0;
-    for (const struct dirent *entry; folder && n < HWMON_INPUTS_MAX && (entry = readdir(folder)) != NULL;)
-        n += parse_attribute(entry->d_name, &out[n]);
+    for (const struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+        if (!parse_attribute(entry->d_name, &found))
+            continue;
+        if (n < HWMON_INPUTS_MAX)
+            out[n++] = found;
+        else
+            leave_out(opening, entry->d_name, "the chip has more than %d files", HWMON_INPUTS_MAX);
+    }
     if (folder)
         closedir(folder);
     qsort(out, n, sizeof *out, by_kind);
@@ -249,15 +252,15 @@ static uint32_t find_products(const hwmon_chip *chip, hwmon_attribute out[HWMON_
 }
 
 /* Looks in the chip's own folder, then in its device's, and keeps to where something is. */
-static uint32_t find_all(hwmon_chip *chip, hwmon_attribute out[HWMON_INPUTS_MAX])
+static uint32_t find_all(hwmon_chip *chip, hwmon_attribute out[HWMON_INPUTS_MAX], ps_hwmon_opening *opening)
 {
-    uint32_t n = find_attributes(chip->folder, out);
+    uint32_t n = find_attributes(chip->folder, out, opening);
     if (!n)
         n = find_products(chip, out);
     char device[HWMON_PATH];
     if (n || snprintf(device, sizeof device, "%s/device", chip->folder) >= (int)sizeof device)
         return n;
-    n = find_attributes(device, out);
+    n = find_attributes(device, out, opening);
     if (n)
         memcpy(chip->folder, device, sizeof device);
     return n;
@@ -300,7 +303,7 @@ void hwmon_describe(hwmon *self, ps_hwmon_opening *opening)
         return;
     }
     hwmon_attribute found[HWMON_INPUTS_MAX];
-    uint32_t n = find_all(&self->chip, found);
+    uint32_t n = find_all(&self->chip, found, opening);
     if (n && hwmon_is_battery_again(&self->chip)) {
         leave_out(opening, "power1_input", "it is shown once more as the power supply %.64s",
                   strrchr(self->chip.home, '/') + 1);

@@ -121,8 +121,8 @@ static bool find_pmu(const char *sysfs, pmu *out)
 
 static uint32_t find_cpus(const rapl_machine *machine, rapl_cpu *out)
 {
-    char list[SYSFS_TEXT];
-    if (sysfs_file(list, "%s/bus/event_source/devices/power/cpumask", machine->sysfs) != 0)
+    char list[SYSFS_LIST]; /* one CPU a die: "0,36,72" */
+    if (sysfs_list(list, "%s/bus/event_source/devices/power/cpumask", machine->sysfs) != 0)
         return 0;
     return rapl_cpus(machine->sysfs, list, out, CPUS_MAX);
 }

@@ -15,7 +15,7 @@
 #include "core/errno_status.h"
 #include "sources/rapl.h"
 
-enum { ZONES_MAX = 64, CONSTRAINTS_MAX = 4 };
+enum { ZONES_MAX = 4 * RAPL_PACKAGES_MAX, CONSTRAINTS_MAX = 4 };
 
 /* A zone as found: intel-rapl:TOP or intel-rapl:TOP:SUB. */
 typedef struct zone {

@@ -15,13 +15,10 @@
 
 enum { NUMBER_BYTES = 32 };
 
-int sysfs_file(char out[SYSFS_TEXT], const char *format, ...)
+static int read_file(char *out, size_t size, const char *format, va_list arguments)
 {
     char path[PATH_MAX];
-    va_list arguments;
-    va_start(arguments, format);
     int length = vsnprintf(path, sizeof path, format, arguments);
-    va_end(arguments);
     if (length < 0 || length >= (int)sizeof path)
         return ENAMETOOLONG;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -29,7 +26,7 @@ int sysfs_file(char out[SYSFS_TEXT], const char *format, ...)
         return errno;
     ssize_t got;
     do
-        got = read(fd, out, SYSFS_TEXT - 1);
+        got = read(fd, out, size - 1);
     while (got < 0 && errno == EINTR);
     int failure = got < 0 ? errno : 0;
     close(fd);
@@ -39,6 +36,24 @@ int sysfs_file(char out[SYSFS_TEXT], const char *format, ...)
         got--;
     out[got] = '\0';
     return 0;
+}
+
+int sysfs_file(char out[SYSFS_TEXT], const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int failure = read_file(out, SYSFS_TEXT, format, arguments);
+    va_end(arguments);
+    return failure;
+}
+
+int sysfs_list(char out[SYSFS_LIST], const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int failure = read_file(out, SYSFS_LIST, format, arguments);
+    va_end(arguments);
+    return failure;
 }
 
 bool sysfs_number(const char *text, int base, uint64_t *out)

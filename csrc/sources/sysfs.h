@@ -9,10 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SYSFS_TEXT = 128 };
+enum { SYSFS_TEXT = 128, SYSFS_LIST = 4096 /* the kernel gives no more than a page */ };
 
-/* Reads a small file whose path the format gives, without its trailing white space. Returns 0 or an errno. */
+/* Reads a small file whose path the format gives, without its trailing white space; of a longer one its beginning. Returns
+ * 0 or an errno. */
 int sysfs_file(char out[SYSFS_TEXT], const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a list, which grows with the machine. */
+int sysfs_list(char out[SYSFS_LIST], const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool sysfs_number(const char *text, int base, uint64_t *out); /* all of the text, and nothing else; "0x" for base 16 */
 /* As snprintf, for names that may be cut where they do not fit. */
 void sysfs_words(char *out, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -564,6 +564,44 @@ static void test_chips_are_listed_once_and_the_others_not_at_all(void)
     end();
 }
 
+/* Two dozen disks and four dozen memory modules have a sensor each. */
+static void test_power_among_a_hundred_other_chips_is_found(void)
+{
+    begin();
+    for (unsigned number = 0; number < 100; number++) {
+        char device[32];
+        snprintf(device, sizeof device, "nvme/nvme%u", number);
+        put_chip(number, "nvme\n", device);
+    }
+    put_chip(100, "power_meter\n", "acpi/ACPI000D:00");
+    put("1000000\n", "class/hwmon/hwmon100/power1_average");
+    ps_hwmon_chip chip;
+    uint32_t count = 0;
+    CHECK_EQ(PS_OK, ps_hwmon_chips(root, &chip, 1, &count, NULL));
+    CHECK_EQ(1, count);
+    ps_hwmon_opening opening;
+    ps_source *source = open_chip(chip.id, &opening);
+    CHECK_EQ(1000000, read_named(source, "power_meter-ACPI000D-00.power.average").raw);
+    ps_source_free(source);
+    end();
+}
+
+static void test_chip_with_more_files_than_are_read_says_so(void)
+{
+    enum { FILES = 520 };
+    begin();
+    put_chip(0, "zenergy\n", "platform/zenergy.0");
+    for (int i = 1; i <= FILES; i++)
+        put("1\n", "class/hwmon/hwmon0/energy%d_input", i);
+    ps_hwmon_opening opening;
+    ps_source *source = open_chip("zenergy-0", &opening);
+    CHECK_EQ(FILES, source->n_channels + opening.n_refused);
+    CHECK(opening.n_refused > 0);
+    CHECK_TEXT("more than", opening.refused[0].text);
+    ps_source_free(source);
+    end();
+}
+
 static void test_nothing_there_or_no_access_says_so(void)
 {
     begin();
@@ -646,6 +684,8 @@ int main(void)
     test_errors_of_the_driver_are_the_samples_status();
     test_chip_that_comes_back_under_another_number_is_found();
     test_chips_are_listed_once_and_the_others_not_at_all();
+    test_power_among_a_hundred_other_chips_is_found();
+    test_chip_with_more_files_than_are_read_says_so();
     test_nothing_there_or_no_access_says_so();
     return HARNESS_RESULT();
 }

@@ -222,6 +222,39 @@ out:
     end();
 }
 
+/* The list of CPUs is longer than most of what sysfs says, and there are more than sixty-four zones. */
+static void test_machine_of_forty_packages_is_seen_whole(void)
+{
+    enum { PACKAGES = 40, CPUS_A_PACKAGE = 28 };
+    begin();
+    char mask[PACKAGES * 6] = "", zone[40], name[24];
+    for (unsigned package = 0; package < PACKAGES; package++) {
+        const int cpu = (int)package * CPUS_A_PACKAGE;
+        snprintf(mask + strlen(mask), sizeof mask - strlen(mask), "%s%d", package ? "," : "", cpu);
+        put_topology(cpu, "physical_package_id", package);
+        snprintf(zone, sizeof zone, "intel-rapl:%u", package);
+        snprintf(name, sizeof name, "package-%u\n", package);
+        put_zone(zone, name, "1\n", "262143328850\n");
+        snprintf(zone, sizeof zone, "intel-rapl:%u:0", package);
+        put_zone(zone, "dram\n", "2\n", "262143328850\n");
+    }
+    uint32_t packages[64], count;
+    ps_rapl_opening opening;
+    CHECK_EQ(PS_OK, ps_rapl_packages(root, NULL, packages, 64, &count, NULL)); /* powercap alone */
+    CHECK_EQ(PACKAGES, count);
+    ps_source *last = open_package(PACKAGES - 1, &opening);
+    CHECK_EQ(2, last->n_channels);
+    ps_source_free(last);
+
+    put("1\n", "bus/event_source/devices/power/type");
+    put(mask, "bus/event_source/devices/power/cpumask");
+    put_event("energy-pkg", "event=0x02\n", "Joules\n");
+    last = open_package(PACKAGES - 1, &opening); /* the kernel refuses an event on a CPU that is not there: it was asked */
+    CHECK_TEXT("CPU 1092", opening.refused[PS_RAPL_PACKAGE][PS_RAPL_PERF].text);
+    ps_source_free(last);
+    end();
+}
+
 static void test_each_domain_by_the_first_route_that_has_it(void)
 {
     begin();
@@ -408,6 +441,7 @@ int main(void)
     test_powercap_closed_to_this_user_says_so();
     test_nothing_there_says_what_was_looked_for();
     test_perf_one_call_reads_all_domains();
+    test_machine_of_forty_packages_is_seen_whole();
     test_each_domain_by_the_first_route_that_has_it();
     test_domain_that_one_die_refuses_goes_to_the_next_route_for_all();
     test_amd_package_is_counted_once_and_one_core_is_not_all();
