@@ -13,17 +13,19 @@
  * the ordinary class. */
 #define FIFO_DUTY_MAX 0.9
 
+enum { SETS = 8 }; /* of CPU_SETSIZE: the kernel is built for 8192 CPUs at most */
+
 void ps_lane_pin(ps_lane *lane)
 {
     int cpu = lane->options.cpu;
     if (cpu < 0)
         return;
     int refusal = EINVAL;
-    if (cpu < CPU_SETSIZE) {
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET((size_t)cpu, &set);
-        refusal = sched_setaffinity(0, sizeof set, &set) == 0 ? 0 : errno;
+    if (cpu < SETS * CPU_SETSIZE) {
+        cpu_set_t sets[SETS];
+        CPU_ZERO_S(sizeof sets, sets);
+        CPU_SET_S((size_t)cpu, sizeof sets, sets);
+        refusal = sched_setaffinity(0, sizeof sets, sets) == 0 ? 0 : errno;
     }
     if (refusal == 0)
         atomic_store_explicit(&lane->counters.cpu, cpu, memory_order_relaxed);

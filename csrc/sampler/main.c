@@ -93,7 +93,8 @@ static void warn_of_cost(const ps_sampler *sampler)
     uint32_t beyond = 0;
     for (uint32_t i = 0; i < ps_sampler_lanes(sampler); i++) {
         ps_lane_stats stats;
-        if (ps_sampler_stats(sampler, i, &stats) != PS_OK || stats.mode != PS_MODE_PACED)
+        if (ps_sampler_stats(sampler, i, &stats) != PS_OK || stats.mode != PS_MODE_PACED ||
+            stats.rate_origin != PS_RATE_ASKED)
             continue;
         double share = stats.rate_hz * stats.call_cost_ns * 1e-9;
         beyond += share > LANE_SHARE;

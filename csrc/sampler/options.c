@@ -48,7 +48,7 @@ static const char help[] =
     "  --version, --help\n"
     "\n"
     "With file capabilities (setcap) it opens this machine's own counters, drops the capabilities, then loads NVML.\n"
-    "A path given by --sysfs, --nvml-lib or --spool costs it all of them before it looks at anything.\n"
+    "A path given by --sysfs, --devfs, --nvml-lib or --spool costs it all of them before it looks at anything.\n"
     "\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing measurable.\n"
     "Example: powersample-sampler --duration 10 --spool run.spool\n";
