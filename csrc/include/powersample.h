@@ -203,7 +203,8 @@ enum ps_rapl_domain {
 
 typedef struct ps_rapl_opening {
     int32_t route[PS_RAPL_DOMAINS]; /* enum ps_rapl_route that reads it; -1: none does */
-    int32_t cpu;                    /* from which reading is cheapest: one of the package's; -1 unknown */
+    int32_t cpu;                    /* from which reading is cheapest: one of the package's, and where there is one, one
+                                       that the caller may run on; -1 unknown */
     double min_hz;                  /* read less often, a counter could turn round twice unseen; 0: none turns */
     uint64_t moved;                 /* bit i: channel i moved within 50 ms, as real counters do */
     ps_error refused[PS_RAPL_DOMAINS][PS_RAPL_ROUTES]; /* why a route reads it not; PS_OK: it does, or was not asked */

@@ -213,6 +213,8 @@ int ps_rapl_open(const char *sysfs, const char *devfs, uint32_t package, ps_sour
     for (uint32_t i = 0; i < source->n_groups; i++)
         if (source->groups[i].min_hz > opening->min_hz)
             opening->min_hz = source->groups[i].min_hz;
+    /* A batch system or taskset leaves a job a part of the machine. */
+    opening->cpu = rapl_cpu_allowed(machine.sysfs, package, opening->cpu);
     char marker[SYSFS_TEXT];
     if (sysfs_file(marker, "%s/powersample-simulated", machine.sysfs) == 0)
         opening->cpu = -1; /* of a simulated node no CPU of this machine is the nearest */

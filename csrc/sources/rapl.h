@@ -82,5 +82,7 @@ uint32_t rapl_cpus(const char *sysfs, const char *list, rapl_cpu *out, uint32_t 
 /* All CPUs that are online, ascending; to be freed. NULL when there are none. */
 rapl_cpu *rapl_topology(const char *sysfs, uint32_t *count);
 int32_t rapl_cpu_of(const char *sysfs, uint32_t package); /* the lowest of a package, -1 when there is none */
+/* `cpu` where the calling thread may run there, else another of the package where it may; where there is none, `cpu`. */
+int32_t rapl_cpu_allowed(const char *sysfs, uint32_t package, int32_t cpu);
 
 #endif

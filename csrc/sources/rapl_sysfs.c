@@ -4,6 +4,7 @@
  */
 #include <dirent.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -90,14 +91,29 @@ rapl_cpu *rapl_topology(const char *sysfs, uint32_t *count)
     return list;
 }
 
-int32_t rapl_cpu_of(const char *sysfs, uint32_t package)
+/* The lowest of a package, of those in `allowed` if that is not NULL; -1 when there is none. */
+static int32_t lowest_of(const char *sysfs, uint32_t package, const cpu_set_t *allowed, size_t bytes)
 {
     uint32_t n = 0;
     rapl_cpu *list = rapl_topology(sysfs, &n);
     int32_t lowest = -1;
     for (uint32_t i = 0; i < n && lowest < 0; i++)
-        if (list[i].package == package)
+        if (list[i].package == package && (!allowed || CPU_ISSET_S((size_t)list[i].cpu, bytes, allowed)))
             lowest = list[i].cpu;
     free(list);
     return lowest;
+}
+
+int32_t rapl_cpu_of(const char *sysfs, uint32_t package)
+{
+    return lowest_of(sysfs, package, NULL, 0);
+}
+
+int32_t rapl_cpu_allowed(const char *sysfs, uint32_t package, int32_t cpu)
+{
+    cpu_set_t allowed[8]; /* the kernel is built for 8192 CPUs at most */
+    if (cpu < 0 || sched_getaffinity(0, sizeof allowed, allowed) != 0 || CPU_ISSET_S((size_t)cpu, sizeof allowed, allowed))
+        return cpu;
+    int32_t other = lowest_of(sysfs, package, allowed, sizeof allowed);
+    return other < 0 ? cpu : other;
 }

@@ -4,6 +4,8 @@
  * so that opening and reading are real and only the joules are not.
  */
 #include <errno.h>
+#include <sched.h>
+#include <sys/wait.h>
 
 #include "rapl_tree.h"
 
@@ -255,6 +257,45 @@ static void test_machine_of_forty_packages_is_seen_whole(void)
     end();
 }
 
+/* Of a package's CPUs a job may have none but the last. */
+static void confined_to_one_cpu(void)
+{
+    cpu_set_t allowed, last;
+    REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+    int cpu = CPU_SETSIZE - 1;
+    while (!CPU_ISSET((size_t)cpu, &allowed))
+        cpu--;
+    CPU_ZERO(&last);
+    CPU_SET((size_t)cpu, &last);
+    REQUIRE(sched_setaffinity(0, sizeof last, &last) == 0);
+    begin();
+    put_zone("intel-rapl:0", "package-0\n", "1\n", "262143328850\n");
+    put_zone("intel-rapl:1", "package-1\n", "1\n", "262143328850\n");
+    for (int one = 0; one < cpu + 3; one++)
+        put_topology(one, "physical_package_id", one > cpu);
+    ps_rapl_opening opening;
+    ps_source *source = open_package(0, &opening);
+    CHECK_EQ(cpu, opening.cpu);
+    ps_source_free(source);
+    source = open_package(1, &opening); /* it has none of that package: told is what would be cheapest */
+    CHECK_EQ(cpu + 1, opening.cpu);
+    ps_source_free(source);
+    end();
+}
+
+static void test_cpu_to_read_from_is_one_that_may_be_used(void)
+{
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        confined_to_one_cpu();
+        exit(HARNESS_RESULT());
+    }
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK_EQ(0, status);
+}
+
 static void test_each_domain_by_the_first_route_that_has_it(void)
 {
     begin();
@@ -442,6 +483,7 @@ int main(void)
     test_nothing_there_says_what_was_looked_for();
     test_perf_one_call_reads_all_domains();
     test_machine_of_forty_packages_is_seen_whole();
+    test_cpu_to_read_from_is_one_that_may_be_used();
     test_each_domain_by_the_first_route_that_has_it();
     test_domain_that_one_die_refuses_goes_to_the_next_route_for_all();
     test_amd_package_is_counted_once_and_one_core_is_not_all();
