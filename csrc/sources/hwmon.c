@@ -15,8 +15,6 @@
 #include "core/errno_status.h"
 #include "sources/hwmon.h"
 
-static const int64_t BACKOFF_MIN_NS = INT64_C(250000000), BACKOFF_MAX_NS = INT64_C(30000000000);
-
 /* What an ACPI power meter says when it does not know: all ones, in mW (ACPI 6.5, 10.4.1). */
 static const int64_t ACPI_UNKNOWN_UW = INT64_C(0xFFFFFFFF) * 1000;
 
@@ -226,7 +224,7 @@ static void move_to(hwmon *self, const hwmon_chip *chip)
 static int hwmon_recover(ps_source *source, int64_t now_ns)
 {
     hwmon *self = (hwmon *)source;
-    if (now_ns < self->next_try_ns)
+    if (!backoff_due(&self->again, now_ns))
         return 0;
     bool lost[HWMON_INPUTS_MAX], any = false, back = false, away = false;
     for (uint32_t i = 0; i < self->base.n_groups; i++) {
@@ -248,9 +246,7 @@ static int hwmon_recover(ps_source *source, int64_t now_ns)
     } else {
         away = any;
     }
-    int64_t wait_ns = away ? 2 * self->backoff_ns : 0;
-    self->backoff_ns = wait_ns < BACKOFF_MIN_NS ? BACKOFF_MIN_NS : wait_ns < BACKOFF_MAX_NS ? wait_ns : BACKOFF_MAX_NS;
-    self->next_try_ns = now_ns + self->backoff_ns;
+    backoff_tried(&self->again, now_ns, away);
     return back;
 }
 

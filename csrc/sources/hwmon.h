@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "core/source.h"
+#include "sources/backoff.h"
 #include "sources/sysfs.h"
 
 enum {
@@ -51,7 +52,7 @@ typedef struct hwmon {
     char sysfs[HWMON_PATH];
     hwmon_chip chip;
     int awake_fd; /* its device's runtime_status; -1 when that never sleeps */
-    int64_t next_try_ns, backoff_ns;
+    backoff again;
     hwmon_input inputs[HWMON_INPUTS_MAX];
     ps_group groups[HWMON_INPUTS_MAX];
     ps_channel channels[HWMON_INPUTS_MAX];

@@ -64,20 +64,6 @@ void rapl_name_place(char out[48], uint32_t package, uint32_t die, uint32_t n_di
         snprintf(out, 48, "package-%u", package);
 }
 
-static const int64_t BACKOFF_MIN_NS = INT64_C(250000000), BACKOFF_MAX_NS = INT64_C(30000000000);
-
-bool rapl_backoff_due(const rapl_backoff *backoff, int64_t now_ns)
-{
-    return now_ns >= backoff->next_try_ns;
-}
-
-void rapl_backoff_tried(rapl_backoff *backoff, int64_t now_ns, bool failed)
-{
-    int64_t wait_ns = failed ? 2 * backoff->wait_ns : 0;
-    backoff->wait_ns = wait_ns < BACKOFF_MIN_NS ? BACKOFF_MIN_NS : wait_ns < BACKOFF_MAX_NS ? wait_ns : BACKOFF_MAX_NS;
-    backoff->next_try_ns = now_ns + backoff->wait_ns;
-}
-
 /* ---- which packages ---- */
 
 static bool is_own(const char *root, const char *kernels)

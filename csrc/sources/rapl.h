@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "core/source.h"
+#include "sources/backoff.h"
 #include "sources/rapl_decode.h"
 #include "sources/sysfs.h"
 
@@ -60,14 +61,6 @@ void rapl_add_package(uint32_t list[RAPL_PACKAGES_MAX], uint32_t *count, uint32_
 void rapl_describe(ps_channel *channel, const char *place, int domain, const char *route, const char *sensor);
 /* "package-1", or "package-1-die-0" where it has several. */
 void rapl_name_place(char out[48], uint32_t package, uint32_t die, uint32_t n_dies);
-
-/* When a failed read may next be tried to be mended: more and more seldom while it fails. */
-typedef struct rapl_backoff {
-    int64_t next_try_ns, wait_ns;
-} rapl_backoff;
-
-bool rapl_backoff_due(const rapl_backoff *backoff, int64_t now_ns);
-void rapl_backoff_tried(rapl_backoff *backoff, int64_t now_ns, bool failed);
 
 /* ---- where CPUs are ---- */
 

@@ -48,7 +48,7 @@ typedef struct msr {
     rapl_cpu *cpus; /* of the package */
     uint32_t n_ports, n_cpus;
     char devfs[PATH_MAX / 2];
-    rapl_backoff backoff;
+    backoff again;
 } msr;
 
 /* ---- reading ---- */
@@ -133,7 +133,7 @@ static bool open_port(const msr *self, port *one)
 static int msr_recover(ps_source *source, int64_t now_ns)
 {
     msr *self = (msr *)source;
-    if (!rapl_backoff_due(&self->backoff, now_ns))
+    if (!backoff_due(&self->again, now_ns))
         return 0;
     bool back = false, away = false;
     for (port *one = self->ports; one < self->ports + self->n_ports; one++) {
@@ -143,7 +143,7 @@ static int msr_recover(ps_source *source, int64_t now_ns)
         back |= opened;
         away |= !opened;
     }
-    rapl_backoff_tried(&self->backoff, now_ns, away);
+    backoff_tried(&self->again, now_ns, away);
     return back;
 }
 

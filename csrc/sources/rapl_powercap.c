@@ -36,7 +36,7 @@ typedef struct powercap {
     counter counters[RAPL_CHANNELS_MAX];
     ps_channel channels[RAPL_CHANNELS_MAX];
     ps_group groups[RAPL_CHANNELS_MAX];
-    rapl_backoff backoff;
+    backoff again;
 } powercap;
 
 /* ---- reading ---- */
@@ -76,7 +76,7 @@ static bool open_counter(counter *one)
 static int powercap_recover(ps_source *source, int64_t now_ns)
 {
     powercap *self = (powercap *)source;
-    if (!rapl_backoff_due(&self->backoff, now_ns))
+    if (!backoff_due(&self->again, now_ns))
         return 0;
     bool back = false, away = false;
     for (uint32_t i = 0; i < self->base.n_channels; i++) {
@@ -86,7 +86,7 @@ static int powercap_recover(ps_source *source, int64_t now_ns)
         back |= opened;
         away |= !opened;
     }
-    rapl_backoff_tried(&self->backoff, now_ns, away);
+    backoff_tried(&self->again, now_ns, away);
     return back;
 }
 
