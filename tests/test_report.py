@@ -248,6 +248,66 @@ def test_checks_tell_of_drops_hangs_failed_channels_suspends_and_trouble():
     assert all(check["what"] and check["fix"] for check in data["checks"])
 
 
+def unread():
+    """The recording above without 450 ms of polls, with a late start, failed reads, and a counter that ends early."""
+    whole, parts = recording(windows=WINDOWS), []
+    for name in whole.channels:
+        one = whole.series(name)
+        status = one.status.copy()
+        keep = (one.t_ns <= 3 * S) | (one.t_ns > 3450 * MS)
+        if name == POWER.name:
+            status[(one.t_ns > 6 * S) & (one.t_ns < 6300 * MS)] = 15
+            keep &= one.t_ns >= S
+        if name == ENERGY.name:
+            keep &= one.t_ns < 9 * S
+        parts.append(Series(one.channel, one.t0_ns, one.t1_ns, one.raw, status, one.seq).take(keep))
+    devices = [{"uuid": "GPU-0", "index": 0, "name": "NVIDIA A100", "architecture": "ampere"}]
+    return Trace.of(parts, windows=whole.windows, lanes=whole.lanes, meta={"devices": devices, "driver": "535.1"})
+
+
+def test_build_tells_of_each_channel_what_was_published_and_not_read():
+    power, counter, _ = build(unread()).data["channels"]
+    assert [(one["cause"], one["code"], one["updates_missed"]) for one in power["dropouts"]] == [
+        ("late start", None, 10),
+        ("dropped", None, 4),
+        ("errors", 15, 3),
+    ]
+    assert (power["dropouts_total"], power["updates_missed"], power["updates_expected"]) == (3, 17, 100)
+    assert power["updates"] + power["updates_missed"] == pytest.approx(power["updates_expected"], abs=2)
+    assert (power["sensor_period_s"], power["averaging_window_s"]) == (pytest.approx(0.1), 0.025)
+    assert (power["sensor_period_origin"], power["averaging_window_origin"]) == (
+        "the spacing of its changes here",
+        power["sensor_origin"]["window_s"],
+    )
+    assert counter["dropouts"][0]["energy_j"] == 0
+    assert counter["dropouts"][1]["energy_j"] == pytest.approx(202)
+
+
+def test_build_tells_of_each_window_what_was_published_and_not_read():
+    run, epoch, _ = build(unread()).data["windows"]
+    power = next(one for one in epoch["energies"] if one["channel"] == POWER.name)
+    assert (power["updates_expected"], power["dropouts_total"]) == (30, 1)
+    assert power["stale_share"] == pytest.approx(0.99, abs=0.01)
+    assert power["dropouts"][0]["start_ns"] == 3 * S
+    assert run["energies"][0]["dropouts_total"] == 2
+
+
+def test_text_shows_where_a_sensors_figures_come_from_and_its_worst_dropout():
+    lines = str(build(unread())).splitlines()
+    assert max(map(len, lines)) <= 100
+    (row,) = [line.split() for line in lines if line.startswith("gpu0.power.instant") and "seen here" in line]
+    assert row[1:] == ["0.1000", "seen", "here", "0.02500", "table", "3", "17", "206.0"]
+    text = " ".join(" ".join(lines).split())
+    assert "3 dropouts (1 dropped, 1 errors, 1 late start); the worst 1.000 s from 0 s on, late start" in text
+
+
+def test_explain_lists_the_windows_dropouts():
+    text = " ".join(build(unread()).explained().split())
+    assert "Published and not read, 2 times: 0.4600 s from 3.000 s on, dropped, 46 updates, no energy lost" in text
+    assert "1.010 s from 8.990 s on, early end, 101 updates, up to 202.0 J" in text
+    assert "Published and not read, once, for 0.4600 s at most; no energy was lost." in text
+
+
 # ---- quality -----------------------------------------------------------------------------------------------
 
 

@@ -2,34 +2,43 @@
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
 from powersample.analysis.clock import ClockEvent, clock_events, clock_json
+from powersample.analysis.dropout import Dropout, Missing, dropouts
 from powersample.analysis.energy import channel_energies, channel_energy
+from powersample.analysis.gaps import Gap
 from powersample.analysis.plan import MeasurementPlan, plan
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
-from powersample.analysis.quality import Gap, Quality, carriers, quality
+from powersample.analysis.quality import Quality, carriers, quality
 from powersample.analysis.relative import Relative, Sum, relative, together
+from powersample.analysis.sensitivity import RateSensitivity, Thinned, rate_sensitivity
 from powersample.analysis.truth import truth_joules, truth_void
 from powersample.analysis.updates import Pace, pace
 
 __all__ = [
     "ClockEvent",
+    "Dropout",
     "Gap",
     "Measured",
     "MeasurementPlan",
+    "Missing",
     "Pace",
     "Quality",
+    "RateSensitivity",
     "Relative",
     "Sum",
+    "Thinned",
     "carriers",
     "channel_energies",
     "channel_energy",
     "clock_events",
     "clock_json",
+    "dropouts",
     "energies",
     "energy",
     "find_window",
     "pace",
     "plan",
     "quality",
+    "rate_sensitivity",
     "relative",
     "run_window",
     "together",

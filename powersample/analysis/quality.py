@@ -10,22 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.analysis.choice import SELDOM
-from powersample.analysis.updates import GAP_FACTOR, STALL_FACTOR, pace
+from powersample.analysis.dropout import Missing, missing, scan
+from powersample.analysis.gaps import Gap, joined
+from powersample.analysis.updates import pace
 from powersample.model import Channel, Kind, Series, Trace
 
-GAPS_LISTED = 1000
-STUCK_NS = 10_000_000_000
-STUCK_SPACINGS = 20
 BINS_PER_OCTAVE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A hole between two good polls; `cause` is errors, dropped, or skipped (nobody asked in time)."""
-
-    start_ns: int
-    end_ns: int
-    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +30,9 @@ class Quality:
         update_period_s: median spacing of changes.
         stale_share: share of good polls that repeat the value before.
         stuck: whether it no longer moved at the end though it should have: a counter always moves, a power does when
-            another of the same device does. In less than 10 s it may be between two updates, unless a counter stood
-            still as it was opened, too. None for AUX channels, and without a good poll.
+            another of the same device does, or a counter gains what it does not explain. In less than 10 s it may be
+            between two updates, unless a counter stood still as it was opened, too. None for AUX channels, and without
+            a good poll.
         errors: count by code.
         not_numbers: reads that succeeded and gave no number.
         skipped: slots its lane was late for.
@@ -51,6 +42,7 @@ class Quality:
         stalls: spacings of 1.5 to 3 times the median; where updates are followed, updates that were seen but lie
             anywhere between two polls more than 3 times the usual spacing apart.
         followed: whether its lane polls around the updates only.
+        missing: what was published and not read.
     """
 
     asked_hz: float | None
@@ -68,6 +60,7 @@ class Quality:
     gaps_total: int
     stalls: int
     followed: bool
+    missing: Missing
 
 
 class _Spacings:
@@ -92,23 +85,16 @@ class _Spacings:
 
 @dataclass(slots=True)
 class _Pass:
-    poll_ns: float
-    gap_ns: float
-    seq_step: float
-    followed: bool
     polls: int = 0
     good: int = 0
     updates: int = 0
-    stalls: int = 0
     not_numbers: int = 0
-    gaps_total: int = 0
     errors: Counter[int] = field(default_factory=Counter)
-    gaps: list[Gap] = field(default_factory=list)
     spacings: _Spacings = field(default_factory=_Spacings)
     last_change_ns: int | None = None
-    _tail: Series | None = None  # the last good poll
 
-    def add(self, chunk: Series) -> None:
+    def add(self, chunk: Series, kept: Series) -> None:
+        """Take what `joined` yields."""
         good = chunk.good
         failed = chunk.status[~good]
         if len(failed):
@@ -116,41 +102,13 @@ class _Pass:
             self.errors.update({int(code): int(counts[code]) for code in np.flatnonzero(counts) if code})
             self.not_numbers += int(counts[0])
         self.polls += len(chunk) + int(chunk.left_out.sum())
-        kept = chunk if not len(failed) else chunk.take(good)
-        self.good += len(kept) + int(kept.left_out.sum())
-        if not len(kept):
-            return
-        if self._tail is not None:
-            kept = Series.concat(chunk.channel, [self._tail, kept])
-        self._tail = kept.take(slice(-1, None))
-        t_ns = kept.t_ns
-        moved = np.diff(kept.raw) != 0
-        changed = t_ns[1:][moved]
+        self.good += int(np.count_nonzero(good)) + int(chunk.left_out[good].sum())
+        changed = kept.t_ns[1:][np.diff(kept.raw) != 0]
         self.updates += len(changed)
         if len(changed):
             before = [] if self.last_change_ns is None else [self.last_change_ns]
             self.spacings.add(np.diff(np.concatenate((np.asarray(before, np.int64), changed))))
             self.last_change_ns = int(changed[-1])
-        spacing_ns = np.diff(t_ns)
-        is_late = (spacing_ns > STALL_FACTOR * self.poll_ns) & (kept.left_out[1:] == 0)
-        if self.followed:
-            is_late &= (moved & (spacing_ns > GAP_FACTOR * self.poll_ns)) | (spacing_ns > self.gap_ns)
-        late = np.flatnonzero(is_late)
-        holes = late[spacing_ns[late] > self.gap_ns]
-        self.stalls += len(late) - len(holes)
-        self.gaps_total += len(holes)
-        for hole in holes[: max(0, GAPS_LISTED - len(self.gaps))]:
-            start_ns, end_ns = int(t_ns[hole]), int(t_ns[hole + 1])
-            self.gaps.append(Gap(start_ns, end_ns, self._cause(chunk, kept, int(hole), start_ns, end_ns)))
-
-    def _cause(self, chunk: Series, kept: Series, hole: int, start_ns: int, end_ns: int) -> str:
-        inside = chunk.between(start_ns, end_ns)
-        if np.any(~inside.good & (inside.t_ns > start_ns)):
-            return "errors"
-        if chunk.channel.stamp != "bracket":
-            return "skipped"  # its numbers jump from one read of the device's own record to the next
-        lost = (int(kept.seq[hole + 1]) - int(kept.seq[hole])) % 2**32  # as the lane counts
-        return "dropped" if lost > 1.5 * self.seq_step else "skipped"
 
 
 def quality(trace: Trace, name: str) -> Quality:
@@ -160,12 +118,12 @@ def quality(trace: Trace, name: str) -> Quality:
     lane = next((lane for lane in trace.lanes if lane.name == channel.lane), None)
     polled = channel.stamp == "bracket"  # else the device, not the lane, decides how many there are
     asked_hz = lane.rate_hz / channel.divisor if polled and lane and lane.rate_hz and channel.divisor else None
-    first = next(trace.chunks(name), None)
-    steps = np.diff(first.seq) / (1 + first.left_out[1:]) if first is not None and len(first) > 1 else np.ones(1)
-    followed = seen.followed_ns is not None
-    run = _Pass(seen.poll_ns or float("inf"), seen.gap_ns, float(np.median(steps)), followed)
-    for chunk in trace.chunks(name):
-        run.add(chunk)
+    run, gaps = _Pass(), scan(trace, name, seen)
+    for chunk, kept in joined(trace.chunks(name)):
+        run.add(chunk, kept)
+        gaps.add(chunk, kept)
+    gaps.close()
+    found = missing(trace, name, seen, gaps)
     extent = trace.extent(name)
     span_s = (extent.last_ns - extent.first_ns) / 1e9 if extent else 0.0
     period_ns = run.spacings.median_ns()
@@ -176,15 +134,16 @@ def quality(trace: Trace, name: str) -> Quality:
         updates=run.updates,
         update_period_s=period_ns / 1e9 if period_ns else None,
         stale_share=1 - (run.updates + 1) / run.good if run.good else None,
-        stuck=_stuck(trace, channel, run, period_ns),
+        stuck=_stuck(trace, channel, run, found),
         errors=dict(sorted(run.errors.items())),
         not_numbers=run.not_numbers,
         skipped=lane.skipped if lane else None,
         dropped=lane.dropped if lane else None,
-        gaps=tuple(run.gaps),
-        gaps_total=run.gaps_total,
-        stalls=run.stalls,
-        followed=followed,
+        gaps=tuple(gaps.gaps),
+        gaps_total=gaps.gaps_total,
+        stalls=gaps.stalls,
+        followed=seen.followed_ns is not None,
+        missing=found,
     )
 
 
@@ -205,32 +164,14 @@ def carriers(trace: Trace, name: str) -> tuple[str, ...]:
     )
 
 
-def _stuck(trace: Trace, channel: Channel, run: _Pass, period_ns: float | None) -> bool | None:
-    extent = trace.extent(channel.name)
-    if channel.kind is Kind.AUX or extent is None or not run.good:
+def _stuck(trace: Trace, channel: Channel, run: _Pass, found: Missing) -> bool | None:
+    if channel.kind is Kind.AUX or not run.good:
         return None
-    still_ns = extent.first_ns if run.last_change_ns is None else run.last_change_ns
     if channel.kind is Kind.ENERGY and not run.updates and channel.name in _still_when_opened(trace):
         return True
-    quiet_ns = max(STUCK_NS, STUCK_SPACINGS * (period_ns or 0.0))
-    if extent.last_ns - still_ns <= quiet_ns:
-        return False
-    if channel.kind is Kind.ENERGY:
-        return True
-    # Constant power is nothing odd, unless another power of the same device moved in that time.
-    place = (channel.device, channel.domain, Kind.POWER)
-    others = [one for one in trace.channels.values() if (one.device, one.domain, one.kind) == place]
-    return any(_moved(trace, one.name, still_ns + STUCK_NS) for one in others if one.name != channel.name)
+    return any(one.whole.cause == "stuck" and one.whole.end_ns == found.last_ns for one in found.lost)
 
 
 def _still_when_opened(trace: Trace) -> set[str]:
     packages: Iterable[Mapping[str, Any]] = trace.meta.get("packages") or ()
     return {name for package in packages for name in package.get("still") or ()}
-
-
-def _moved(trace: Trace, name: str, since_ns: int) -> bool:
-    for chunk in trace.chunks(name, since_ns, None):
-        raw = chunk.raw[chunk.good]
-        if len(raw) and np.any(raw != raw[0]):
-            return True
-    return False

@@ -132,6 +132,7 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
         joules=None if too_little else joules,
         reasons=tuple(reasons),
         updates=reads.within("changes", index),
+        polls=reads.good(index),
         covered_s=max(0.0, length_ns - missing_ns) / 1e9,
     )
 

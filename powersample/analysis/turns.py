@@ -56,7 +56,7 @@ class Turns:
     def reasons(self) -> list[list[str]]:
         """Return a window each: the reason where a hole is longer than half a turn."""
         reasons: list[list[str]] = [[] for _ in self._longest_ns]
-        for i, (longest_ns, turn_ns) in enumerate(zip(self._longest_ns, self._turns_ns(), strict=True)):
+        for i, (longest_ns, turn_ns) in enumerate(zip(self._longest_ns, self.turns_ns(), strict=True)):
             if longest_ns > turn_ns / 2:
                 reasons[i].append(
                     f"PSQ-WRAP no reading for {longest_ns / 1e9:.4g} s, and the counter starts again every "
@@ -64,7 +64,7 @@ class Turns:
                 )
         return reasons
 
-    def _turns_ns(self) -> Floats:
+    def turns_ns(self) -> Floats:
         """Return how long a turn takes around every window, inf where the counter tells no rate."""
         ns, raw = (self._known[key][1] - self._known[key][0] for key in ("ns", "raw"))
         lone = (ns <= 0) | (raw <= 0)

@@ -73,6 +73,7 @@ class Energy:
         domain: gpu, module, package ...
         window: the window's name.
         updates: published values inside the window.
+        polls: good reads inside it.
         covered_s: seconds of the window that readings speak for.
     """
 
@@ -88,6 +89,7 @@ class Energy:
     domain: str = ""
     window: str = ""
     updates: int = 0
+    polls: int = 0
     covered_s: float = 0.0
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 from powersample.analysis import (
     Measured,
+    Missing,
     Quality,
     carriers,
     clock_json,
@@ -19,10 +20,11 @@ from powersample.analysis import (
 )
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
 from powersample.report.explain import explain
-from powersample.report.text import brief, text
+from powersample.report.text import OWN_WORD, SEEN, SPACING, badness, brief, text
 from powersample.sensors import model_of
 
 SCHEMA_VERSION = 1
+DROPOUTS_OF_A_WINDOW = 10
 DUTY_PCT = 2.0  # what the automatic rate keeps to
 
 
@@ -62,17 +64,20 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
         InvalidArgument: a window is unknown, or its name belongs to several.
     """
     if windows is None:
-        whole = run_window(trace)
-        chosen = list(trace.windows) or ([whole] if whole else [])
+        run = run_window(trace)
+        chosen = list(trace.windows) or ([run] if run else [])
     else:
         chosen = [find_window(trace, window) for window in windows]
     names = [name for name in trace.channels if not name.startswith(TRUTH_PREFIX)]
-    channels = [_channel(trace, trace.channels[name], quality(trace, name)) for name in names]
+    found = {name: quality(trace, name) for name in names}
+    whole = run_window(trace)
+    channels = [_channel(trace, trace.channels[name], found[name], whole) for name in names]
+    missing = {name: one.missing for name, one in found.items()}
     data = {
         "schema_version": SCHEMA_VERSION,
         "simulated": trace.simulated,
         "windows": [
-            _window(window, measured, simulated=trace.simulated)
+            _window(window, measured, missing, simulated=trace.simulated)
             for window, measured in zip(chosen, window_energies(trace, chosen), strict=True)
         ],
         "channels": channels,
@@ -85,16 +90,20 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
     return Report(data)
 
 
-def _window(window: Window, measured: list[Measured], *, simulated: bool) -> dict[str, Any]:
+def _window(
+    window: Window, measured: list[Measured], missing: Mapping[str, Missing], *, simulated: bool
+) -> dict[str, Any]:
     return window.as_json() | {
         "duration_s": window.duration_s,
-        "energies": [_energy(one, simulated=simulated) for one in measured],
+        "energies": [_energy(one, window, missing[one.energy.channel], simulated=simulated) for one in measured],
         "totals": totals(measured, window),
     }
 
 
-def _energy(measured: Measured, *, simulated: bool) -> dict[str, Any]:
+def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: bool) -> dict[str, Any]:
     energy = measured.energy
+    dropouts = [asdict(one) for one in missing.within(window)]
+    worst = sorted(dropouts, key=badness)[:DROPOUTS_OF_A_WINDOW]
     data = {
         "channel": energy.channel,
         "device": energy.device,
@@ -109,14 +118,24 @@ def _energy(measured: Measured, *, simulated: bool) -> dict[str, Any]:
         "reasons": list(energy.reasons),
         "budget": [asdict(term) for term in energy.budget],
         "updates": energy.updates,
+        "updates_expected": missing.expected(window.duration_s),
+        "polls": energy.polls,
+        "stale_share": max(0.0, 1 - energy.updates / energy.polls) if energy.polls else None,
         "covered_s": energy.covered_s,
+        "dropouts": sorted(worst, key=lambda one: one["start_ns"]),
+        "dropouts_total": len(dropouts),
     }
     return data | {"truth_j": measured.truth_j} if simulated else data
 
 
-def _channel(trace: Trace, channel: Channel, found: Quality) -> dict[str, Any]:
-    model = model_of(trace, channel)
+def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | None) -> dict[str, Any]:
+    model, missing = model_of(trace, channel), found.missing
     window_s = channel.span_ns / 1e9 if channel.span_ns else model.window_s if model else None
+    window_origin = OWN_WORD if channel.span_ns else model.origin.get("window_s") if model else None
+    period_origin = {"changes": SEEN, "polls": SPACING}.get(missing.origin or "")
+    if missing.origin == "table" and model is not None:
+        period_origin = model.origin.get("period_s", "a stored model")
+    dropouts = missing.within(whole) if whole else ()
     extent = trace.extent(channel.name)
     return {
         "name": channel.name,
@@ -127,10 +146,17 @@ def _channel(trace: Trace, channel: Channel, found: Quality) -> dict[str, Any]:
         "asked_hz": found.asked_hz,
         "achieved_hz": found.achieved_hz,
         "polls": found.polls,
+        "start_ns": extent.first_ns if extent else None,
+        "end_ns": extent.last_ns if extent else None,
         "stored": extent.records if extent else 0,
         "updates": found.updates,
+        "updates_expected": missing.expected(whole.duration_s) if whole else None,
+        "updates_missed": sum(one.updates_missed or 0 for one in dropouts),
         "update_period_s": found.update_period_s,
+        "sensor_period_s": missing.period_s,
+        "sensor_period_origin": period_origin,
         "averaging_window_s": window_s,
+        "averaging_window_origin": window_origin,
         "sensor": channel.sensor or None,
         "sensor_origin": dict(model.origin) if model else None,
         "stale_share": found.stale_share,
@@ -142,6 +168,8 @@ def _channel(trace: Trace, channel: Channel, found: Quality) -> dict[str, Any]:
         "gaps": [asdict(gap) for gap in found.gaps],
         "gaps_total": found.gaps_total,
         "stalls": found.stalls,
+        "dropouts": [asdict(one) for one in dropouts],
+        "dropouts_total": len(dropouts) - len(missing.lost) + missing.total,
         "followed": found.followed,
         "carried_by": list(carriers(trace, channel.name)),
     }

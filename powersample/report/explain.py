@@ -9,9 +9,11 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.report.table import number
+from powersample.report.text import badness, dropout, may_hide
 
 WIDTH = 98
 SHARE = 0.01  # of the squared half-width, below which a term is not worth a line
+WORST = 5
 SHARED = ("gain", "offset")
 VERDICTS = {
     "good": "good: the half-width is up to 5 %",
@@ -50,12 +52,37 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
         )
     yield from _words(VERDICTS.get(energy["verdict"], energy["verdict"]) + ".")
     why = f"; it stands for the device because {energy['primary_reason']}" if energy["primary_reason"] else ""
-    yield from _words(f"By {name}, {energy['method']}, {energy['updates']} updates within{why}.")
+    yield from _words(f"By {name}, {energy['method']}, {_updates(energy)}{why}.")
     yield from _sensor(channel)
     if joules and energy["low_j"] is not None:
         yield from _budget(energy)
+    yield from _unread(window, energy)
     for reason in energy["reasons"]:
         yield from _words(reason)
+
+
+def _unread(window: Mapping[str, Any], energy: Mapping[str, Any]) -> Iterable[str]:
+    worst, total = sorted(energy["dropouts"], key=badness)[:WORST], energy["dropouts_total"]
+    if not worst:
+        return
+    times = "once" if total == 1 else f"{total} times"
+    if not any(map(may_hide, worst)):
+        longest_s = max(one["end_ns"] - one["start_ns"] for one in worst) / 1e9
+        yield from _words(f"Published and not read, {times}, for {number(longest_s)} s at most; no energy was lost.")
+        return
+    yield from _words(f"Published and not read, {times}{'' if total == len(worst) else '; the worst'}:")
+    for one in sorted(worst, key=lambda one: int(one["start_ns"])):
+        yield from wrap(dropout(one, window["start_ns"]), WIDTH, initial_indent="    ", subsequent_indent="      ")
+
+
+def _updates(energy: Mapping[str, Any]) -> str:
+    of = "" if energy["updates_expected"] is None else f" of about {energy['updates_expected']}"
+    stale = "" if energy["stale_share"] is None else f", {100 * energy['stale_share']:.3g} % of its polls stale"
+    return f"{energy['updates']}{of} updates seen within{stale}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _sensor(channel: Mapping[str, Any]) -> Iterable[str]:
@@ -64,10 +91,10 @@ def _sensor(channel: Mapping[str, Any]) -> Iterable[str]:
         yield from _words(f"Sensor: {channel.get('sensor') or 'unnamed'}; no table speaks of it.")
         return
     parts = []
-    if channel.get("update_period_s"):
-        parts.append(f"told something new every {1e3 * channel['update_period_s']:.3g} ms here")
+    if channel.get("sensor_period_s"):
+        parts.append(f"publishes every {1e3 * channel['sensor_period_s']:.4g} ms ({channel['sensor_period_origin']})")
     if channel.get("averaging_window_s"):
-        source = origin.get("window_s", "its own word")
+        source = channel["averaging_window_origin"]
         parts.append(f"each value averages {1e3 * channel['averaging_window_s']:.4g} ms ({source})")
     parts.append(f"gain of such boards: {origin.get('gain_sd', 'unknown')}")
     yield from _words(f"Sensor: {'; '.join(parts)}.")

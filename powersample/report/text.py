@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report for a terminal: plain text, at most 100 columns."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,9 @@ from powersample.report.table import DASH, cut, number, table
 
 WIDTH = 100
 DEVICE = 18  # letters of a device: a chip of hwmon may have many
+SEEN = "the spacing of its changes here"  # where a sensor's figures come from, if not from the table
+SPACING = "the spacing of its polls"
+OWN_WORD = "the source's own word"
 MOST_WINDOWS = 100  # in the short form
 LEFT_OUT = {
     "unknown": "lines of the marks' file are no marks",
@@ -21,9 +25,18 @@ LEFT_OUT = {
 LEGEND = (
     "95 %: the interval that holds the true energy 95 times in 100. verdict: good up to 5 %, fair 15, poor 50, "
     "unusable above. by: the channel that stands for its device (energy: its counter).",
-    "updates: new values seen; stale: polls that repeated one, as most do where polls are faster than the sensor.",
-    "gaps, stalls: polls more than 3 or 1.5 of their spacing apart. --all: every channel of every window.",
+    "updates: new values seen, of those that the sensor published; equal ones show as none. stale: polls that repeated "
+    "a value, as most do where polls are faster than the sensor.",
+    "gaps, stalls: polls more than 3 or 1.5 of their spacing apart. dropouts: spans in which something was published "
+    "and not read. T, W: how often a sensor publishes, and over how long each value averages.",
+    "--all: every channel of every window. --explain: a note on every number.",
 )
+WORDS_OF_ORIGIN = {
+    SEEN: "seen here",
+    SPACING: "polls",
+    OWN_WORD: "source",
+    "assumed": "assumed",
+}
 TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "node"}
 
 
@@ -177,6 +190,7 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
 
 
 def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
+    everything = channels
     aux = [one for one in channels if one["kind"] == "aux" and not every]
     channels = [one for one in channels if one not in aux]
     if not channels:
@@ -187,7 +201,7 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
         "got Hz",
         "polls",
         "updates",
-        "period s",
+        "of",
         "stale %",
         "errors",
         "gaps",
@@ -203,7 +217,7 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
                 number(one["achieved_hz"]),
                 str(one["polls"]),
                 str(one["updates"]),
-                number(one["update_period_s"]),
+                DASH if one["updates_expected"] is None else str(one["updates_expected"]),
                 DASH if stale is None else f"{100 * stale:.1f}",
                 str(sum(one["errors"].values()) + one["not_numbers"]),
                 str(one["gaps_total"]),
@@ -213,6 +227,9 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
     yield from table(header, rows, "l" + "r" * 9)
     if aux:
         yield f"and {len(aux)} auxiliary channels (utilisation, clocks, temperature ...)"
+    yield ""
+    yield from _sensors(channels)
+    yield from _dropouts(everything, every=every)
     for one in channels:
         if one["carried_by"]:
             words = f"{one['name']} is read seldom on purpose: {' and '.join(one['carried_by'])} carry its updates"
@@ -224,6 +241,85 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
         if one["not_numbers"]:
             yield from _paragraph(f"{one['name']}: {one['not_numbers']} reads gave no number", 2)
     yield ""
+
+
+def _sensors(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield how often each sensor publishes, over what it averages, who says so, and what nobody read."""
+    header = ["channel", "T s", "from", "W s", "from", "dropouts", "unread", "may hide J"]
+    rows = []
+    for one in channels:
+        rows.append(
+            [
+                cut(one["name"], 26),
+                number(one["sensor_period_s"]),
+                _short(one["sensor_period_origin"]),
+                number(one["averaging_window_s"]),
+                _short(one["averaging_window_origin"]),
+                str(one["dropouts_total"]),
+                str(one["updates_missed"]),
+                hidden(one["dropouts"]),
+            ]
+        )
+    yield from table(header, rows, "lrlrlrrr")
+
+
+def _short(origin: str | None) -> str:
+    """Return where a sensor's figure comes from in a word; the JSON object and --explain name the source."""
+    if origin is None:
+        return DASH
+    word = origin.partition(":")[0].partition(",")[0]
+    if word in WORDS_OF_ORIGIN:
+        return WORDS_OF_ORIGIN[word]
+    return "default" if word.startswith("a wide default") else "table"
+
+
+def hidden(dropouts: Sequence[Mapping[str, Any]]) -> str:
+    """Return the energy that dropouts could hide, J; a dash where one of them cannot tell."""
+    known = [one["energy_j"] for one in dropouts]
+    return DASH if None in known else number(math.fsum(known))
+
+
+def may_hide(one: Mapping[str, Any]) -> bool:
+    """Whether a dropout can have hidden energy, as far as is known."""
+    return one["energy_j"] is None or one["energy_j"] > 0
+
+
+def dropout(one: Mapping[str, Any], origin_ns: int) -> str:
+    """Return a dropout in words: "0.31 s from 4.2 s on, errors (code 15), 3 updates, up to 35 J"."""
+    words = [
+        f"{number((one['end_ns'] - one['start_ns']) / 1e9)} s from {number((one['start_ns'] - origin_ns) / 1e9)} s on"
+    ]
+    words.append(one["cause"] + (f" (code {one['code']})" if one["code"] else ""))
+    if one["updates_missed"]:
+        words.append(f"{one['updates_missed']} updates")
+    if one["energy_j"] is None:
+        words.append("nobody knows what it hides")
+    else:
+        words.append(f"up to {number(one['energy_j'])} J" if one["energy_j"] else "no energy lost")
+    return ", ".join(words)
+
+
+def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
+    """Yield a paragraph a channel: its dropouts by cause, and the worst, in seconds from the record's first reading.
+
+    Those of counters in which nothing was lost are told only where every channel is.
+    """
+    origin_ns = min((one["start_ns"] for one in channels if one["start_ns"] is not None), default=0)
+    channels = [one for one in channels if one["dropouts_total"] and (every or any(map(may_hide, one["dropouts"])))]
+    for one in channels:
+        causes = Counter(each["cause"] for each in one["dropouts"])
+        by_cause = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
+        more = "" if len(one["dropouts"]) == one["dropouts_total"] else f", of the worst {len(one['dropouts'])}"
+        worst = min(one["dropouts"], key=badness)
+        words = (
+            f"{one['name']}: {one['dropouts_total']} dropouts ({by_cause}{more}); the worst {dropout(worst, origin_ns)}"
+        )
+        yield from _paragraph(words, 2)
+
+
+def badness(one: Mapping[str, Any]) -> tuple[float, int]:
+    """Sort dropouts by it, the worst first: unknown energies before any, and the longest of equal ones."""
+    return -math.inf if one["energy_j"] is None else -one["energy_j"], one["start_ns"] - one["end_ns"]
 
 
 def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
