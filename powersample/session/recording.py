@@ -143,8 +143,9 @@ class Recording:
         while not self._ending.wait(CONVERT_EVERY_S):
             try:
                 converter.step()
-            except (errors.PowerSampleError, OSError) as error:  # kept raw; the end tries again and reports
-                self._trouble.append(f"converting while recording: {error}")
+            except (errors.PowerSampleError, OSError, MemoryError) as error:
+                # Kept raw; the end tries again and reports.
+                self._trouble.append(f"converting while recording: {str(error) or 'out of memory'}")
                 return
 
     def so_far(self) -> StoredTrace:

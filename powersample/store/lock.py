@@ -2,6 +2,7 @@
 """Who holds a spool: the recording that writes it, or the recovery that takes it apart, never both."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -38,6 +39,10 @@ class SpoolLock:
             raise InputNotFound(f"{spool}: no such folder", "Check the path.") from None
         except PermissionError:
             raise AccessDenied(f"{path} may not be written", "Do it as the user who recorded.") from None
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            raise AccessDenied(f"{spool} is on a read-only file system", "Copy it to another one first.") from None
         deadline = time.monotonic() + patience_s
         while not _take(self.fd):
             pid = _said(self.fd)

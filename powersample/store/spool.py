@@ -7,6 +7,7 @@ names: `part-N.open` (being written), `part-N.part` (closed), `part-N.parquet` (
 then gone).
 """
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -296,7 +297,7 @@ def _has_records(path: Path) -> bool:
 
 
 def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return io.BytesIO(path.read_bytes()).readlines() if path.exists() else []  # splitlines also cuts at \r
 
 
 def _json(line: bytes) -> dict[str, Any] | None:
