@@ -160,6 +160,45 @@ def test_alias_near_the_update_period_is_named_and_excluded_by_an_agreeing_avera
     assert "PSQ-ALIAS" in found.codes
 
 
+def test_part_time_energy_beside_an_average_is_as_wide_as_the_average_shows():
+    """The truth lies in the average's interval; a locked alias of 4 % that it cannot rule out stays inside."""
+    t_ns = polls(0, 30, 1)
+    quick = 150_000 + t_ns // (100 * MS) % 2 * 60_000
+    mean = np.full(len(t_ns), 187_000) + t_ns // (100 * MS) % 2  # 4 % more than the quick field's mean of 180 W
+    names = (NAME, "gpu0.power.average")
+    models = (SensorModel(Response.PART_TIME, 0.1, 0.025), SensorModel(Response.AVERAGE, 0.1, 1.0))
+    meta = {"sensor_models": {name: model.as_json() for name, model in zip(names, models, strict=True)}}
+    parts = [series(channel(name), t_ns, raw) for name, raw in zip(names, (quick, mean), strict=True)]
+    window = Window("w", 5 * S, 25 * S)
+    found = next(one.energy for one in energies(Trace.of(parts, meta=meta), window) if one.energy.channel == NAME)
+    (alone,) = channel_energies(Trace.of(parts, meta=meta), NAME, [window])
+    assert alone.energy.joules + alone.reconstruction.unaliased_j < 187 * 20 < found.high_j
+    assert found.high_j - found.joules < 0.9 * alone.reconstruction.half_j
+
+
+def test_lag_longer_than_the_update_period_widens_the_edge_by_what_it_smears():
+    """The step is 35 ms before the window: outside 1.5 T, inside the lag's reach."""
+    t_ns = polls(0, 10, 1)
+    raw = step_response(t_ns // (20 * MS) * (20 * MS), 4 * S - 35 * MS, 100_000, 300_000, 30 * MS)
+    halves = []
+    for tau_s in (0.005, 0.03):
+        model = SensorModel(Response.PART_TIME, 0.02, 0.01, tau_s=tau_s)
+        (told,) = channel_energies(trace_of(raw, t_ns, model), NAME, [Window("w", 4 * S, 6 * S)])
+        halves.append({term.term: term.value_j for term in told.reconstruction.terms}["averaging lag at edges"])
+    assert halves[1] > 2 * halves[0]
+
+
+def test_meter_without_two_readings_in_the_window_has_no_interval():
+    t_ns = polls(0, 20, 1000)
+    meter = channel("meter.power", sensor="mllog")
+    trace = Trace.of([series(meter, t_ns, np.full(len(t_ns), 200_000))])
+    short = channel_energy(trace, "meter.power", Window("w", 5 * S + 200 * MS, 6 * S + 100 * MS))
+    long = channel_energy(trace, "meter.power", Window("w", 5 * S + 200 * MS, 9 * S))
+    assert (short.low_j, short.verdict) == (None, "unusable")
+    assert "PSQ-SHORT" in short.codes
+    assert long.low_j < 200 * 3.8 < long.high_j
+
+
 @pytest.mark.parametrize(
     ("relative", "cap", "expected"),
     [

@@ -56,7 +56,7 @@ class Averaging:
         self._edges = edges(windows)
         shifted = self._edges + round((model.delay_s + model.window_s / 2) * 1e9)
         reach = Reach(
-            edge_ns=round(max(1.5 * self._spacing_ns, 0.6 * window_ns)),
+            edge_ns=round(max(1.5 * self._spacing_ns, 0.6 * window_ns, 2e9 * model.tau_s)),
             near_ns=max(NEAR_NS, round(5 * self._period_ns)),
             wide_ns=WIDE_NS,
         )

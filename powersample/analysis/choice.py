@@ -12,6 +12,7 @@ LEAST_UPDATES = 20  # of a counter, from which its edges matter little
 LEAST_UPDATES_UNSEEN = 100  # of one that moves at every poll, either of whose edges may be a whole update off
 SELDOM = 10  # times less often than its siblings
 GAIN_OF_TWO = 0.03  # of the energy: what the gains of two paths may differ
+GAIN_OF_FIELDS = 0.01  # the same for two fields of one board: on the published RTX 3090 0.3 % of 300 W
 EVIDENCE_S = 3.0  # window from which a long average tells whether a part-time sensor was fooled
 
 
@@ -36,7 +37,7 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
         The energies in the order of `told`, with PSQ-DISAGREE where two do; the index of the one that stands for the
         device, None when none has an energy; and why it does.
     """
-    energies = [rated(one, window, alias_excluded=_witnessed(one, told, window)) for one in told]
+    energies = [rated(one, window, witness_j=_witness_j(one, told, window)) for one in told]
     there = [i for i, one in enumerate(energies) if one.joules is not None]
     often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
     seldom = [one.kind is not Kind.ENERGY and one.divisor > SELDOM * often for one in told]
@@ -72,21 +73,27 @@ def _surer(counter: Energy, power: Energy, window: Window) -> bool:
     return whole(counter, window) and counter.high_j - counter.low_j < power.high_j - power.low_j
 
 
-def _witnessed(one: Told, told: Sequence[Told], window: Window) -> bool:
-    """Whether the same board's long average, which sees every instant, agrees with a part-time sensor's energy."""
+def _witness_j(one: Told, told: Sequence[Told], window: Window) -> float | None:
+    """Return how far off a part-time sensor's energy can be by what the board's long average says; None without one.
+
+    The average sees every instant, so the truth lies within its own interval: the two differ by so much at most that
+    their distance and that interval hold it. Gain and offset are the board's and not told apart here.
+    """
     if one.model is None or one.model.response is not Response.PART_TIME or window.duration_s < EVIDENCE_S:
-        return False
-    return any(
-        other.model is not None and other.model.response is Response.AVERAGE and _agree(one, other) for other in told
-    )
-
-
-def _agree(one: Told, other: Told) -> bool:
-    one_j, other_j = one.energy.joules, other.energy.joules
-    if one_j is None or other_j is None or one.reconstruction is None or other.reconstruction is None:
-        return False
-    budget_j = one.reconstruction.unaliased_j + other.reconstruction.half_j + GAIN_OF_TWO * max(one_j, other_j)
-    return abs(one_j - other_j) <= budget_j
+        return None
+    found = [
+        abs(one.energy.joules - other.energy.joules)
+        + other.reconstruction.half_j
+        + GAIN_OF_FIELDS * max(one.energy.joules, other.energy.joules)
+        for other in told
+        if other.model is not None
+        and other.model.response is Response.AVERAGE
+        and one.energy.joules is not None
+        and other.energy.joules is not None
+        and other.reconstruction is not None
+        and (one.energy.device, one.energy.domain) == (other.energy.device, other.energy.domain)
+    ]
+    return min(found, default=None)
 
 
 def whole(energy: Energy, window: Window) -> bool:

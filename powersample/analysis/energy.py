@@ -31,6 +31,7 @@ from powersample.sensors import model_of
 
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
 REACH_PERIODS = 1.5
+LEAST_SAMPLES = 2  # of a meter that gives the power at instants, from which the window's energy has an interval
 FASTEST_NS = 15_000_000  # no averaging sensor is known to publish faster: arXiv 2312.02741, Kepler
 
 
@@ -127,6 +128,10 @@ class _Power:
             result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
             range_w = (float(least[i]) * scale, float(most[i]) * scale)
             missing_j = most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0
+            told = bool(unsure) and self._reads.good(i) >= LEAST_SAMPLES
+            if unsure and not told:
+                few = f"PSQ-SHORT the window holds {self._reads.good(i)} readings: what lay between is anybody's guess"
+                result = replace(result, reasons=(*result.reasons, few), verdict="unusable")
             found.append(
                 Told(
                     result,
@@ -135,8 +140,8 @@ class _Power:
                     False,
                     *range_w,
                     self._channel.divisor,
-                    model=self._model if unsure else None,
-                    reconstruction=unsure[i] if unsure else None,
+                    model=self._model if told else None,
+                    reconstruction=unsure[i] if told else None,
                     missing_j=missing_j,
                     cap=best_verdict(window, float(hidden_ns[i]), 0.0),
                 )

@@ -46,13 +46,14 @@ class Told:
     cap: str = "good"
 
 
-def rated(told: Told, window: Window, *, alias_excluded: bool = False) -> Energy:
+def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Energy:
     """Return the energy with its interval and verdict; as it is where they cannot be told.
 
     Args:
         told: what the channel tells.
         window: of what.
-        alias_excluded: it is known that no load near the sensor's update period hides.
+        witness_j: what its reconstruction is off by at most, as another channel of the board shows. That leaves the
+            interval no room for loads near the sensor's update period, but never less than it has without them.
     """
     energy, model, unsure = told.energy, told.model, told.reconstruction
     if energy.joules is None:
@@ -60,14 +61,15 @@ def rated(told: Told, window: Window, *, alias_excluded: bool = False) -> Energy
     if model is None or unsure is None:
         return energy
     joules, duration_s = energy.joules, window.duration_s
-    share = unsure.unaliased_j / unsure.half_j if alias_excluded and unsure.half_j else 1.0
-    half_j = half_width_j(model, joules, duration_s, unsure.half_j * share)
+    own_j = unsure.half_j if witness_j is None else min(unsure.half_j, max(unsure.unaliased_j, witness_j))
+    share = own_j / unsure.half_j if unsure.half_j else 1.0
+    half_j = half_width_j(model, joules, duration_s, own_j)
     budget = [*board_terms(model, joules, duration_s)]
     budget += [BudgetTerm(one.term, one.kind, one.value_j * share) for one in unsure.terms]
     reasons = list(energy.reasons)
     if told.missing_j:
         budget.append(BudgetTerm("uncovered", "bound", told.missing_j))
-    if not alias_excluded and unsure.half_j > ALIAS_WORTH * unsure.unaliased_j and unsure.half_j > 0.05 * joules:
+    if own_j > ALIAS_WORTH * unsure.unaliased_j and own_j > 0.05 * joules:
         narrow_pct = 100 * unsure.unaliased_j / joules if joules > 0 else math.inf
         reasons.append(
             f"PSQ-ALIAS a load that repeats near {told.period_s * 1e3:.3g} ms could hide between updates; without one "
