@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bench import (
+    analysis,
     beside,
     blocking,
     eight,
@@ -83,6 +84,7 @@ def main() -> int:
         "pinned": pinned.figures,
         "endurance": partial(endurance.figures, hours=asked.hours),
         "imports": imports.figures,
+        "analysis": analysis.figures,
     }
     if asked.list:
         print("\n".join(benchmarks))

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No test, and no program that a test starts, reads the configuration of whoever runs it."""
+"""No test, and no program that a test starts, reads the configuration of whoever runs it; tests find `bench`."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # last: an installed powersample goes before the one beside it
 
 
 @pytest.fixture(scope="session", autouse=True)
