@@ -142,7 +142,7 @@ def test_interval_terms_add_up_to_it():
 def test_alias_near_the_update_period_is_named_and_excluded_by_an_agreeing_average():
     """A part-time sensor cannot see what runs at its own period; a long average of the same board can."""
     t_ns = polls(0, 30, 1)
-    quick = published(t_ns, np.random.default_rng(2).integers(100_000, 200_000, 310), 100 * MS)
+    quick = published(t_ns, np.random.default_rng(2).integers(50_000, 250_000, 310), 100 * MS)
     mean = np.full(len(t_ns), 150_000) + t_ns // (100 * MS) % 2
     names = (NAME, "gpu0.power.average")
     models = (SensorModel(Response.PART_TIME, 0.1, 0.025), SensorModel(Response.AVERAGE, 0.1, 1.0))
@@ -153,7 +153,7 @@ def test_alias_near_the_update_period_is_named_and_excluded_by_an_agreeing_avera
     assert "PSQ-ALIAS" in alone.codes
     beside = next(one.energy for one in energies(Trace.of(parts, meta=meta), window) if one.energy.channel == NAME)
     assert "PSQ-ALIAS" not in beside.codes
-    assert beside.high_j - beside.low_j < 0.3 * (alone.high_j - alone.low_j)
+    assert beside.high_j - beside.low_j < 0.5 * (alone.high_j - alone.low_j)
 
     fooled = [parts[0], series(channel(names[1]), t_ns, mean + 60_000)]  # 60 W that the quick field never saw
     found = next(one.energy for one in energies(Trace.of(fooled, meta=meta), window) if one.energy.channel == NAME)
@@ -163,7 +163,7 @@ def test_alias_near_the_update_period_is_named_and_excluded_by_an_agreeing_avera
 def test_part_time_energy_beside_an_average_is_as_wide_as_the_average_shows():
     """The truth lies in the average's interval; a locked alias of 4 % that it cannot rule out stays inside."""
     t_ns = polls(0, 30, 1)
-    quick = 150_000 + t_ns // (100 * MS) % 2 * 60_000
+    quick = 80_000 + t_ns // (100 * MS) % 2 * 200_000
     mean = np.full(len(t_ns), 187_000) + t_ns // (100 * MS) % 2  # 4 % more than the quick field's mean of 180 W
     names = (NAME, "gpu0.power.average")
     models = (SensorModel(Response.PART_TIME, 0.1, 0.025), SensorModel(Response.AVERAGE, 0.1, 1.0))
