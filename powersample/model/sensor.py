@@ -61,6 +61,20 @@ class SensorModel:
         """How long before and after a window a record must go on, to tell all that its edges need."""
         return self.window_s + 2 * self.period_s + self.delay_s + 4 * self.tau_s
 
+    def measured(self, found: Mapping[str, Any], origin: str) -> "SensorModel":
+        """Return this model with figures of this very board in their place.
+
+        Args:
+            found: plain values by field; unknown fields are left out.
+            origin: what to say of each where it comes from.
+
+        Raises:
+            BadFormat: a value is wrong.
+        """
+        return SensorModel.from_json(
+            self.as_json() | dict(found) | {"origin": dict(self.origin) | dict.fromkeys(found, origin)}
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("origin", "response")}

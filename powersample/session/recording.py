@@ -29,7 +29,7 @@ from powersample._native import api
 from powersample.capture import Inventory, Plan, Recorder, discover, recorder_for
 
 if TYPE_CHECKING:
-    from powersample.model import Series
+    from powersample.model import SensorModel, Series, Trace
     from powersample.sim import Node
     from powersample.store import Converter, StoredTrace
     from powersample.store.lock import SpoolLock
@@ -182,14 +182,16 @@ class Recording:
         return store.load(self.output)
 
     def _sensor_models(self) -> dict[str, Any]:
-        """Return what the table says today of every channel's sensor: a later table must not change old energies."""
+        """Return what is known today of every channel's sensor: what a later table says must not change old energies.
+
+        What was measured of this very board under this driver goes over the table.
+        """
         from powersample import store
-        from powersample.sensors import model_of
 
         with contextlib.suppress(errors.PowerSampleError):  # a spool that cannot be read is the conversion's to tell
-            trace = store.read_spool(self.spool, self._scans)
-            models = {name: model_of(trace, channel) for name, channel in trace.channels.items()}
-            return {name: model.as_json() for name, model in models.items() if model is not None}
+            models, notes = known_sensors(store.read_spool(self.spool, self._scans))
+            self._meta["notes"] += notes
+            return {name: model.as_json() for name, model in models.items()}
         return {}
 
     def abandon(self) -> None:
@@ -233,6 +235,34 @@ class Recording:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise errors.DiskFull(f"no space left in {self.spool}", "Free space there.") from error
             raise
+
+
+def known_sensors(trace: Trace) -> tuple[dict[str, SensorModel], list[str]]:
+    """Return the models of a trace's sensors by channel, and notes on what is kept of its boards and cannot be read."""
+    from powersample.sensors import field_of, model_of
+    from powersample.store.boards import BoardField, load_board, sensors_folder
+
+    folder, driver = sensors_folder(), trace.meta.get("driver")
+    boards: dict[str, dict[str, BoardField]] = {}
+    models: dict[str, SensorModel] = {}
+    notes: list[str] = []
+    uuids = {device["uuid"] for device in trace.meta.get("devices") or ()}
+    for name, channel in trace.channels.items():
+        model = model_of(trace, channel)
+        if model is None:
+            continue
+        if folder is not None and driver and channel.device in uuids:
+            try:
+                if channel.device not in boards:
+                    boards[channel.device] = {}
+                    boards[channel.device] = load_board(folder, channel.device, driver, simulated=trace.simulated)
+                measured = boards[channel.device].get(field_of(channel) or "")
+                if measured is not None:
+                    model = model.measured(measured.found, measured.origin)
+            except errors.PowerSampleError as error:
+                notes.append(f"{name}: {error} The table's figures are used.")
+        models[name] = model
+    return models, notes
 
 
 def _meta(

@@ -7,7 +7,7 @@ Two files, the user's over the system's, key by key:
     /etc/powersample/config.toml
 
 A file that is not there is no problem, and one that this user may not read is a note; one that says what nobody
-understands is an error before anything is recorded. Nothing is ever written here.
+understands is an error before anything is recorded. Nothing is ever written to them.
 """
 
 from __future__ import annotations
@@ -46,13 +46,19 @@ class Configuration:
 
 def user_file(environment: Mapping[str, str]) -> Path | None:
     """Return where the user's file is looked for; None when nothing tells where their home is."""
+    folder = user_folder(environment)
+    return None if folder is None else folder / "config.toml"
+
+
+def user_folder(environment: Mapping[str, str]) -> Path | None:
+    """Return the user's own folder of powersample; None when nothing tells where their home is."""
     base = environment.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(base):  # its specification: what is not absolute is ignored
         home = environment.get("HOME") or os.path.expanduser("~")
         if not os.path.isabs(home):
             return None
         base = os.path.join(home, ".config")
-    return Path(base) / "powersample" / "config.toml"
+    return Path(base) / "powersample"
 
 
 def load_configuration(
