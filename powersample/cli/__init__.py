@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from powersample import __version__, errors
-from powersample.cli import demo, doctor, record, recover, report, sim
+from powersample.cli import characterize, demo, doctor, record, recover, report, sim
 
-VERBS = (doctor, demo, record, report, recover, sim)
+VERBS = (characterize, doctor, demo, record, report, recover, sim)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other people's measurements as a `Trace`, or, where only runs were published, as a `RunTable`."""
 
+from powersample.readers.edges import read_edges
 from powersample.readers.read import FORMATS, guess, read
 from powersample.readers.span import instant_ns, read_windows
 
-__all__ = ["FORMATS", "guess", "instant_ns", "read", "read_windows"]
+__all__ = ["FORMATS", "guess", "instant_ns", "read", "read_edges", "read_windows"]

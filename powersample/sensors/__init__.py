@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of the sensors of boards and drivers, as data."""
 
-from powersample.sensors.lookup import architecture_of, field_of, look_up, model_of
+from powersample.sensors.lookup import architecture_of, field_of, look_up, model_of, table_model
 
-__all__ = ["architecture_of", "field_of", "look_up", "model_of"]
+__all__ = ["architecture_of", "field_of", "look_up", "model_of", "table_model"]

@@ -80,8 +80,11 @@ def model_of(trace: Trace, channel: Channel) -> SensorModel | None:
     A model stored in the trace (`meta["sensor_models"]`, by channel) goes before the table.
     """
     stored = (trace.meta.get("sensor_models") or {}).get(channel.name)
-    if stored is not None:
-        return SensorModel.from_json(stored)
+    return table_model(trace, channel) if stored is None else SensorModel.from_json(stored)
+
+
+def table_model(trace: Trace, channel: Channel) -> SensorModel | None:
+    """Return what the table alone says of a recorded channel's sensor; None where it does not speak of it."""
     field = field_of(channel)
     if field is None:
         return None
