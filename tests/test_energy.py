@@ -13,24 +13,6 @@ from powersample.model import Kind, Response, SensorModel, Series, Trace, Window
 # ---- power -------------------------------------------------------------------------------------------------
 
 
-def test_power_constant_for_three_seconds_is_300_joules():
-    """A poller that keeps only changes says 0 J here."""
-    t_ns = polls(0, 3, 10)
-    for sensor in ("", "nvml.field.186"):
-        found = one(Trace.of([series(channel(sensor=sensor), t_ns, np.full(len(t_ns), 100_000))]), 0, 3)
-        assert found.joules == pytest.approx(300, rel=1e-12)
-    assert found.codes == ("PSQ-CONSTANT", "PSQ-UNKNOWN")
-    assert found.low_j < 300 < found.high_j
-
-
-def test_power_plateau_then_step_is_not_drawn_as_a_ramp():
-    """A poller that drops repeats and joins what is left says 2010 J; the truth is 1020 J."""
-    t_ns = polls(0, 10, 10)
-    found = one(Trace.of([series(channel(), t_ns, np.where(t_ns < 9.9 * S, 100_000, 300_000))]), 0, 10)
-    assert found.joules == pytest.approx(1020, abs=1.001)  # half a poll at 200 W
-    assert found.method == "trapezoid"
-
-
 @given(
     powers=st.lists(st.integers(50_000, 700_000), min_size=2, max_size=20),
     edges=st.tuples(st.floats(0, 1), st.floats(0, 1)),
@@ -150,30 +132,6 @@ def test_power_in_chunks_equals_power_in_one_piece(monkeypatch):
 
 
 # ---- counters ----------------------------------------------------------------------------------------------
-
-
-def test_counter_failed_read_is_bridged():
-    """50 J a second and one failed read of five: who discards the difference across it says 100 J."""
-    counter = channel("gpu0.energy", Kind.ENERGY)
-    t_ns = np.arange(5) * S
-    found = one(Trace.of([series(counter, t_ns, [0, 50_000, 0, 150_000, 200_000], [0, 0, 9, 0, 0])]), 0, 4)
-    assert found.joules == pytest.approx(200)
-    assert found.codes == ("PSQ-ERRORS", "PSQ-EDGE")
-
-
-@pytest.mark.parametrize("steps_j", [[10, 200, 200, 200, 200], [200, 200, 200, 200, 10]])
-def test_counter_first_and_last_interval_count(steps_j):
-    counter = channel("package-0.energy", Kind.ENERGY, "package-0", "package")
-    raw = np.concatenate(([0], np.cumsum(steps_j))) * 1000
-    assert one(Trace.of([series(counter, np.arange(6) * S, raw)]), 0, 5).joules == pytest.approx(810)
-
-
-def test_counter_plateau_then_step_is_1020_joules():
-    t_ns = polls(-0.5, 10.5, 10)
-    mj = np.where(t_ns < 9.9 * S, t_ns // MS * 100, 990_000 + (t_ns - int(9.9 * S)) // MS * 300)
-    found = one(Trace.of([series(channel("gpu0.energy", Kind.ENERGY), t_ns, mj - mj[0])]), 0, 10)
-    assert found.joules == pytest.approx(1020, rel=1e-9)
-    assert found.method == "counter difference"
 
 
 @given(start_ms=st.integers(1000, 1400), length_ms=st.integers(30, 3000), phase_ms=st.integers(0, 99))
