@@ -85,6 +85,12 @@ static bool ids_are_real(void)
            ruid == suid && rgid == egid && rgid == sgid;
 }
 
+/* No core and no ptrace: who may look into this process may take its descriptors. */
+static int hide(void)
+{
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : errno;
+}
+
 /* A set-user-ID program's rights beyond capabilities go now, its capabilities stay for the moment. */
 static int become_caller(void)
 {
@@ -92,7 +98,9 @@ static int become_caller(void)
         return errno;
     if (setresgid(getgid(), getgid(), getgid()) != 0 || setresuid(getuid(), getuid(), getuid()) != 0)
         return errno;
-    return prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) == 0 ? 0 : errno;
+    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0)
+        return errno;
+    return hide(); /* other ids ask fs.suid_dumpable once more */
 }
 
 bool privilege_begin(sampler_privilege *out)
@@ -104,12 +112,13 @@ bool privilege_begin(sampler_privilege *out)
         return true;
 
     /* The kernel's own answer to file capabilities, unless fs.suid_dumpable says otherwise. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-        return fail("prctl(PR_SET_DUMPABLE)", errno);
+    int code = hide();
+    if (code)
+        return fail("prctl(PR_SET_DUMPABLE)", code);
     /* Only who has CAP_SETPCAP may, such as set-user-ID root; for others PR_SET_NO_NEW_PRIVS has the same effect. */
     for (unsigned long number = 0; prctl(PR_CAPBSET_DROP, number, 0, 0, 0) == 0;)
         number++;
-    int code = become_caller();
+    code = become_caller();
     if (code)
         return fail("setresuid", code);
     sets now;
