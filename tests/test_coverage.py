@@ -67,7 +67,7 @@ def test_metered_load_is_a_truth_of_the_boards_own_range():
     assert len(shape_ns) == len(level) + 1
     assert (level.min(), level.max()) == (0.0, 1.0)
     rows = deck.real(30, 5)
-    assert len(rows) == 30 * 5
+    assert len(rows) == 30 * 3
     assert table.cover(table.told(rows)) >= 0.9
 
 
