@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from traces import MS, S, channel, node, polls, series
+from traces import MS, S, channel, node, polls, series, shown
 
 from powersample.analysis import channel_energy, energies, energy, find_window, totals, truth_joules
 from powersample.errors import InvalidArgument
@@ -216,3 +216,32 @@ def test_power_that_is_constant_is_whole_in_spite_of_gaps_shorter_than_any_senso
     )
     assert found.covered_s == pytest.approx(0.5)
     assert found.joules == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("missing_s", [0.13, 0.2, 0.3])
+@pytest.mark.parametrize("side", ["start", "end"])
+def test_part_covered_instant_does_not_lose_to_an_average_longer_than_the_window(side, missing_s):
+    """0.9 s, of which the instant field lacks a part: a 1 s average that reaches across it shows what went before.
+
+    20 W, and 60 W from 0.1 s on, or up to 0.8 s: the average says what it is not, by a narrow interval.
+    """
+    models = {
+        "gpu0.power.instant": SensorModel(Response.PART_TIME, 0.1, 0.025, gain_sd=0.04, offset_sd_w=4.0),
+        "gpu0.power.average": SensorModel(Response.AVERAGE, 0.1, 1.0, gain_sd=0.04, offset_sd_w=4.0),
+    }
+    t_ns = polls(missing_s, 3, 1) if side == "start" else polls(-3, 0.9 - missing_s, 1)
+    knots_s, watts = ([-100, 0.8], [60, 20]) if side == "start" else ([-100, 0.1], [20, 60])
+    parts = [series(channel(name), t_ns, shown(model, t_ns, knots_s, watts)) for name, model in models.items()]
+    meta = {"sensor_models": {name: model.as_json() for name, model in models.items()}}
+    found = energy(Trace.of(parts, meta=meta), Window("w", 0, int(0.9 * S)))
+    assert found.channel == "gpu0.power.instant"
+    assert found.low_j < 50 < found.high_j
+
+
+def test_average_longer_than_the_window_stands_for_the_device_where_nothing_else_does():
+    model = SensorModel(Response.AVERAGE, 0.1, 1.0)
+    t_ns, name = polls(-3, 4, 5), "gpu0.power.average"
+    one = series(channel(name), t_ns, np.full(len(t_ns), 100_000))
+    found = energy(Trace.of([one], meta={"sensor_models": {name: model.as_json()}}), Window("w", 0, int(0.9 * S)))
+    assert (found.channel, found.joules) == (name, pytest.approx(90))
+    assert "PSQ-AVERAGED" in found.codes

@@ -7,7 +7,7 @@ of a load is worked out from the load's exact integral.
 
 import numpy as np
 import pytest
-from traces import MS, S, channel, polls, published, series
+from traces import MS, S, channel, polls, series, shown
 
 from powersample import store
 from powersample.analysis import channel_energy, dropouts, pace, run_window, totals, window_energies
@@ -24,18 +24,6 @@ MODELS = {
 }
 A100 = {"devices": [{"uuid": "GPU-0", "name": "NVIDIA A100-PCIE-40GB", "architecture": "ampere"}], "driver": "535.1"}
 COUNTERS = ("", "nvml.total_energy", "powercap")
-
-
-def shown(model, t_ns, knots_s, watts):
-    """What polls see of a load that has `watts[i]` from `knots_s[i]` on, in mW."""
-    if model is None or model.response is Response.POINT:
-        return np.asarray(watts)[np.searchsorted(knots_s, t_ns / S, "right") - 1] * 1000
-    grid_s = np.append(knots_s, 1e9)
-    joules = np.concatenate(([0.0], np.cumsum(watts * np.diff(grid_s))))
-    update_s = np.arange(int(t_ns[0] / S / model.period_s), int(t_ns[-1] / S / model.period_s) + 1) * model.period_s
-    ends = np.interp([update_s, update_s - model.window_s], grid_s, joules)
-    mw = np.rint((ends[0] - ends[1]) / model.window_s * 1000).astype(np.int64)
-    return published(t_ns, mw, round(model.period_s * S), round(update_s[0] * S))
 
 
 def power(kind, start_s, end_s, knots_s, watts):

@@ -4,7 +4,7 @@
 import numpy as np
 
 from powersample.analysis import channel_energy
-from powersample.model import Channel, Kind, Series, Trace, Window
+from powersample.model import Channel, Kind, Response, Series, Trace, Window
 
 MS = 1_000_000
 S = 1000 * MS
@@ -25,6 +25,18 @@ def published(t_ns, values, period_ns, phase_ns=0):
     """What polls at t_ns see of a sensor that publishes values[k] at phase + k * period."""
     k = np.clip((np.asarray(t_ns) - phase_ns) // period_ns, 0, len(values) - 1)
     return np.asarray(values)[k]
+
+
+def shown(model, t_ns, knots_s, watts):
+    """What polls of a sensor without lag and delay see of a load that has `watts[i]` from `knots_s[i]` on, in mW."""
+    if model is None or model.response is Response.POINT:
+        return np.asarray(watts)[np.searchsorted(knots_s, t_ns / S, "right") - 1] * 1000
+    grid_s = np.append(knots_s, 1e9)
+    joules = np.concatenate(([0.0], np.cumsum(watts * np.diff(grid_s))))
+    update_s = np.arange(int(t_ns[0] / S / model.period_s), int(t_ns[-1] / S / model.period_s) + 1) * model.period_s
+    ends = np.interp([update_s, update_s - model.window_s], grid_s, joules)
+    mw = np.rint((ends[0] - ends[1]) / model.window_s * 1000).astype(np.int64)
+    return published(t_ns, mw, round(model.period_s * S), round(update_s[0] * S))
 
 
 def polls(start_s, end_s, step_ms):

@@ -21,7 +21,8 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
 
     The counter, if it moved often enough in the window, or is surer there than the power, and agrees with it; else the
     first power in the order given; else the counter as it is. Channels that cover 99 % of the window come before those
-    that do not, and a power that is read ten times less often than another comes last.
+    that do not, unless they are averages over more than the window: their values reach into what another channel did
+    not see, and tell little of when it was. A power that is read ten times less often than another comes last.
 
     A counter C agrees with a power P over a window of L s, where the power ranges from least to most W, when
 
@@ -42,7 +43,7 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
     often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
     seldom = [one.kind is not Kind.ENERGY and one.divisor > SELDOM * often for one in told]
     # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
-    there.sort(key=lambda i: (seldom[i], not whole(energies[i], window)))
+    there.sort(key=lambda i: (seldom[i], not (whole(energies[i], window) and _resolves(told[i], window))))
     counters = [i for i in there if told[i].kind is Kind.ENERGY]
     power = next((i for i in there if told[i].kind is not Kind.ENERGY), None)
     lack = "the counter tells nothing here" if any(one.kind is Kind.ENERGY for one in told) else "there is no counter"
@@ -64,6 +65,12 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
     if counters:
         return energies, counters[0], f"{lack}, and no power reading covers it"
     return energies, None, ""
+
+
+def _resolves(told: Told, window: Window) -> bool:
+    """Whether a channel's values are of the window, and not averages over more than it."""
+    model = told.model
+    return model is None or model.response is not Response.AVERAGE or model.window_s <= window.duration_s
 
 
 def _surer(counter: Energy, power: Energy, window: Window) -> bool:
