@@ -48,6 +48,13 @@ def test_smi_without_units_reads_the_same():
         assert np.array_equal(one.raw, other.raw)
 
 
+def test_smi_cells_of_mixed_units_are_read_by_their_own_and_a_foreign_one_is_refused():
+    rows = "2026/11/25 20:00:00.000, 101.5 W\n2026/11/25 20:00:00.100, 98000 mW\n2026/11/25 20:00:00.200, 97.0\n"
+    assert list(smi("timestamp, power.draw [W]\n" + rows).series[0].value) == [101.5, 98.0, 97.0]
+    with pytest.raises(BadFormat, match=r"smi\.csv: a cell of power\.draw is in 'kW'"):
+        smi("timestamp, power.draw [W]\n2026/11/25 20:00:00.000, 101.5 W\n2026/11/25 20:00:00.100, 0.1 kW\n")
+
+
 def test_smi_of_two_gpus_is_told_apart_by_index():
     rows = "".join(f"2026/11/25 20:00:0{t}.000, {gpu}, {100 * (gpu + 1)}.0 W\n" for t in range(3) for gpu in (0, 1))
     found = smi("timestamp, index, power.draw [W]\n" + rows)

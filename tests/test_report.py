@@ -392,3 +392,41 @@ def test_check_of_an_asked_rate_that_occupies_the_lane_names_its_share():
     assert "40.0 %" in codes(rate_origin="asked", call_cost_ns=400_000.0)["PSQ-DUTY"]
     assert "PSQ-DUTY" not in codes(rate_origin="asked", call_cost_ns=15_000.0)
     assert "PSQ-DUTY" not in codes(rate_origin="highest useful", call_cost_ns=400_000.0)
+
+
+# ---- windows that make no sense, and some that do ----
+
+
+def test_windows_that_are_empty_turned_round_or_outside_have_no_energy_and_say_why():
+    windows = [Window("empty", S, S), Window("turned", 3 * S, 2 * S), Window("outside", 60 * S, 70 * S)]
+    report = build(recording(), windows)
+    codes = [
+        [{reason.split()[0] for reason in one["reasons"]} for one in each["energies"]]
+        for each in report.data["windows"]
+    ]
+    assert codes == [[{"PSQ-EMPTY"}] * 2, [{"PSQ-EMPTY"}] * 2, [{"PSQ-UNCOVERED"}] * 2]
+    for window in report.data["windows"]:
+        assert [(one["joules"], one["verdict"], one["primary"]) for one in window["energies"]] == [
+            (None, "unusable", False)
+        ] * 2
+        assert window["totals"]["gpu_j"] is None
+    assert "None" not in str(report)
+    assert "nan" not in report.explained()
+
+
+def test_windows_that_overlap_are_each_told_by_themselves():
+    """Their energies are not to be added, and nothing is shared out between them."""
+    windows = [Window("a", 2 * S, 6 * S), Window("b", 4 * S, 8 * S), Window("inner", 5 * S, int(5.5 * S))]
+    together = build(recording(), windows).data["windows"]
+    alone = [build(recording(), [window]).data["windows"][0] for window in windows]
+    assert together == alone
+    assert [one["totals"]["gpu_j"] for one in together] == pytest.approx([800, 800, 100], rel=0.04)
+
+
+def test_window_before_the_record_and_one_across_its_end_count_what_is_there_or_nothing():
+    before, across = build(recording(), [Window("before", -9 * S, -S), Window("across", 8 * S, 11 * S)]).data["windows"]
+    assert before["energies"][0]["joules"] is None
+    assert [one["cause"] for one in before["energies"][0]["dropouts"]] == ["late start"]
+    assert across["energies"][0]["joules"] == pytest.approx(400, rel=0.01)
+    assert [one["cause"] for one in across["energies"][0]["dropouts"]] == ["early end"]
+    assert across["totals"]["gpu_j"] is None

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from powersample.analysis.interval import limit
 from powersample.analysis.told import Told, rated
 from powersample.model import Energy, Kind, Response, Window
 
@@ -11,7 +12,6 @@ WHOLE = 0.99  # share of a window from which its energy is the window's
 LEAST_UPDATES = 20  # of a counter, from which its edges matter little
 LEAST_UPDATES_UNSEEN = 100  # of one that moves at every poll, either of whose edges may be a whole update off
 SELDOM = 10  # times less often than its siblings
-GAIN_OF_TWO = 0.03  # of the energy: what the gains of two paths may differ
 GAIN_OF_FIELDS = 0.01  # the same for two fields of one board: on the published RTX 3090 0.3 % of 300 W
 EVIDENCE_S = 3.0  # window from which a long average tells whether a part-time sensor was fooled
 
@@ -122,7 +122,7 @@ def _disagreement(counter: Told, power: Told, window: Window) -> str:
     one_j, other_j = counter.energy.joules or 0.0, power.energy.joules or 0.0
     unseen_s = 2 * window.duration_s - counter.energy.covered_s - power.energy.covered_s
     budget_j = (
-        GAIN_OF_TWO * max(one_j, other_j)
+        limit("gain_of_two") * max(one_j, other_j)
         + 2 * (counter.period_s + power.period_s) * (power.most_w - power.least_w)
         + unseen_s * power.most_w
     )

@@ -21,7 +21,7 @@ from powersample.analysis.clock import clock_events
 from powersample.analysis.energy import channel_energies
 from powersample.analysis.gaps import LISTED, STILL_NS, Gaps, Hole, Still, joined
 from powersample.analysis.integrals import Reads
-from powersample.analysis.interval import NORMAL_95
+from powersample.analysis.interval import NORMAL_95, limit
 from powersample.analysis.polls import NONE_NS, polls
 from powersample.analysis.sweep import CONTEXT_NS, edges
 from powersample.analysis.turns import Turns
@@ -34,7 +34,6 @@ RESOLVED_POLLS = 2.0  # polls an update from which one that is missing shows bet
 COUNT_SLACK = 1e-3  # of an update, which whole numbers of periods may lack
 STUCK_SPACINGS = 20
 TURN_LOOK = 0.05
-EXPLAINED = 0.15  # of the energy: what two paths of a board, neither calibrated, may differ by
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +105,11 @@ class Missing:
         """Return the dropouts that touch a window, cut to it, in the order of time."""
         start_ns, end_ns = window.start_ns, window.end_ns
         found = [self._cut(one, window) for one in self.lost if _touches(one.whole, window)]
-        if self.first_ns is None or self.first_ns >= end_ns or self.last_ns <= start_ns:
-            if end_ns > start_ns:
-                found.append(self._beyond(start_ns, end_ns, "late start" if self.first_ns is None else "early end"))
-        else:
-            if self.first_ns - start_ns > self.slack_ns:
-                found.append(self._beyond(start_ns, self.first_ns, "late start"))
-            if end_ns - self.last_ns > self.slack_ns:
-                found.append(self._beyond(self.last_ns, end_ns, "early end"))
+        first_ns, last_ns = (end_ns, end_ns) if self.first_ns is None else (self.first_ns, self.last_ns)
+        if min(first_ns, end_ns) - start_ns > (0.0 if first_ns >= end_ns else self.slack_ns):
+            found.append(self._beyond(start_ns, min(first_ns, end_ns), "late start"))
+        if end_ns - max(last_ns, start_ns) > (0.0 if last_ns <= start_ns else self.slack_ns):
+            found.append(self._beyond(max(last_ns, start_ns), end_ns, "early end"))
         return tuple(sorted(found, key=lambda one: (one.start_ns, one.end_ns)))
 
     def expected(self, duration_s: float) -> int | None:
@@ -322,7 +318,7 @@ def _gained(
             continue
         most_j = max(gained_j, constant_j)
         edges_j = 2 * (period_s + told.period_s) * most_j / span.duration_s
-        found[i] = abs(gained_j - constant_j) > EXPLAINED * most_j + edges_j + offset_w * span.duration_s
+        found[i] = abs(gained_j - constant_j) > limit("explained") * most_j + edges_j + offset_w * span.duration_s
     return found
 
 

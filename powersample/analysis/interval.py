@@ -15,7 +15,7 @@ v and rho the variance and slowness of values in and near the window, q the quan
     gap    (range near the window x time hidden in holes or held beyond the record)^2 / 12
     floor  0.09 D min(T, D) + (0.02 D)^2 + q^2 D^2 / 12
 
-Weights and k live in interval.toml.
+Weights, k and the limits of verdicts and reasons live in interval.toml.
 """
 
 import tomllib
@@ -170,6 +170,11 @@ def verdict(half_j: float, joules: float, cap: str = "good") -> str:
     relative = half_j / joules if joules > 0 else np.inf
     by_width = next((name for name in ORDER[:3] if relative <= limits[name]), "unusable")
     return max(by_width, cap, key=ORDER.index)
+
+
+def limit(name: str) -> float:
+    """Return a limit from which a reason is given."""
+    return float(_table()["limits"][name])
 
 
 def counter_factor(period_s: float, *, resolved: bool) -> float:

@@ -5,14 +5,9 @@ import math
 from dataclasses import dataclass, replace
 
 from powersample.analysis.integrals import Reads
-from powersample.analysis.interval import Reconstruction, board_terms, half_width_j, verdict
+from powersample.analysis.interval import Reconstruction, board_terms, half_width_j, limit, verdict
 from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window
 from powersample.model.energy import OPEN
-
-LEAST_COVERED = 0.5
-MUCH_HIDDEN = 0.1  # of a window in gaps, from which its energy is poor at best
-SHORT_PERIODS = 3.0
-ALIAS_WORTH = 1.5  # times wider for what may hide near the update period: worth saying
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,7 @@ def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Ener
     reasons = list(energy.reasons)
     if told.missing_j:
         budget.append(BudgetTerm("uncovered", "bound", told.missing_j))
-    if own_j > ALIAS_WORTH * unsure.unaliased_j and own_j > 0.05 * joules:
+    if own_j > limit("alias_worth") * unsure.unaliased_j and own_j > limit("alias_share") * joules:
         narrow_pct = 100 * unsure.unaliased_j / joules if joules > 0 else math.inf
         reasons.append(
             f"PSQ-ALIAS a load that repeats near {told.period_s * 1e3:.3g} ms could hide between updates; without one "
@@ -108,7 +103,7 @@ def plain(channel: Channel, window: Window, joules: float | None, method: str, r
 
 def short(window: Window, period_ns: float | None) -> list[str]:
     """Say when a window holds so few updates that its energy is mostly that of its neighbourhood."""
-    if not period_ns or window.end_ns - window.start_ns >= SHORT_PERIODS * period_ns:
+    if not period_ns or window.end_ns - window.start_ns >= limit("short_periods") * period_ns:
         return []
     return [f"PSQ-SHORT {window.duration_s:.3g} s, and the sensor tells something new each {period_ns / 1e9:.3g} s"]
 
@@ -124,7 +119,7 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
     length_ns = window.end_ns - window.start_ns
     missing_ns = uncovered_ns + bridged_ns
     joules, reasons = result.joules, list(result.reasons)
-    too_little = missing_ns > (1 - LEAST_COVERED) * length_ns
+    too_little = missing_ns > (1 - limit("least_covered")) * length_ns
     all_failed = reads.within("reads", index) > 0 and reads.good(index) == 0
     if uncovered_ns > 0 and not all_failed:
         left_out = f"PSQ-UNCOVERED {uncovered_ns / 1e9:.4g} s of {length_ns / 1e9:.4g} s are outside the record"
@@ -142,4 +137,4 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
 def best_verdict(window: Window, hidden_ns: float, least_ns: float) -> str:
     """Return the best verdict that gaps and a window shorter than the sensor's own spans allow."""
     length_ns = window.end_ns - window.start_ns
-    return "poor" if hidden_ns > MUCH_HIDDEN * length_ns or length_ns < least_ns else "good"
+    return "poor" if hidden_ns > limit("much_hidden") * length_ns or length_ns < least_ns else "good"
