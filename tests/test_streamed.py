@@ -110,6 +110,24 @@ def test_stream_onto_a_full_disk_is_read_on_and_says_so(stream, tmp_path, monkey
     assert sum(map(len, arrays(tmp_path / "x.spool").values())) > 0
 
 
+def test_stream_whose_disk_refuses_to_sync_is_read_on_and_says_so(stream, tmp_path, monkeypatch):
+    """A file system on a network tells of its full disk as late as that."""
+
+    def refused(_):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr("powersample.store.stream.os.fdatasync", refused)
+    folder = tmp_path / "x.spool"
+    folder.mkdir()
+    got = StreamSpool(folder)
+    got._sync_due_ns = 1 << 62  # so that the part's end is the first to ask for it
+    got.feed(stream)
+    got.close()
+    assert got.ended
+    assert got.failure.errno == errno.EDQUOT
+    assert (folder / "part-000000.part").exists()
+
+
 def test_stream_of_a_second_sampler_stands_beside_the_first(stream, tmp_path):
     folder = tmp_path / "x.spool"
     spooled(folder, [stream])

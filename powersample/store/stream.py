@@ -115,12 +115,13 @@ class StreamSpool:
             self._dirty = True
 
     def _end_part(self, *, whole: bool) -> None:
-        if self._part is None:
+        part, self._part = self._part, None  # before anything can fail: the first failure ends the part, too
+        if part is None:
             return
         with self._noting_failure():
-            os.fdatasync(self._part)
-        os.close(self._part)
-        self._part = None
+            os.fdatasync(part)
+        with self._noting_failure():
+            os.close(part)
         if whole:
             with self._noting_failure():
                 opened = self._directory / f"part-{self._number:06d}.open"
