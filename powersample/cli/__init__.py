@@ -8,12 +8,12 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 faile
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 
 from powersample import __version__, errors
 from powersample.cli import characterize, demo, doctor, record, recover, report, sim
+from powersample.cli.process import ending_in_order, fill_streams
 
 VERBS = (characterize, doctor, demo, record, report, recover, sim)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a window may have any name, a terminal only some letters
-            stream.reconfigure(errors="backslashreplace")
+    fill_streams()
     command: list[str] = []
     if (
         arguments[:1] in (["record"], ["sim"]) and "--" in arguments
@@ -57,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     options.command = [*getattr(options, "command", []), *command]
     try:
-        return int(options.run(options))
+        with ending_in_order():
+            return int(options.run(options))
     except errors.PowerSampleError as error:
         return _say(error, _code(error))
     except BrokenPipeError:  # the reader of our output left, as `head` does

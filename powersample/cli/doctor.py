@@ -106,7 +106,7 @@ def _machine(options: argparse.Namespace, machine: Machine) -> Machine:
 def _print(diagnosis: Diagnosis) -> None:
     from powersample.doctor.text import to_lines
 
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         emit("\n".join(line for _, line in to_lines(diagnosis)))
         return
     from rich.console import Console

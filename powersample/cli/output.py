@@ -12,8 +12,10 @@ def emit(text: str) -> None:
 
     Raises:
         BrokenPipeError: The reader left, as `head` does.
-        SystemFailure: It cannot be written.
+        SystemFailure: It is closed, or cannot be written.
     """
+    if sys.stdout is None:
+        raise SystemFailure("standard output is closed; send it to a file, or to /dev/null")
     try:
         print(text, flush=True)
     except BrokenPipeError:

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.command and options.duration is not None:
         raise errors.InvalidArgument("--duration is for a node without a program")
-    aside = sys.stderr if options.command or options.json else sys.stdout
+    aside = bool(options.command) or options.json
     latency = None if options.latency is None else Latency.fixed(_seconds(options.latency))
     with make_node(_spec(options), options.board, directory=options.dir, latency=latency) as node:
         done = run_node(
@@ -85,15 +85,19 @@ def run(options: argparse.Namespace) -> int:
             options.load,
             command=options.command,
             duration_s=options.duration,
-            ready=lambda: print(_introduction(node, options), file=aside, flush=True),
+            ready=lambda: _note(_introduction(node, options)) if aside else emit(_introduction(node, options)),
         )
     if options.json:
         emit(json.dumps(_as_json(node, done), allow_nan=False))
     elif options.command:
-        print("\n".join(["", headline(node), *_truth(done)]), file=sys.stderr, flush=True)
+        _note("\n".join(["", headline(node), *_truth(done)]))
     else:
         emit("\n".join(["", *_truth(done)]))
     return done.exit_code or 0
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _spec(options: argparse.Namespace) -> str:

@@ -8,7 +8,9 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
@@ -18,6 +20,23 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # what every shell answers
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 # Stops itself, then becomes the program: the very process that a CPU counter was opened on meanwhile.
 HOLD = 'kill -STOP $$; exec "$@"'
+
+
+@contextmanager
+def until_asked_to_end() -> Iterator[threading.Event]:
+    """Give an event that SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under nohup) set, for a run without end.
+
+    Must be called in the main thread.
+    """
+    asked = threading.Event()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    handlers = {number: signal.signal(number, lambda *_: asked.set()) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class CommandNotFound(errors.PowerSampleError, FileNotFoundError):  # noqa: N818 (as in errors.py)

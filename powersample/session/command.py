@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING
 from powersample import errors
 from powersample.capture import Plan
 from powersample.marks import ENVIRONMENT, MarkWriter
-from powersample.session.child import Child
+from powersample.session.child import Child, until_asked_to_end
 from powersample.session.recording import MARGIN_S, Recording
 
 if TYPE_CHECKING:
@@ -119,7 +117,7 @@ def record_for(
     load: str = "idle",
     replace: bool = False,
 ) -> CommandResult:
-    """Record the machine for `duration_s`, or until SIGINT or SIGTERM; the window is called "run".
+    """Record the machine for `duration_s`, or until SIGINT, SIGTERM or SIGHUP; the window is called "run".
 
     Must be called in the main thread. Args and Raises as `record_command`, and:
 
@@ -129,25 +127,19 @@ def record_for(
     if duration_s is not None and not duration_s > 0:
         raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
     recording = Recording(plan, output, node=node, in_process=False, replace=replace)
-    stop = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with recording:
-            if node is not None:
-                from powersample.session.simulate import apply_load
+    with until_asked_to_end() as asked, recording:
+        if node is not None:
+            from powersample.session.simulate import apply_load
 
-                apply_load(node, load, 0)
-            recording.start()
-            time.sleep(MARGIN_S)
-            writer = MarkWriter(recording.marks)
-            mark = writer.begin("run")
-            deadline = None if duration_s is None else time.monotonic() + duration_s
-            while not stop.wait(0.5 if deadline is None else max(0.0, min(0.5, deadline - time.monotonic()))):
-                if recording.recorder.failure() or (deadline is not None and time.monotonic() >= deadline):
-                    break
-            writer.end(mark)
-            time.sleep(MARGIN_S)
-            return _finish(recording, None)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+            apply_load(node, load, 0)
+        recording.start()
+        time.sleep(MARGIN_S)
+        writer = MarkWriter(recording.marks)
+        mark = writer.begin("run")
+        deadline = None if duration_s is None else time.monotonic() + duration_s
+        while not asked.wait(0.5 if deadline is None else max(0.0, min(0.5, deadline - time.monotonic()))):
+            if recording.recorder.failure() or (deadline is not None and time.monotonic() >= deadline):
+                break
+        writer.end(mark)
+        time.sleep(MARGIN_S)
+        return _finish(recording, None)

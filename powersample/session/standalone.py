@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from powersample import errors
-from powersample.session.child import Child
+from powersample.session.child import Child, until_asked_to_end
 from powersample.session.simulate import apply_load
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def run_node(
     duration_s: float | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> NodeRun:
-    """Let `node` draw its loads until `command` ends; without one for `duration_s`, or until SIGINT or SIGTERM.
+    """Let `node` draw its loads until `command` ends; without one for `duration_s`, or until SIGINT, SIGTERM or SIGHUP.
 
     Must be called in the main thread. Signals sent to this process reach the program.
 
@@ -85,18 +83,13 @@ def run_node(
 
 
 def _run_for(node: Node, loads: Sequence[str], duration_s: float | None, ready: Callable[[], None]) -> NodeRun:
-    stop = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with until_asked_to_end() as asked:
         for load in loads:
             apply_load(node, load, 0)
         ready()
         start_ns = time.monotonic_ns()
-        stop.wait(duration_s)
+        asked.wait(duration_s)
         return _told(node, start_ns, None)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _told(node: Node, start_ns: int, code: int | None) -> NodeRun:
