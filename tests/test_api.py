@@ -102,17 +102,10 @@ def test_sampler_channels_describe_their_source():
     assert {c["scale"] for c in channels} == {1e-6}
 
 
-@pytest.mark.parametrize("rate_hz", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("rate_hz", [0.0, -1.0, float("nan"), float("inf"), 1e9])
 def test_lane_options_with_a_rate_that_is_none_are_refused(rate_hz):
     with pytest.raises(errors.InvalidArgument, match="rate"):
         api.LaneOptions(rate_hz=rate_hz).to_c()
-
-
-@pytest.mark.parametrize("rate_hz", [1e9, 1e-9, float("inf")])
-def test_sampler_rate_beyond_the_clock_is_refused(rate_hz):
-    source = api.scripted_source("fake", api.Script(steps=(STEP,)))
-    with api.Sampler() as sampler, pytest.raises(errors.InvalidArgument, match="rate"):
-        sampler.add(source, api.LaneOptions(rate_hz=rate_hz))
 
 
 @pytest.mark.parametrize("ring_records", [3, 1, 1 << 30])

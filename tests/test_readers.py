@@ -163,7 +163,8 @@ def test_report_of_windows_from_a_file_as_json(tmp_path, smi):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--start", "50", "--end", "5"), "does not come after"),
+        (("--start", "50", "--end", "5"), "--end 5 does not come after --start 50; "),
+        (("--start", "1e6"), "the last sample does not come after --start 1e6; "),
         (("--start", "soon"), "neither"),
         (("--windows", "no-such-file", "--start", "1"), "exclude"),
         (("--columns", "t"), "NAME=MEANING"),

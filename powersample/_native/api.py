@@ -36,6 +36,7 @@ RATE_ORIGINS = {
     lib.PS_RATE_TURNS: "not limited further: any slower, and a counter could turn round twice unseen",
     lib.PS_RATE_UPDATES: "by the sensor's updates",
 }
+MIN_HZ, MAX_HZ, MAX_CPU = 1e-3, 1e6, 65535  # as the executable's options
 LANE_STATES = {
     lib.PS_LANE_NEW: "new",
     lib.PS_LANE_RUNNING: "running",
@@ -109,8 +110,12 @@ class LaneOptions:
             raise errors.InvalidArgument(f"real-time priority {self.fifo}: give 1 to 99, or leave it out")
         if self.mode in ("tight", "follow") and self.rate_hz is not None:
             raise errors.InvalidArgument(f"mode {self.mode} finds its own rate: leave {self.rate_hz} Hz out")
-        if self.rate_hz is not None and not self.rate_hz > 0:
-            raise errors.InvalidArgument(f"rate {self.rate_hz} Hz: it must be above 0; leave it out for automatic")
+        if self.rate_hz is not None and not MIN_HZ <= self.rate_hz <= MAX_HZ:
+            raise errors.InvalidArgument(
+                f"rate {self.rate_hz} Hz: give {MIN_HZ:g} to {MAX_HZ:.0f}, or leave it out for automatic"
+            )
+        if self.cpu is not None and not 0 <= self.cpu <= MAX_CPU:
+            raise errors.InvalidArgument(f"CPU {self.cpu}: give the number of a CPU, or leave it out")
         return ffi.new(
             "ps_lane_options *",
             {

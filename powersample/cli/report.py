@@ -105,5 +105,8 @@ def _windows(options: argparse.Namespace, trace: Trace) -> list[Window] | None:
     start_ns = trace.start_ns if options.start is None else instant_ns(options.start, trace)
     end_ns = trace.end_ns if options.end is None else instant_ns(options.end, trace)
     if end_ns <= start_ns:
-        raise InvalidArgument(f"--end {options.end} does not come after --start {options.start}")
+        start = "the first sample" if options.start is None else f"--start {options.start}"
+        end = "the last sample" if options.end is None else f"--end {options.end}"
+        span_s = (trace.end_ns - trace.start_ns) / 1e9
+        raise InvalidArgument(f"{end} does not come after {start}; {options.file} holds {span_s:.4g} s")
     return [Window("window", start_ns, end_ns, (), "command line")]
