@@ -542,6 +542,15 @@ def test_files_of_the_system_lie_below_the_root(made_up):
     assert "mode = 'tight'" in found(check_files, made_up.machine())["PS-CFG-00"].what
 
 
+def test_files_folder_that_was_removed_is_a_finding(made_up, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    checks = found(check_files, made_up.machine(free_bytes=lambda path: 10**12))
+    assert checks["PS-DISK-02"].level == "FAIL"
+    assert "PS-DISK-00" in checks
+
+
 @pytest.mark.parametrize(("free", "code"), [(10**12, "PS-DISK-00"), (10**8, "PS-DISK-01"), (10**6, "PS-DISK-02")])
 def test_files_disk_space(made_up, free, code):
     assert code in found(check_files, made_up.machine(free_bytes=lambda path: free))
@@ -582,7 +591,7 @@ def test_exit_code_follows_what_can_be_measured():
     skip, warn = Check("PS-HWMON-02", "SKIP", ""), Check("PS-CLK-01", "WARN", "")
     assert Diagnosis((good, skip), None).exit_code == 0
     assert Diagnosis((good, warn), None).exit_code == 1
-    assert Diagnosis((skip, warn), None).exit_code == 2
+    assert Diagnosis((skip, warn), None).exit_code == 3
 
 
 def test_diagnosis_of_a_section_that_fails_goes_on(made_up):

@@ -118,7 +118,7 @@ def test_doctor_of_this_machine_for_an_unprivileged_user():
     assert not [check for check in data["checks"] if check["code"].startswith("PS-DOC")]
     assert done.stderr == ""
     worst = any(check["level"] in ("WARN", "FAIL") for check in data["checks"])
-    assert done.returncode == (2 if not data["measurable"] else int(worst))
+    assert done.returncode == (3 if not data["measurable"] else int(worst))
 
 
 def test_doctor_without_the_native_core_still_looks_at_the_rest():
@@ -127,7 +127,7 @@ def test_doctor_without_the_native_core_still_looks_at_the_rest():
     program += "sys.exit(main(['doctor', '--json']))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     checks = json.loads(done.stdout)["checks"]
-    assert (done.returncode, done.stderr) == (2, "")
+    assert (done.returncode, done.stderr) == (3, "")
     assert {check["code"]: check["level"] for check in checks}["PS-PY-01"] == "FAIL"
     failed = {check["section"] for check in checks if check["code"] == "PS-DOC-01"}
     assert "CPU" in failed

@@ -2,7 +2,7 @@
 """The command `powersample`: one module a verb, each with `add` (its arguments) and `run` (which calls the library).
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 nothing measurable;
-`record` answers with the program's own, `doctor` with its findings.
+`record` answers with the program's own; of `doctor` 1 is that something is in the way.
 """
 
 from __future__ import annotations

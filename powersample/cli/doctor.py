@@ -20,7 +20,7 @@ examples:
   powersample doctor --json | jq -r '.checks[] | select(.level == "FAIL") | .fix'
   powersample doctor --print-udev | sudo tee /etc/udev/rules.d/70-powersample.rules
 
-Changes nothing and needs no rights. Exit codes: 0 all well, 1 less than this machine could give, 2 nothing measurable.
+Changes nothing and needs no rights. Exit codes: 0 all well, 1 less than this machine could give, 3 nothing measurable.
 """
 
 STYLES = {"OK": "green", "SKIP": "dim", "WARN": "yellow", "FAIL": "bold red"}

@@ -11,7 +11,7 @@ from typing import Any
 SCHEMA_VERSION = 1
 OK, SKIP, WARN, FAIL = "OK", "SKIP", "WARN", "FAIL"  # SKIP: not here, and no harm in that
 SIMULATED = "PS-SIM-01"  # of a check that finds what nobody has called simulated
-ALL_WELL, DEGRADED, UNUSABLE = 0, 1, 2  # exit codes
+ALL_WELL, DEGRADED, UNUSABLE = 0, 1, 3  # exit codes; 2 is a wrong use of the command, as everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 less than this machine could give, 2 nothing measurable."""
+        """0 all well, 1 less than this machine could give, 3 nothing measurable."""
         if not self.measurable:
             return UNUSABLE
         return DEGRADED if self.counts[WARN] or self.counts[FAIL] else ALL_WELL

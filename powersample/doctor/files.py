@@ -23,8 +23,11 @@ def check_files(machine: Machine) -> Iterator[Check]:
         what = f"POWERSAMPLE_SYSFS_ROOT: CPU counters and sensors are looked for in {root}"
         yield Check("PS-CFG-04", OK, what, (Tried("$POWERSAMPLE_SYSFS_ROOT"),))
     temporary = Path(machine.environment.get("TMPDIR") or "/tmp")
-    for path, why in ((Path.cwd(), "this folder"), (temporary, "measure() without an output")):
-        yield _space(machine, path, why)
+    try:
+        yield _space(machine, Path.cwd(), "this folder")
+    except OSError as error:
+        yield Check("PS-DISK-02", FAIL, f"this folder: it was removed ({error.strerror})", (Tried(".", error.errno),))
+    yield _space(machine, temporary, "measure() without an output")
     yield _shared_memory(machine)
 
 
