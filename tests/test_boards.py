@@ -76,7 +76,8 @@ def test_simulated_and_real_boards_do_not_answer_for_each_other(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("uuid", "driver"), [("../x", "535.1"), ("GPU-1", ""), ("", "535.1"), ("GPU-1", "535/1"), (".", "5")]
+    ("uuid", "driver"),
+    [("../x", "535.1"), ("GPU-1", ""), ("", "535.1"), ("GPU-1", "535/1"), (".", "5"), ("gpu0", "535.1")],
 )
 def test_board_without_a_name_or_driver_is_refused(tmp_path, uuid, driver):
     with pytest.raises(InvalidArgument, match="one UUID and one driver"):
@@ -153,6 +154,7 @@ def test_recording_beside_a_figure_that_is_none_takes_the_table_and_notes_it(own
     models, notes = known_sensors(recorded)
     assert models[name].window_s == 0.025
     assert "malformed" in notes[0]
+    assert board_file(own, UUID, DRIVER).name in notes[0]
 
 
 def test_unreadable_file_is_an_error_of_its_own(tmp_path):

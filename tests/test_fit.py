@@ -226,6 +226,18 @@ def test_window_from_a_load_that_cannot_tell_it_is_refused(tmp_path):
     assert window.value == 0.0 or "tells W only" in window.reason
 
 
+def test_window_that_another_explains_as_well_is_refused(tmp_path):
+    """A load of one period P, its begin and end unseen: W and W + P differ by their gain alone, which is free."""
+    sensor = api_sim.Sensor(kind=api_sim.GAUGE, period_ns=97 * MS, window_ns=20 * MS, jitter_ns=2 * MS, seed=3)
+    trace = watched(sensor, "instant", tmp_path, seconds=14, load=(0.6,))
+    exact = truth_of(trace, trace.channel("gpu0.power"))
+    inside = (exact.t_ns > BEGIN + 2 * S) & (exact.t_ns < BEGIN + 14 * S)
+    part = Reference(exact.t_ns[inside], exact.power_w[inside[:-1]][:-1], "one period", calibrated=True)
+    found = found_in(trace, part)
+    assert found.figures["window_s"].value is None
+    assert "tells W only" in found.reason or "tells W only" in found.figures["window_s"].reason
+
+
 def test_reference_in_time_and_level_alone_tells_the_window_and_no_gain(h100):
     exact = truth_of(h100, h100.channel("gpu0.power"))
     levels = Reference(exact.t_ns, (exact.power_w > 100).astype(float), "edges", own_clock=True)
@@ -340,7 +352,9 @@ def test_published_square_wave_against_its_meter_gives_the_windows_of_both_field
     assert quick.r > 0.999
     average = characterize(trace, "gpu0.power.average", meter)
     assert average.response is Response.AVERAGE
-    assert average.figures["window_s"].value == pytest.approx(1.0, abs=0.05)
+    # Eleven updates of the quick field, and that field's delay: 1.0 s fits with 90 ms more delay, a little worse.
+    assert average.figures["window_s"].value == pytest.approx(1.1, abs=0.05)
+    assert average.figures["delay_s"].value == pytest.approx(quick.figures["delay_s"].value, abs=0.02)
 
 
 @needs_measured

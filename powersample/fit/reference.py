@@ -129,7 +129,7 @@ class Lagged:
         power = self.reference.power_w[at]
         if not self.tau_ns:
             return power
-        result: Floats = power + (self.y_w[at] - power) * np.exp(-since_ns / self.tau_ns)
+        result: Floats = power + (self.y_w[at] - power) * np.exp(-np.maximum(since_ns, 0.0) / self.tau_ns)
         return result
 
     def mean_w(self, t_ns: Floats, window_ns: float) -> Floats:

@@ -23,6 +23,8 @@ DELAY_STEP_NS = 8 * MS
 MOST_TAU_NS = 2e9
 MOST_WINDOW_NS = 5e9
 STARTS = 6
+TWINS_NS = np.arange(2 * MS, 1500 * MS, 2 * MS)  # W at which another valley is looked for
+TWINS = 3
 ROUNDS = 40
 PROFILE = np.geomspace(1.02, 3.0, 14)  # W at which the cost is looked at, by the best and each way
 SIGNIFICANT = 3.84  # chi square, 1 degree, 95 %
@@ -66,10 +68,26 @@ class ResponseFit:
         self._reference, self._delays = reference, delays_ns
         self._t, self._value = t_ns, value
         self._lagged: dict[float, Lagged] = {}
+        self._valleys: list[Fit] = []
 
     def best(self) -> Fit:
         """Return the best over everything."""
-        return min((self._descend(start, (True, True, True)) for start in self._starts()), key=lambda fit: fit.cost)
+        return min(self.valleys(), key=lambda fit: fit.cost)
+
+    def valleys(self) -> list[Fit]:
+        """Return the bottom of every valley that was gone down; worked out once."""
+        if not self._valleys:
+            self._valleys = [self._descend(start, (True, True, True)) for start in self._starts()]
+            self._valleys += [self._descend(start, (True, True, True)) for start in self._twins()]
+        return self._valleys
+
+    def _twins(self) -> list[tuple[float, float, float]]:
+        """Return starts in other valleys that end where the best does: W and W + P under a load of period P."""
+        best = min(self._valleys, key=lambda fit: fit.cost)
+        cost = np.array([self._line(self._model((w, best.tau_ns, best.delay_ns)))[2] for w in TWINS_NS.tolist()])
+        low = np.flatnonzero((cost[1:-1] < cost[:-2]) & (cost[1:-1] < cost[2:])) + 1
+        deepest = low[np.argsort(cost[low])][:TWINS]
+        return [(float(TWINS_NS[i]), best.tau_ns, best.delay_ns) for i in deepest]
 
     def without_window(self) -> Fit:
         """Return the best with a lag alone."""
@@ -77,9 +95,14 @@ class ResponseFit:
         return min((self._descend(start, (False, True, True)) for start in starts), key=lambda fit: fit.cost)
 
     def window_range(self, best: Fit) -> tuple[float, float]:
-        """Return the W, ns, between which the cost stays within what chance explains, other figures fitted again."""
-        limit = best.cost * (1 + SIGNIFICANT / max(1, len(self._t) - PARAMETERS))
-        return self._reach(best, limit, 1 / PROFILE), self._reach(best, limit, PROFILE)
+        """Return the W, ns, between which the cost stays within what chance explains, other figures fitted again.
+
+        Under a periodic load another valley may be as deep: then its W is in the range too.
+        """
+        limit = best.cost * (1 + SIGNIFICANT / self._freedom(best))
+        rivals = [fit.window_ns for fit in self.valleys() if fit.cost <= limit]
+        low, high = self._reach(best, limit, 1 / PROFILE), self._reach(best, limit, PROFILE)
+        return min(low, *rivals), max(high, *rivals)
 
     def _reach(self, best: Fit, limit: float, factors: Floats) -> float:
         last, last_cost, at = best.window_ns, best.cost, (best.tau_ns, best.delay_ns)
@@ -98,11 +121,18 @@ class ResponseFit:
         model = self._model((best.window_ns, best.tau_ns, best.delay_ns))
         jacobian = np.column_stack((*(best.gain * one for one in slopes), model, np.ones(len(model))))
         scale = np.abs(jacobian).max(axis=0) + 1e-300
-        noise = best.cost / max(1, len(model) - PARAMETERS)
+        noise = best.cost / self._freedom(best)
         spread = np.linalg.pinv((jacobian / scale).T @ (jacobian / scale)) * noise
         names = ("window_ns", "tau_ns", "delay_ns", "gain", "offset_w")
         found = np.sqrt(np.maximum(np.diag(spread), 0.0)) / scale
         return {name: float(se) for name, se in zip(names, found, strict=True)}
+
+    def _freedom(self, best: Fit) -> float:
+        """Return how many independent residuals there are: where neighbours err alike, fewer than values."""
+        left = self._value - best.offset_w - best.gain * self._model((best.window_ns, best.tau_ns, best.delay_ns))
+        alike = float(left[1:] @ left[:-1]) / (float(left @ left) + 1e-300)
+        alike = min(0.95, max(0.0, alike))
+        return max(1.0, len(left) * (1 - alike) / (1 + alike) - PARAMETERS)
 
     # ---- the search ---------------------------------------------------------------------------------------------
 

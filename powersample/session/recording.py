@@ -240,7 +240,7 @@ class Recording:
 def known_sensors(trace: Trace) -> tuple[dict[str, SensorModel], list[str]]:
     """Return the models of a trace's sensors by channel, and notes on what is kept of its boards and cannot be read."""
     from powersample.sensors import field_of, model_of
-    from powersample.store.boards import BoardField, load_board, sensors_folder
+    from powersample.store.boards import BoardField, board_file, load_board, sensors_folder
 
     folder, driver = sensors_folder(), trace.meta.get("driver")
     boards: dict[str, dict[str, BoardField]] = {}
@@ -260,7 +260,8 @@ def known_sensors(trace: Trace) -> tuple[dict[str, SensorModel], list[str]]:
                 if measured is not None:
                     model = model.measured(measured.found, measured.origin)
             except errors.PowerSampleError as error:
-                notes.append(f"{name}: {error} The table's figures are used.")
+                kept = f"what is kept of its board ({board_file(folder, channel.device, driver)})"
+                notes.append(f"{name}: {kept} is passed over, the table's figures are used: {error}")
         models[name] = model
     return models, notes
 

@@ -24,7 +24,10 @@ from powersample.store.config import user_folder
 
 FOLDER = "sensors"
 SCHEMA_VERSION = 1
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # what a UUID and a driver's version are made of, and a safe file name
+NAMES = {  # safe in a file name; a log's "gpu0" is no board: every machine has one
+    "UUID of a board": re.compile(r"GPU-[A-Za-z0-9-]+"),
+    "driver version": re.compile(r"[0-9]+[0-9.]*"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,8 @@ def board_file(folder: Path, uuid: str, driver: str) -> Path:
     Raises:
         InvalidArgument: one of them is unknown, or no such name.
     """
-    for what, text in (("board", uuid), ("driver version", driver)):
-        if not NAME.fullmatch(text):
+    for (what, form), text in zip(NAMES.items(), (uuid, driver), strict=True):
+        if not form.fullmatch(text):
             raise InvalidArgument(
                 f"{text!r} is no {what} that figures could be kept for",
                 "They belong to one UUID and one driver version: record on the board itself.",
