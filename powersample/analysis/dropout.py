@@ -25,12 +25,11 @@ from powersample.analysis.interval import NORMAL_95, limit
 from powersample.analysis.polls import NONE_NS, polls
 from powersample.analysis.sweep import CONTEXT_NS, edges
 from powersample.analysis.turns import Turns
-from powersample.analysis.updates import SURE_OF_ONE, Pace, pace
+from powersample.analysis.updates import RESOLVED_POLLS, SURE_OF_ONE, Pace, pace
 from powersample.model import TRUTH_PREFIX, Channel, Kind, Response, SensorModel, Trace, Window
 from powersample.sensors import model_of
 
 NEAR_NS = 1_000_000_000
-RESOLVED_POLLS = 2.0  # polls an update from which one that is missing shows between two polls
 COUNT_SLACK = 1e-3  # of an update, which whole numbers of periods may lack
 STUCK_SPACINGS = 20
 TURN_LOOK = 0.05

@@ -114,7 +114,7 @@ class Gaps:
         self.last_ns = int(t_ns[-1])
         step, spacing_ns = np.diff(raw), np.diff(t_ns)
         there = kept.left_out[1:] == 0
-        self._spacings(kept, spacing_ns, step, there)
+        self._spacings(kept, t_ns, spacing_ns, step, there)
         self._standstills(t_ns, raw, step)
         if self._channel.kind is Kind.ENERGY:
             known = (step >= 0) & ~((spacing_ns > self._hides_ns) & there)
@@ -139,7 +139,7 @@ class Gaps:
             found.append(Still(self._since[0], self.last_ns, self._since[1], 0.0, True))
         return found
 
-    def _spacings(self, kept: Series, spacing_ns: Array, step: Array, there: NDArray[np.bool_]) -> None:
+    def _spacings(self, kept: Series, t_ns: Array, spacing_ns: Array, step: Array, there: NDArray[np.bool_]) -> None:
         poll_ns, gap_ns = self._seen.poll_ns or float("inf"), self._seen.gap_ns
         usual = spacing_ns <= min(STALL_FACTOR * poll_ns, self._hides_ns)
         if usual.all():
@@ -155,16 +155,16 @@ class Gaps:
         self.holes_total += hiding
         self.hidden_ns += int(spacing_ns[hides].sum())
         first_ones = np.flatnonzero(is_gap)[: max(0, LISTED - len(self.gaps))]
-        self.gaps += [self._gap(kept, int(i)) for i in first_ones]
+        self.gaps += [self._gap(kept, t_ns, int(i)) for i in first_ones]
         longest = np.flatnonzero(hides)
         if len(longest) > LISTED:
             longest = np.sort(longest[np.argsort(-spacing_ns[longest], kind="stable")[:LISTED]])
-        self._waiting += [(self._gap(kept, int(i)), float(step[i])) for i in longest]
+        self._waiting += [(self._gap(kept, t_ns, int(i)), float(step[i])) for i in longest]
         if self._channel.kind is Kind.ENERGY:
             self._judge(everything=True)
 
-    def _gap(self, kept: Series, i: int) -> Gap:
-        start_ns, end_ns = (int(t) for t in kept.t_ns[i : i + 2])
+    def _gap(self, kept: Series, t_ns: Array, i: int) -> Gap:
+        start_ns, end_ns = (int(t) for t in t_ns[i : i + 2])
         failed_ns, status = self._failed
         first = int(np.searchsorted(failed_ns, start_ns, "right"))
         if first < len(failed_ns) and failed_ns[first] <= end_ns:
