@@ -109,6 +109,9 @@ def figures(decks: Decks) -> list[Figure]:
     ):
         where, low = _worst({key: cover(rows) for key, rows in those.items()}, least=True)
         add(f"matched: the least of a profile{words}", ">= 93 %", f"{_pct(low)} ({where})", low >= 0.93)
+    every = {key: cover(some) for key, rows in groups(matched).items() if (some := told(rows))}
+    where, low = _worst(every, least=True)
+    add("matched: the least of such cells of any size", "", f"{_pct(low)} ({where})", None)
     where, wide = _worst({key: width_ratio(rows) for key, rows in cells.items()}, least=False)
     add(
         "matched: median half-width over the least constant one that holds 95 %, the greatest of a cell",
@@ -120,14 +123,15 @@ def figures(decks: Decks) -> list[Figure]:
         ratio = against(beside, known=known)
         what = f"matched: median error over the trapezoid's, gain and offset {words}"
         add(what, f"<= {limit}", f"{ratio:.2f}", ratio <= limit)
-    ratios = {
-        key: float(np.median(error(some, known=True)) / np.median(naive_error(some, known=True)))
-        for key, rows in cells.items()
-        if (some := comparable(rows))
-    }
-    where, worst = _worst(ratios, least=False)
-    words = "matched: the same, the greatest of a cell, gain and offset known"
-    add(words, "<= 1", f"{worst:.2f} ({where})", worst <= 1)
+    for known, board in ((True, "known"), (False, "unknown, which they share")):
+        ratios = {
+            key: float(np.median(error(some, known=known)) / np.median(naive_error(some, known=known)))
+            for key, rows in cells.items()
+            if (some := comparable(rows))
+        }
+        where, worst = _worst(ratios, least=False)
+        words = f"matched: the same, relative, the greatest of a cell, gain and offset {board}"
+        add(words, "<= 1" if known else "", f"{worst:.2f} ({where})", worst <= 1 if known else None)
     out = [row for row in good if row.excluded]
     wrong = cover(out, lambda row: abs((row.pure_j or 0.0) - row.truth_j) > row.told_j)
     add("matched: narrowed by a long average, and wrongly", "< 4 %", f"{_pct(wrong)} of {len(out)}", wrong < 0.04)
