@@ -301,6 +301,31 @@ def test_text_shows_where_a_sensors_figures_come_from_and_its_worst_dropout():
     assert "3 dropouts (1 dropped, 1 errors, 1 late start); the worst 1.000 s from 0 s on, late start" in text
 
 
+def test_text_of_a_channel_read_seldom_on_purpose_speaks_of_no_loss():
+    """One read in 10 s of what two other fields carry: no dropout that anybody should mend."""
+    often = np.arange(0, 10 * S + 1, MS)
+    usage = Channel(
+        "gpu0.power.usage",
+        "GPU-0",
+        "gpu",
+        Kind.POWER,
+        "W",
+        1e-3,
+        lane="nvml:gpu0",
+        divisor=10_000,
+        sensor="nvml.power_usage",
+    )
+    instant = series(POWER, often, 200_000 + often // (100 * MS) % 2)
+    report = build(Trace.of([instant, series(usage, [0], np.array([200_000]))]))
+    found = {one["name"]: one for one in report.data["channels"]}["gpu0.power.usage"]
+    assert found["carried_by"] == ["gpu0.power.instant"]
+    assert found["dropouts_total"] == 1
+    lines = [line for line in str(report).splitlines() if line.startswith("gpu0.power.usage ")]
+    assert lines[-1].split()[-3:] == ["-", "-", "-"]
+    assert "gpu0.power.usage: 1 dropouts" not in str(report)
+    assert "gpu0.power.usage: 1 dropouts" in report.every_channel()
+
+
 def test_explain_lists_the_windows_dropouts():
     text = " ".join(build(unread()).explained().split())
     assert "Published and not read, 2 times: 0.4600 s from 3.000 s on, dropped, 46 updates, no energy lost" in text

@@ -255,12 +255,17 @@ def _sensors(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
                 _short(one["sensor_period_origin"]),
                 number(one["averaging_window_s"]),
                 _short(one["averaging_window_origin"]),
-                str(one["dropouts_total"]),
-                str(one["updates_missed"]),
-                hidden(one["dropouts"]),
+                *_unread(one),
             ]
         )
     yield from table(header, rows, "lrlrlrrr")
+
+
+def _unread(channel: Mapping[str, Any]) -> list[str]:
+    """Return how often updates went unread, how many, and what that may hide: of no meaning where others carry them."""
+    if channel["carried_by"]:
+        return [DASH, DASH, DASH]
+    return [str(channel["dropouts_total"]), str(channel["updates_missed"]), hidden(channel["dropouts"])]
 
 
 def _short(origin: str | None) -> str:
@@ -302,10 +307,13 @@ def dropout(one: Mapping[str, Any], origin_ns: int) -> str:
 def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
     """Yield a paragraph a channel: its dropouts by cause, and the worst, in seconds from the record's first reading.
 
-    Those of counters in which nothing was lost are told only where every channel is.
+    Those of counters in which nothing was lost, and of channels that are read seldom on purpose, are told only where
+    every channel is.
     """
     origin_ns = min((one["start_ns"] for one in channels if one["start_ns"] is not None), default=0)
-    channels = [one for one in channels if one["dropouts_total"] and (every or any(map(may_hide, one["dropouts"])))]
+    if not every:
+        channels = [one for one in channels if not one["carried_by"] and any(map(may_hide, one["dropouts"]))]
+    channels = [one for one in channels if one["dropouts_total"]]
     for one in channels:
         causes = Counter(each["cause"] for each in one["dropouts"])
         by_cause = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
