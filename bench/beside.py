@@ -32,9 +32,10 @@ def _busy(seconds: float) -> None:
 def _native_lane(load: Callable[[float], None], seconds: float) -> float:
     """Return the share of slots served; the identities must hold."""
     from powersample._native import api
+    from powersample._native.api_nvml import Nvml
 
     with api.Sampler() as sampler:
-        with api.Nvml(native.stub_library()) as nvml:
+        with Nvml(native.stub_library()) as nvml:
             sampler.add(nvml.source(0), api.LaneOptions(rate_hz=RATE_HZ))
         sampler.start()
         load(seconds)

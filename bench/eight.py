@@ -32,10 +32,11 @@ def _drained(sampler: Any, lane: int) -> Any:
 def _run(one_lock: bool, seconds: float) -> tuple[list[float], list[float], int, int, list[float]]:
     """Return of every lane its share of time in calls and of CPU; publications, those unseen; rates."""
     from powersample._native import api
+    from powersample._native.api_nvml import Nvml
     from powersample.sim import Latency, Node
 
     with Node("h100", gpus=GPUS, latency=Latency.fixed(CALL_S), one_lock=one_lock) as node, api.Sampler() as sampler:
-        with api.Nvml(str(node.library)) as nvml:
+        with Nvml(str(node.library)) as nvml:
             for gpu in range(GPUS):
                 sampler.add(nvml.source(gpu))
         sampler.start()

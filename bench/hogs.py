@@ -31,10 +31,11 @@ def _uncounted(stats: dict[str, Any], t0_ns: NDArray[np.int64]) -> int:
 def _run(fifo: int | None, seconds: float) -> tuple[float, int, dict[str, Any]]:
     """Return the share of slots served, the slots miscounted, and the lane's statistics."""
     from powersample._native import api
+    from powersample._native.api_nvml import Nvml
     from powersample.model import SAMPLE_DTYPE
 
     with api.Sampler() as sampler:
-        with api.Nvml(native.stub_library()) as nvml:
+        with Nvml(native.stub_library()) as nvml:
             sampler.add(nvml.source(0), api.LaneOptions(rate_hz=RATE_HZ, fifo=fifo))
         with load.hogs():
             sampler.start()

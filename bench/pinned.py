@@ -49,9 +49,10 @@ class _Work:
 
 def _beside_a_lane(work: _Work, core: int) -> tuple[int, dict[str, Any]]:
     from powersample._native import api
+    from powersample._native.api_nvml import Nvml
 
     with api.Sampler() as sampler:
-        with api.Nvml(native.stub_library()) as nvml:
+        with Nvml(native.stub_library()) as nvml:
             sampler.add(nvml.source(0), api.LaneOptions(rate_hz=RATE_HZ, cpu=core))
         sampler.start()
         took_ns = work.block()

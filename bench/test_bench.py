@@ -13,6 +13,7 @@ import pytest
 from bench import endurance, native
 from powersample import store
 from powersample._native import api
+from powersample._native.api_nvml import Nvml
 from powersample.analysis.energy import channel_energy
 from powersample.model import SAMPLE_DTYPE, Window
 
@@ -32,7 +33,7 @@ def test_read_one_sample_native(benchmark):
 
     def run():
         with api.Sampler() as sampler:
-            with api.Nvml(native.stub_library()) as nvml:
+            with Nvml(native.stub_library()) as nvml:
                 sampler.add(nvml.source(0), api.LaneOptions(mode="tight", max_passes=1 << 16))
             sampler.start()
             while sampler.running:

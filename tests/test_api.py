@@ -11,6 +11,7 @@ import pytest
 
 from powersample import errors
 from powersample._native import api
+from powersample._native.api_nvml import Nvml
 from powersample.model import SAMPLE_DTYPE
 
 STEP = (0, 0, 0, 100_000, 0, 0)  # pass, channel, status, raw, raw_step, stall_ns
@@ -181,12 +182,12 @@ def test_sampler_and_spool_dropped_in_a_cycle_close_the_part(tmp_path):
 def test_nvml_without_a_library_says_what_was_tried(tmp_path):
     path = tmp_path / "libnvidia-ml.so.1"
     with pytest.raises(errors.DeviceNotFound, match=str(path)):
-        api.Nvml(path)
+        Nvml(path)
 
 
 def test_nvml_with_a_library_that_is_none_says_what_is_missing():
     with pytest.raises(errors.PowerSampleError, match="nvml"):
-        api.Nvml("libm.so.6")
+        Nvml("libm.so.6")
 
 
 def test_public_names_survive_the_import_of_every_room():

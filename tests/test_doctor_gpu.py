@@ -9,7 +9,7 @@ import pytest
 from machines import made
 
 from powersample import errors
-from powersample._native.api import Nvml
+from powersample._native.api_nvml import Nvml
 from powersample.doctor import diagnose
 from powersample.doctor.gpu import check_gpus
 from powersample.sim import Latency, Node

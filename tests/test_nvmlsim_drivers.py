@@ -10,7 +10,7 @@ import time
 import pytest
 from nvml_client import PRELUDE, child_environment, client, first_gpu
 
-from powersample._native import api
+from powersample._native.api_nvml import Nvml
 from powersample.errors import InvalidArgument, PowerSampleError
 from powersample.sim import Latency, Node, load_profile, profile_names
 
@@ -42,7 +42,7 @@ done(first=first, usage=nv.nvmlDeviceGetPowerUsage(gpu), energy=code(nv.nvmlDevi
 
 
 def test_old_driver_native_source_reads_what_there_is() -> None:
-    with Node("v100", driver_version="384.183") as node, api.Nvml(node.library) as nvml:
+    with Node("v100", driver_version="384.183") as node, Nvml(node.library) as nvml:
         assert nvml.versions() == ("384.183", "9.384.183", True)
         device = nvml.describe(0)
         assert (device.uuid, device.architecture, device.mig) == (node.gpu_uuids[0], None, None)
@@ -82,7 +82,7 @@ for _ in sys.stdin:
         assert ask() == [lost, mismatch]
         assert client(child_environment(node), "done(error=code(nv.nvmlInit))")["error"] == mismatch
         with pytest.raises(PowerSampleError, match="mismatch"):
-            api.Nvml(node.library)
+            Nvml(node.library)
         node.clear_faults()
         assert ask() == [lost, None]  # the old handle stays void
         child.stdin.close()
@@ -149,11 +149,11 @@ def test_persistence_mode_off_is_told_and_init_may_be_slow() -> None:
     with (
         Node("h100", persistence=False, latency={"init": Latency.fixed(0.2)}) as node,
         Node("h100") as usual,
-        api.Nvml(usual.library) as ours,
+        Nvml(usual.library) as ours,
     ):
         assert ours.describe(0).persistence is True
         begin_s = time.monotonic()
-        with api.Nvml(node.library) as nvml:
+        with Nvml(node.library) as nvml:
             assert time.monotonic() - begin_s >= 0.2
             assert nvml.describe(0).persistence is False
         assert first_gpu(node, "done(mode=nv.nvmlDeviceGetPersistenceMode(gpu))") == {"mode": 0}
@@ -166,7 +166,7 @@ def test_persistence_mode_off_is_told_and_init_may_be_slow() -> None:
 def test_every_profile_is_a_board_that_the_native_source_reads(profile: str) -> None:
     """Names, limits and idle power of each board; exactly the channels of its sensors."""
     figures = load_profile(profile)
-    with Node(profile) as node, api.Nvml(node.library) as nvml:
+    with Node(profile) as node, Nvml(node.library) as nvml:
         device = nvml.describe(0)
         names = {channel["name"] for channel in nvml.source(0).channels()}
         seen = first_gpu(node, "done(mw=nv.nvmlDeviceGetPowerUsage(gpu), name=nv.nvmlDeviceGetName(gpu))")

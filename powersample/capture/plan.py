@@ -10,7 +10,8 @@ from numbers import Integral, Real
 from pathlib import Path
 
 from powersample import errors
-from powersample._native.api import LaneOptions, Nvml, NvmlDevice
+from powersample._native.api import LaneOptions
+from powersample._native.api_nvml import Nvml, NvmlDevice
 from powersample.capture.hwmon import Chip, find_chips
 from powersample.capture.privileged import fifo_sampler
 from powersample.capture.rapl import Package, Privilege, check_rate, find_packages

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from powersample import errors
-from powersample._native.api import Nvml, Sampler, Spool
+from powersample._native.api import Sampler, Spool
 from powersample._native.api_hwmon import open_hwmon
+from powersample._native.api_nvml import Nvml
 from powersample._native.api_rapl import open_rapl
 from powersample.capture.plan import Inventory, Plan
 from powersample.capture.privileged import sampler_path, why_not_run

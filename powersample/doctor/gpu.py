@@ -14,7 +14,7 @@ from powersample.doctor.check import FAIL, OK, SIMULATED, SKIP, WARN, Check, Tri
 from powersample.doctor.machine import Machine, group_of
 
 if TYPE_CHECKING:
-    from powersample._native.api import Nvml, NvmlDevice
+    from powersample._native.api_nvml import Nvml, NvmlDevice
 
 SECTION = "GPU"
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI vendor; class of VGA and 3D controllers

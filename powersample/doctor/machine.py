@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from powersample.doctor.check import Tried
 
 if TYPE_CHECKING:
-    from powersample._native.api import Nvml
+    from powersample._native.api_nvml import Nvml
     from powersample.capture.privileged import Help
 
 CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_PERFMON = 21, 23, 38  # of linux/capability.h
@@ -73,7 +73,7 @@ def installed() -> dict[str, str]:
 
 def load_nvml(library: str | None) -> Nvml:
     """Load NVML; raises as `Nvml` does."""
-    from powersample._native.api import Nvml
+    from powersample._native.api_nvml import Nvml
 
     return Nvml(library)
 
