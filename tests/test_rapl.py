@@ -234,9 +234,12 @@ def test_perf_counts_through_to_the_report_and_powercap_stays_out(tree):
     with tree.moving():
         if discover(rapl(tree)).packages[0].route != "perf":
             pytest.skip("perf refuses this user")
-        with measure(sources=("rapl",), sysfs=tree.root) as run:
-            time.sleep(0.5)
-    window = run.report().data["windows"][0]
+        for _ in range(5):  # a machine so busy that the lane starves at the window's edges tells no total
+            with measure(sources=("rapl",), sysfs=tree.root) as run:
+                time.sleep(0.4)
+            window = run.report().data["windows"][0]
+            if window["totals"]["cpu_j"] is not None:
+                break
     assert [one["channel"] for one in window["energies"]] == ["package-0.energy"]
     assert window["totals"]["cpu_j"] == pytest.approx(window["duration_s"], rel=0.005)
     assert run.trace.lanes[0].cpu == 0
