@@ -240,8 +240,11 @@ class _Counter:
         return self._difference.rates.uncertainty_j(self._channel.scale, bracket_ns)
 
     def _unsure(self, edge_j: NDArray[np.float64]) -> Reconstruction | None:
-        if self._model is None or not np.isfinite(edge_j).all():
+        if self._model is None:
             return None
+        # An edge with no point behind it (a window to the record's end): a whole step of the counter may be missing.
+        most_j = self._difference.rates.most_w(self._channel.scale) * self._model.period_s
+        edge_j = np.where(np.isfinite(edge_j), edge_j, most_j)
         k = counter_factor(self._model.period_s, resolved=not self._every_poll)
         half_j = k * float(np.hypot(*edge_j))
         terms = (

@@ -157,9 +157,15 @@ def energy(trace: Trace, window: str | Window, device: str | None = None, *, dom
     devices = sorted(set(mine.values()))
     if len(devices) != 1:
         there = sorted({channel.name.partition(".")[0] for channel in trace.channels.values()} - {"truth"})
-        what = (
-            f"{device!r} has no {domain} power or energy" if device else f"{len(devices)} devices have {domain} energy"
+        domains = sorted(
+            {one.domain for one in trace.channels.values() if device in (one.device, one.name.partition(".")[0])}
         )
+        if device and domains:
+            raise InvalidArgument(
+                f"{device!r} has no {domain} power or energy, it has {', '.join(domains)}",
+                f"Name the domain: domain={domains[-1]!r}.",
+            )
+        what = f"{device!r} is not recorded" if device else f"{len(devices)} devices have {domain} energy"
         raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
     names = sorted(mine, key=lambda one: _rank(trace, one))
     measured = _measured(trace, [channel_energies(trace, name, [found])[0] for name in names], found)

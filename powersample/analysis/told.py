@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, replace
 
 from powersample.analysis.integrals import Reads
-from powersample.analysis.interval import Reconstruction, board_terms, half_width_j, limit, verdict
+from powersample.analysis.interval import ORDER, Reconstruction, board_terms, half_width_j, limit, verdict
 from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window
 from powersample.model.energy import OPEN
 
@@ -56,7 +56,10 @@ def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Ener
     if model is None or unsure is None:
         return energy
     joules, duration_s = energy.joules, window.duration_s
+    cap = told.cap if model.known else _unknown_cap(told, window)
     own_j = unsure.half_j if witness_j is None else min(unsure.half_j, max(unsure.unaliased_j, witness_j))
+    if not model.known:
+        own_j *= limit("unknown_wider")
     share = own_j / unsure.half_j if unsure.half_j else 1.0
     half_j = half_width_j(model, joules, duration_s, own_j)
     budget = [*board_terms(model, joules, duration_s)]
@@ -77,9 +80,15 @@ def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Ener
         low_j=max(0.0, joules - half_j),
         high_j=joules + half_j + told.missing_j,
         budget=tuple(budget),
-        verdict=verdict(half_j + told.missing_j, joules, told.cap),
+        verdict=verdict(half_j + told.missing_j, joules, cap),
         reasons=tuple(reasons),
     )
+
+
+def _unknown_cap(told: Told, window: Window) -> str:
+    """Return the best verdict of a sensor of which no table speaks: what it lags by shows in short windows."""
+    brief = window.duration_s < limit("short_periods") * told.period_s
+    return max(told.cap, "poor" if brief else "fair", key=ORDER.index)
 
 
 def plain(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:

@@ -132,7 +132,7 @@ def _trace(parsed: Parsed, chosen: str, gpu: str | None, driver: str | None) -> 
     meta: dict[str, Any] = {**parsed.meta, "format": chosen, "clock": parsed.clock, "simulated": False}
     devices = [dict(one) for one in meta.get("devices") or ()]
     for device in devices:
-        device["name"] = gpu or device.get("name")
+        device["name"] = device.get("name") or gpu  # what the log says goes first
         device["architecture"] = architecture_of(device["name"] or "")
     if devices:
         meta["devices"] = devices

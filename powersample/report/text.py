@@ -72,7 +72,8 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
         data: a report's JSON object.
         most: windows to show.
     """
-    return "\n".join([*_headline(data), *_primaries(data, most)])
+    grave = [check for check in data["checks"] if check["level"] != "info"]
+    return "\n".join([*_headline(data), *_primaries(data, most), *_checks(grave)])
 
 
 def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
@@ -120,7 +121,7 @@ def _origin(data: Mapping[str, Any]) -> list[str]:
     if meta.get("started_unix_ns"):
         when = datetime.fromtimestamp(meta["started_unix_ns"] / 1e9, UTC)
         words.append(f"{when:%Y-%m-%d %H:%M:%S} UTC")
-    boards = Counter(str(device.get("name")) for device in meta.get("devices") or ())
+    boards = Counter(str(device["name"]) for device in meta.get("devices") or () if device.get("name"))
     words += [f"{count} x {name}" if count > 1 else name for name, count in boards.items()]
     words.append(f"driver {meta['driver']}" if meta.get("driver") else None)
     line = ", ".join(word for word in words if word)

@@ -188,7 +188,7 @@ def publish(new: Path, path: Path, *, replace: bool) -> None:
 
 def exists(path: Path) -> OutputExists:
     """Return the error for an output that is there already."""
-    return OutputExists(f"{path} exists", "Choose another name, or ask for it to be replaced.")
+    return OutputExists(f"{path} exists", "Choose another name; in Python pass replace=True.")
 
 
 def disk_trouble(error: OSError, path: Path) -> OSError:
