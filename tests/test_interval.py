@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traces import MS, S, channel, polls, published, series
 
-from powersample.analysis import channel_energies, channel_energy, energies
-from powersample.analysis.interval import NAMES, NORMAL_95, _table, verdict
+from powersample.analysis import channel_energies, channel_energy, energies, window_energies
+from powersample.analysis.interval import NAMES, NORMAL_95, _table, beats_often, verdict
 from powersample.analysis.published import Published
 from powersample.model import Kind, Response, SensorModel, Trace, Window
 
@@ -131,7 +131,8 @@ def test_interval_terms_add_up_to_it():
     raw = published(t_ns, np.random.default_rng(1).integers(60_000, 300_000, 130), 100 * MS)
     found = channel_energy(trace_of(raw, t_ns, model), NAME, Window("w", 3 * S, 8 * S))
     budget = {term.term: term.value_j for term in found.budget}
-    assert set(budget) <= {"gain", "offset", *NAMES.values()}
+    assert set(budget) <= {"gain", "offset", "clock drift", *NAMES.values()}
+    assert budget["clock drift"] == pytest.approx(50e-6 * found.joules)
     assert budget["gain"] == pytest.approx(NORMAL_95 * 0.04 * found.joules)
     assert budget["offset"] == pytest.approx(NORMAL_95 * 4.0 * 5)
     half_j = np.sqrt(sum(value**2 for value in budget.values()))
@@ -301,3 +302,30 @@ def test_primary_is_the_counter_where_it_is_surer_than_a_part_time_sensor():
     (chosen,) = [one for one in energies(trace, Window("w", 5 * S, 6 * S + 500 * MS)) if one.primary]
     assert chosen.energy.channel == "gpu0.energy"
     assert chosen.why == "the counter is surer here than the power"
+
+
+@pytest.mark.parametrize(
+    ("load_period_s", "duration_s", "excluded"),
+    [
+        (0.37, 60.0, True),  # iterations of 370 ms beat with 100 ms often enough in a minute
+        (0.1, 60.0, False),  # in step with the sensor: nothing beats
+        (0.0995, 20.0, False),  # one beat each 20 s
+        (0.37, 3.0, False),
+        (0.5, 600.0, False),  # its fifth harmonic is the sensor's own
+    ],
+)
+def test_a_known_load_period_excludes_aliasing_where_its_harmonics_beat_often(load_period_s, duration_s, excluded):
+    model = SensorModel(Response.PART_TIME, 0.1, 0.025)
+    assert beats_often(model, 0.1, load_period_s, duration_s) is excluded
+
+
+def test_alias_is_not_named_where_the_loads_period_excludes_it():
+    t_ns = polls(0, 30, 1)
+    raw = published(t_ns, np.random.default_rng(2).integers(20_000, 300_000, 310), 100 * MS)
+    trace = trace_of(raw, t_ns, SensorModel(Response.PART_TIME, 0.1, 0.025))
+    window = Window("w", 5 * S, 25 * S)
+    ((unknown,),) = window_energies(trace, [window])
+    ((known,),) = window_energies(trace, [window], load_period_s=0.37)
+    assert "PSQ-ALIAS" in unknown.energy.codes
+    assert "PSQ-ALIAS" not in known.energy.codes
+    assert known.energy.high_j < unknown.energy.high_j

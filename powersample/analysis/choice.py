@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from powersample.analysis.interval import limit
+from powersample.analysis.interval import beats_often, limit
 from powersample.analysis.told import Told, rated
 from powersample.model import Energy, Kind, Response, Window
 
@@ -16,7 +16,9 @@ GAIN_OF_FIELDS = 0.01  # the same for two fields of one board: on the published 
 EVIDENCE_S = 3.0  # window from which a long average tells whether a part-time sensor was fooled
 
 
-def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | None, str]:
+def choose(
+    told: Sequence[Told], window: Window, load_period_s: float | None = None
+) -> tuple[list[Energy], int | None, str]:
     """Choose among one device and domain's channels.
 
     The counter, if it moved often enough in the window, or is surer there than the power, and agrees with it; else the
@@ -33,12 +35,13 @@ def choose(told: Sequence[Told], window: Window) -> tuple[list[Energy], int | No
     Args:
         told: what the channels tell, in the order of preference.
         window: the window.
+        load_period_s: of what ran in it, such as an iteration's length, where it is known.
 
     Returns:
         The energies in the order of `told`, with PSQ-DISAGREE where two do; the index of the one that stands for the
         device, None when none has an energy; and why it does.
     """
-    energies = [rated(one, window, witness_j=_witness_j(one, told, window)) for one in told]
+    energies = [rated(one, window, witness_j=_witness_j(one, told, window, load_period_s)) for one in told]
     there = [i for i, one in enumerate(energies) if one.joules is not None]
     often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
     seldom = [one.kind is not Kind.ENERGY and one.divisor > SELDOM * often for one in told]
@@ -80,13 +83,19 @@ def _surer(counter: Energy, power: Energy, window: Window) -> bool:
     return whole(counter, window) and counter.high_j - counter.low_j < power.high_j - power.low_j
 
 
-def _witness_j(one: Told, told: Sequence[Told], window: Window) -> float | None:
+def _witness_j(one: Told, told: Sequence[Told], window: Window, load_period_s: float | None) -> float | None:
     """Return how far off a part-time sensor's energy can be by what the board's long average says; None without one.
+
+    Where the load's period is known and its beats with the sensor's are many in the window, nothing hides: 0.
 
     The average sees every instant, so the truth lies within its own interval: the two differ by so much at most that
     their distance and that interval hold it. Gain and offset are the board's and not told apart here.
     """
-    if one.model is None or one.model.response is not Response.PART_TIME or window.duration_s < EVIDENCE_S:
+    if one.model is None or one.model.response is not Response.PART_TIME:
+        return None
+    if load_period_s is not None and beats_often(one.model, one.period_s, load_period_s, window.duration_s):
+        return 0.0
+    if window.duration_s < EVIDENCE_S:
         return None
     found = [
         abs(one.energy.joules - other.energy.joules)

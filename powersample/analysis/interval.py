@@ -18,6 +18,7 @@ v and rho the variance and slowness of values in and near the window, q the quan
 Weights, k and the limits of verdicts and reasons live in interval.toml.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from powersample.analysis.cells import CellSums
 from powersample.model import BudgetTerm, Response, SensorModel
 
 NORMAL_95 = 1.96
+LEAST_BEATS = 5.0
 DECADES_S = (0.5, 5.0)
 SLOW_S = 0.05  # update period from which a load near it is one that people run
 NAMES = {
@@ -170,6 +172,19 @@ def verdict(half_j: float, joules: float, cap: str = "good") -> str:
     relative = half_j / joules if joules > 0 else np.inf
     by_width = next((name for name in ORDER[:3] if relative <= limits[name]), "unusable")
     return max(by_width, cap, key=ORDER.index)
+
+
+def beats_often(model: SensorModel, period_s: float, load_period_s: float, duration_s: float) -> bool:
+    """Whether a load of a known period cannot hide from a part-time sensor over a window.
+
+    No harmonic n / p below 1 / W may lie so near a multiple m / T that fewer than LEAST_BEATS beats fit the window:
+    D |n / p - m / T| >= 5 for every n and m.
+    """
+    if not load_period_s > 0 or not model.window_s > 0:
+        return False
+    harmonics = np.arange(1, max(1, math.ceil(load_period_s / model.window_s)) + 1) / load_period_s
+    nearest = np.maximum(1, np.rint(harmonics * period_s)) / period_s
+    return bool(np.all(duration_s * np.abs(harmonics - nearest) >= LEAST_BEATS))
 
 
 def limit(name: str) -> float:

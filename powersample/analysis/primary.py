@@ -76,8 +76,16 @@ def energies(trace: Trace, window: Window) -> list[Measured]:
     return window_energies(trace, [window])[0]
 
 
-def window_energies(trace: Trace, windows: Sequence[Window]) -> list[list[Measured]]:
-    """Return the same for many windows, in one pass over each channel."""
+def window_energies(
+    trace: Trace, windows: Sequence[Window], load_period_s: float | None = None
+) -> list[list[Measured]]:
+    """Return the same for many windows, in one pass over each channel.
+
+    Args:
+        trace: the recording.
+        windows: the windows.
+        load_period_s: of what ran in them, where it is known: it tells whether a part-time sensor can have been fooled.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, channel in trace.channels.items():
         if channel.kind is not Kind.AUX and not name.startswith(TRUTH_PREFIX):
@@ -89,12 +97,19 @@ def window_energies(trace: Trace, windows: Sequence[Window]) -> list[list[Measur
         told = [channel_energies(trace, name, windows) for name in sorted(names, key=lambda one: _rank(trace, one))]
         for i, truth_j in enumerate(truths):
             mine = [one[i] for one in told]
-            found[i] += _measured(trace, mine, windows[i], truth_j, settled=(device, domain) in dies)
+            done = (device, domain) in dies
+            found[i] += _measured(trace, mine, windows[i], truth_j, settled=done, load_period_s=load_period_s)
     return found
 
 
 def _measured(
-    trace: Trace, told: Sequence[Told], window: Window, truth_j: float | None = None, *, settled: bool = False
+    trace: Trace,
+    told: Sequence[Told],
+    window: Window,
+    truth_j: float | None = None,
+    *,
+    settled: bool = False,
+    load_period_s: float | None = None,
 ) -> list[Measured]:
     """Choose among one device and domain's channels, which come in the order of `_rank`.
 
@@ -104,10 +119,11 @@ def _measured(
         window: of this window.
         truth_j: the truth about it.
         settled: whether the device's parts are measured by themselves.
+        load_period_s: as `window_energies`.
     """
     measured: list[Measured] = []
     for late, mine in groupby(told, key=lambda one: _is_late(trace, one.energy.channel)):
-        energies, chosen, why = choose(list(mine), window)
+        energies, chosen, why = choose(list(mine), window, load_period_s)
         spare = late and settled
         if spare:
             chosen = None
@@ -131,7 +147,14 @@ def _rank(trace: Trace, name: str) -> tuple[bool, int, str]:
     return late, 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), name
 
 
-def energy(trace: Trace, window: str | Window, device: str | None = None, *, domain: str = "gpu") -> Energy:
+def energy(
+    trace: Trace,
+    window: str | Window,
+    device: str | None = None,
+    *,
+    domain: str = "gpu",
+    load_period_s: float | None = None,
+) -> Energy:
     """Return the energy of one device and domain over a window, by its primary channel.
 
     Args:
@@ -139,6 +162,7 @@ def energy(trace: Trace, window: str | Window, device: str | None = None, *, dom
         window: a window, or its name if only one bears it.
         device: "gpu0" or a UUID; None when the domain has only one.
         domain: gpu, module, package, dram, wall ...
+        load_period_s: as `window_energies`.
 
     Returns:
         The primary's energy. When no channel covers the window, the preferred channel's, with `joules` None.
@@ -168,7 +192,8 @@ def energy(trace: Trace, window: str | Window, device: str | None = None, *, dom
         what = f"{device!r} is not recorded" if device else f"{len(devices)} devices have {domain} energy"
         raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
     names = sorted(mine, key=lambda one: _rank(trace, one))
-    measured = _measured(trace, [channel_energies(trace, name, [found])[0] for name in names], found)
+    told = [channel_energies(trace, name, [found])[0] for name in names]
+    measured = _measured(trace, told, found, load_period_s=load_period_s)
     return next((one.energy for one in measured if one.primary), measured[0].energy)
 
 

@@ -9,6 +9,8 @@ from powersample.analysis.interval import ORDER, Reconstruction, board_terms, ha
 from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window
 from powersample.model.energy import OPEN
 
+CLOCK_PPM = 50.0  # of a crystal without discipline: 0.18 s an hour
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -61,8 +63,9 @@ def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Ener
     if not model.known:
         own_j *= limit("unknown_wider")
     share = own_j / unsure.half_j if unsure.half_j else 1.0
-    half_j = half_width_j(model, joules, duration_s, own_j)
-    budget = [*board_terms(model, joules, duration_s)]
+    drift_j = CLOCK_PPM * 1e-6 * joules
+    half_j = math.hypot(half_width_j(model, joules, duration_s, own_j), drift_j)
+    budget = [*board_terms(model, joules, duration_s), BudgetTerm("clock drift", "standard", drift_j)]
     budget += [BudgetTerm(one.term, one.kind, one.value_j * share) for one in unsure.terms]
     reasons = list(energy.reasons)
     if told.missing_j:
@@ -70,8 +73,9 @@ def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Ener
     if own_j > limit("alias_worth") * unsure.unaliased_j and own_j > limit("alias_share") * joules:
         narrow_pct = 100 * unsure.unaliased_j / joules if joules > 0 else math.inf
         reasons.append(
-            f"PSQ-ALIAS a load that repeats near {told.period_s * 1e3:.3g} ms could hide between updates; without one "
-            f"reconstruction is good to {narrow_pct:.2g} %"
+            f"PSQ-ALIAS a load that repeats near {told.period_s * 1e3:.3g} ms could hide between updates, and samples "
+            "need not follow it even where their mean is right; without one reconstruction is good to "
+            f"{narrow_pct:.2g} %"
         )
     if not model.known:
         reasons.append("PSQ-UNKNOWN no table knows this sensor: its interval is a wide default")

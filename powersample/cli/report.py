@@ -51,11 +51,18 @@ def add(verbs: Any) -> None:
     verb.add_argument("--end", metavar="T", help="to T (default: the last sample)")
     verb.add_argument("--gpu", metavar="NAME", help="the card of a log that does not name it, in NVML's words")
     verb.add_argument("--driver", metavar="VERSION", help="its driver: what power.draw means depends on it")
+    verb.add_argument(
+        "--load-period",
+        type=float,
+        metavar="S",
+        help="how long an iteration of the load takes: excludes aliasing where it does",
+    )
     verb.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
+    from powersample.errors import InvalidArgument
     from powersample.model import RunTable
     from powersample.readers import read
     from powersample.report import audit, build
@@ -71,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
         told = audit(found)
         emit(json.dumps(told.data, indent=1, allow_nan=False) if options.json else str(told))
         return 0
-    report = build(found, _windows(options, found))
+    if options.load_period is not None and not options.load_period > 0:
+        raise InvalidArgument(f"--load-period {options.load_period} must be above 0 s")
+    report = build(found, _windows(options, found), load_period_s=options.load_period)
     shown = report.explained() if options.explain else report.every_channel() if options.all else str(report)
     emit(json.dumps(report.data, indent=1, allow_nan=False) if options.json else shown)
     return 0

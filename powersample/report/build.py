@@ -50,12 +50,13 @@ class Report:
         return brief(self.data)
 
 
-def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report:
+def build(trace: Trace, windows: Iterable[str | Window] | None = None, *, load_period_s: float | None = None) -> Report:
     """Work out everything that a trace tells.
 
     Args:
         trace: the recording.
         windows: names or windows; None takes all, or the whole record as "run" where nobody marked any.
+        load_period_s: of what ran, such as an iteration's length, where it is known.
 
     Returns:
         The report. In its JSON missing values are None.
@@ -78,7 +79,7 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None) -> Report
         "simulated": trace.simulated,
         "windows": [
             _window(window, measured, missing, simulated=trace.simulated)
-            for window, measured in zip(chosen, window_energies(trace, chosen), strict=True)
+            for window, measured in zip(chosen, window_energies(trace, chosen, load_period_s), strict=True)
         ],
         "channels": channels,
         "lanes": [lane.as_json() | {"notes": lane.notes()} for lane in trace.lanes],
