@@ -41,7 +41,7 @@ DOORS = {
     "cffi": ("_native/build_native.py",),
     "pyarrow": ("store/",),
     "pynvml": ("experiments/baselines/",),
-    "serial": ("meters/",),
+    "serial": ("meters/transport.py",),
     "torch": ("integrations/", "loads/gpu.py"),
 }
 HEAVY = ("pandas", "pyarrow", "matplotlib", "torch", "scipy")

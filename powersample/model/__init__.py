@@ -5,6 +5,7 @@ from powersample.model.channel import KEPT_DTYPE, SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, to_realtime_ns
 from powersample.model.energy import BudgetTerm, Energy, Window
 from powersample.model.lane import LaneStats
+from powersample.model.meter import Accuracy, MeterInfo
 from powersample.model.run_table import RunRow, RunTable
 from powersample.model.sensor import Response, SensorModel
 from powersample.model.series import Series
@@ -14,6 +15,7 @@ __all__ = [
     "KEPT_DTYPE",
     "SAMPLE_DTYPE",
     "TRUTH_PREFIX",
+    "Accuracy",
     "Anchor",
     "Backend",
     "BudgetTerm",
@@ -23,6 +25,7 @@ __all__ = [
     "InMemory",
     "Kind",
     "LaneStats",
+    "MeterInfo",
     "Response",
     "RunRow",
     "RunTable",
