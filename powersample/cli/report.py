@@ -13,7 +13,7 @@ from powersample.cli.output import emit
 if TYPE_CHECKING:
     from powersample.model import Trace, Window
 
-FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "csv", "ecnas", "codecarbon")
+FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon")
 EXAMPLE = """\
 examples:
   powersample report run.parquet
@@ -21,10 +21,13 @@ examples:
   powersample report run.parquet --json | jq '.windows[].totals.gpu_j'
   powersample report smi.csv --gpu "NVIDIA A100-PCIE-40GB" --driver 535.54 --start 10 --end 70
   powersample report log.csv --format csv --columns time=t_s,P=power_mw --windows epochs.csv
+  powersample report spl.txt --format ptdaemon --windows mlperf_log_detail.txt
 
-A time T is seconds from the first sample, or ISO 8601. A windows file is a CSV with the header name,start,end.
+A time T is seconds from the first sample, or ISO 8601. A windows file is a CSV with the header name,start,end,
+or a log of MLPerf's load generator (power_begin to power_end).
 Formats: a trace or spool of powersample; the log of nvidia-smi --format=csv; the byte stream of a PMD-USB meter; an
-LPM01A record; MLPerf's MLLOG lines; a CSV with units in its header (t_s, power_w ...); and, as an audit of published
+LPM01A record; MLPerf's MLLOG lines; the spl.txt of SPEC PTDaemon (with client.json and server.json beside it, where
+they are); a CSV with units in its header (t_s, power_w ...); and, as an audit of published
 energies, EC-NAS runs and CodeCarbon's emissions.csv.
 """
 
@@ -45,8 +48,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--explain", action="store_true", help="how each number came about, and what makes it unsure")
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     verb.add_argument("--format", choices=FORMATS, help="what FILE is (default: guessed where it is certain)")
+    verb.add_argument("--day-first", action="store_true", help="the dates of a PTDaemon log are day, month, year")
     verb.add_argument("--columns", metavar="NAME=MEANING,...", help="what the columns of a csv are: time=t_s,P=power_w")
-    verb.add_argument("--windows", type=Path, metavar="FILE", help="CSV of windows to tell, instead of the file's own")
+    verb.add_argument("--windows", type=Path, metavar="FILE", help="windows to tell, instead of the file's own")
     verb.add_argument("--start", metavar="T", help="tell one window, from T on (default: the first sample)")
     verb.add_argument("--end", metavar="T", help="to T (default: the last sample)")
     verb.add_argument("--gpu", metavar="NAME", help="the card of a log that does not name it, in NVML's words")
@@ -73,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
         columns=_columns(options.columns),
         gpu=options.gpu,
         driver=options.driver,
+        day_first=options.day_first,
     )
     if isinstance(found, RunTable):
         told = audit(found)

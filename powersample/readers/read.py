@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument
-from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pmd, power_csv
+from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pmd, power_csv, spl
 from powersample.formats.parsed import STATUS_TEXT, Parsed
 from powersample.model import RunTable, Trace, Window
+from powersample.readers.ptdaemon import joined
 from powersample.sensors import architecture_of
 
-FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "csv", "ecnas", "codecarbon")
+FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon")
 HEAD_BYTES = 8192
 START_FILE = "PMD_start_ts.txt"  # us since 1970, UTC, beside a PMD stream
 
@@ -44,6 +45,7 @@ def guess(path: str | os.PathLike[str]) -> str | None:
     certain = {
         "nvidia-smi": nvidia_smi.looks_like,
         "mllog": mllog.looks_like,
+        "ptdaemon": spl.looks_like,
         "ecnas": ecnas.looks_like,
         "codecarbon": codecarbon.looks_like,
         "csv": power_csv.looks_like,
@@ -59,6 +61,7 @@ def read(
     columns: Mapping[str, str] | None = None,
     gpu: str | None = None,
     driver: str | None = None,
+    day_first: bool = False,
 ) -> Trace | RunTable:
     """Return what a file holds.
 
@@ -68,6 +71,7 @@ def read(
         columns: for "csv": what columns of other names are ({"time": "t_s", "P": "power_w"}).
         gpu: NVML's name of the card that a log does not name ("NVIDIA A100-PCIE-40GB"): it says what readings mean.
         driver: version of its driver, likewise.
+        day_first: stamps of a PTDaemon log are DD-MM-YYYY.
 
     Raises:
         InputNotFound, AccessDenied: it cannot be read.
@@ -93,6 +97,8 @@ def read(
         return codecarbon.parse(data, where)
     if chosen == "csv":
         return _trace(power_csv.parse(data, where, columns), chosen, gpu, driver)
+    if chosen == "ptdaemon":
+        return _trace(joined(spl.parse(data, where, day_first=day_first), path), chosen, gpu, driver)
     parsers = {"nvidia-smi": nvidia_smi.parse, "lpm01a": lpm01a.parse, "mllog": mllog.parse, "pmd": pmd.parse}
     parsed = parsers[chosen](data, where)
     if chosen == "pmd" and (start_ns := _pmd_start_ns(path)) is not None:

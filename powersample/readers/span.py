@@ -10,8 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from powersample.errors import BadFormat, InputNotFound, InvalidArgument
+from powersample.formats import mllog
 from powersample.formats.parsed import moment_ns
 from powersample.model import Trace, Window
+from powersample.readers.ptdaemon import power_windows
 
 HEADER = ["name", "start", "end"]
 
@@ -60,20 +62,24 @@ def _moment(text: str, trace: Trace) -> int:
 
 
 def read_windows(path: str | os.PathLike[str], trace: Trace) -> list[Window]:
-    """Return the windows of a CSV with the header `name,start,end`, in the forms of `instant_ns`.
+    """Return the windows of a CSV with the header `name,start,end`, in the forms of `instant_ns`, or of an MLPerf log.
 
     Raises:
         InputNotFound: there is no such file.
         BadFormat: another header, or a line that is no window; names file and line.
+        InvalidArgument: an MLPerf log whose times cannot be told on the trace's clock.
     """
     path = Path(path)
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise InputNotFound(f"there is no file {path}") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise BadFormat(f"{path} is no windows file: {error}") from error
-    rows = [(number, [cell.strip() for cell in cells]) for number, cells in enumerate(csv.reader(lines), 1) if cells]
+    if mllog.looks_like(text):
+        return power_windows(path, text.encode(), trace)
+    lines = csv.reader(text.splitlines())
+    rows = [(number, [cell.strip() for cell in cells]) for number, cells in enumerate(lines, 1) if cells]
     if not rows or rows[0][1] != HEADER:
         raise BadFormat(f"{path}, line 1: the header must be {','.join(HEADER)!r}")
     windows = []

@@ -20,6 +20,7 @@ from powersample.analysis import (
 )
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
 from powersample.report.explain import explain
+from powersample.report.meter_checks import meter_checks
 from powersample.report.text import OWN_WORD, SEEN, SPACING, badness, brief, text
 from powersample.sensors import model_of
 
@@ -220,6 +221,7 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
             )
     yield from _clock_checks(data["clock"])
+    yield from meter_checks(data)
 
 
 def _clock_checks(clock: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

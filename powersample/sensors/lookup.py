@@ -25,7 +25,7 @@ FIELDS = {  # the source's own words for where a channel's values come from
     "nvml.total_energy": "energy",
     "nvml.field.83": "energy",
 }
-SAMPLED = ("hwmon", "pmd", "lpm01a", "mllog", "csv")  # of which no more is known than power at instants
+SAMPLED = ("hwmon", "pmd", "lpm01a", "mllog", "ptdaemon", "csv")  # of which no more is known than power at instants
 RAPL_ROUTES = ("perf", "powercap", "msr")
 CONDITIONS = ("architecture", "name", "field", "driver")
 FIGURES = {

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SPEC PTDaemon's sample log, `spl.txt`: names and values in turn, stamped with local time and no zone.
+
+    Time,03-18-2021 21:29:10.371,Watts,491.400000,Volts,206.740000,Amps,2.478000,PF,0.959300,Mark,testing
+
+Month before day; daemons of other locales write the day first, and only the user can know. Of a meter with several
+channels the line goes on with `Ch1,Watts,...` for each of them, after their sum. A clock without a zone repeats an hour
+when daylight saving ends, and leaves one out when it begins: a step of an hour, to a second or two, is taken for that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powersample.errors import BadFormat
+from powersample.formats.parsed import BAD_CELL, Parsed, as_text, counted, series_of
+from powersample.model import Channel, Kind
+
+STAMP = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
+GROUP = re.compile(r"Ch(\d+)$", re.IGNORECASE)
+HOUR_NS = 3600 * 10**9
+HOUR_SLACK_NS = 5 * 10**9  # beside an hour: what a slow sample may come late by
+FIELDS = {  # PTDaemon's word: ours, kind, unit
+    "Watts": ("power", Kind.POWER, "W"),
+    "Volts": ("voltage", Kind.AUX, "V"),
+    "Amps": ("current", Kind.AUX, "A"),
+    "PF": ("power_factor", Kind.AUX, "1"),
+}
+UNREADABLE = "lines that cannot be read are left out"
+EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What was read so far, a list a column."""
+
+    t_ns: list[int] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    cells: list[dict[tuple[int, str], str]] = field(default_factory=list)
+
+
+def looks_like(head: str) -> bool:
+    """Whether a file that begins so is one."""
+    first = (head.splitlines() or [""])[0]
+    return first.startswith("Time,") and STAMP.match(first[5:]) is not None and ",Watts," in first
+
+
+def stamp_ns(text: str, *, day_first: bool = False) -> int:
+    """Return `03-18-2021 21:29:10.371` as ns since 1970 of a clock that has no zone.
+
+    Raises:
+        ValueError: it is no such stamp.
+    """
+    found = STAMP.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no MM-DD-YYYY hh:mm:ss.mmm")
+    first, second, year, hour, minute, seconds = (int(one) for one in found.groups()[:6])
+    month, day = (second, first) if day_first else (first, second)
+    since = datetime(year, month, day, hour, minute, seconds) - EPOCH
+    return (since.days * 86400 + since.seconds) * 10**9 + int((found[7] or "0").ljust(9, "0"))
+
+
+def parse(data: bytes, where: str, *, day_first: bool = False) -> Parsed:
+    """Return the power of the meter and of each of its channels, and what else the lines tell.
+
+    Args:
+        data: the log.
+        where: the file's name, for messages.
+        day_first: stamps are DD-MM-YYYY.
+
+    Raises:
+        BadFormat: no line can be read, or the stamps are days that `day_first` contradicts.
+    """
+    wrong: Counter[str] = Counter()
+    rows = _Rows()
+    lines = as_text(data, where).splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            _add(rows, line, day_first=day_first)
+        except ValueError:
+            wrong["cut last line is left out" if number == len(lines) else UNREADABLE] += 1
+    if not rows.t_ns:
+        raise BadFormat(f"{where} is no spl.txt of PTDaemon: no line holds a time and watts", _other_order(day_first))
+    if wrong[UNREADABLE] > len(rows.t_ns):
+        raise BadFormat(f"{where}: most lines have no date that exists", _other_order(day_first))
+    t_ns, saving = _continuous(np.array(rows.t_ns, np.int64))
+    groups = sorted({group for row in rows.cells for group, _ in row})
+    series = []
+    for group in groups:
+        device = "wall" if group == 0 else f"wall.ch{group}"
+        domain = "wall" if group == 0 else "supply"  # the sum holds them
+        for word, (name, kind, unit) in FIELDS.items():
+            if not any((group, word) in row for row in rows.cells):
+                continue
+            values, status = _column([row.get((group, word)) for row in rows.cells])
+            channel = Channel(
+                f"{device}.{name}", device, domain, kind, unit, raw_dtype="float64", stamp="arrival", sensor="ptdaemon"
+            )
+            series.append(series_of(channel, t_ns, values, status))
+    notes = (*saving, *counted(wrong))
+    meta = {"tool": "PTDaemon", "daylight_saving": list(saving)}
+    return Parsed(tuple(series), "local", tuple(_phases(rows.marks, t_ns)), notes, meta)
+
+
+def text(
+    t_ns: NDArray[np.int64],
+    watts: NDArray[np.float64],
+    *,
+    volts: NDArray[np.float64] | None = None,
+    amps: NDArray[np.float64] | None = None,
+    power_factor: NDArray[np.float64] | None = None,
+    marks: Sequence[str],
+) -> Iterator[str]:
+    """Yield a log's lines, without their ends.
+
+    Args:
+        t_ns: shape (n,), ns since 1970 of the local clock that the log is to be on.
+        watts: shape (n,); NaN is written as `nan`, as PTDaemon does.
+        volts: likewise, V; like the others NaN where None.
+        amps: A.
+        power_factor: 0 to 1.
+        marks: a label a sample, without commas.
+    """
+    absent = np.full(len(t_ns), np.nan)
+    columns = [absent if one is None else one for one in (volts, amps, power_factor)]
+    for at_ns, w, v, a, pf, mark in zip(t_ns.tolist(), watts, *columns, marks, strict=True):
+        at_ms = round(at_ns / 1e6)
+        stamp = f"{EPOCH + timedelta(milliseconds=at_ms):%m-%d-%Y %H:%M:%S}.{at_ms % 1000:03d}"
+        yield f"Time,{stamp},Watts,{w:.6f},Volts,{v:.6f},Amps,{a:.6f},PF,{pf:.6f},Mark,{mark.replace(',', ';')}"
+
+
+def _other_order(day_first: bool) -> str:
+    return "Try it without --day-first." if day_first else "If its stamps begin with the day, say --day-first."
+
+
+def _add(rows: _Rows, line: str, *, day_first: bool) -> None:
+    """Add a line.
+
+    Raises:
+        ValueError: it is none, or it is cut.
+    """
+    cells = iter(line.strip().split(","))
+    found: dict[tuple[int, str], str] = {}
+    at_ns, mark, group = None, "", 0
+    for name in cells:
+        if channel := GROUP.match(name):
+            group = int(channel[1])
+            continue
+        value = next(cells, None)
+        if value is None:
+            raise ValueError("a name without a value")
+        if name == "Time":
+            at_ns = stamp_ns(value, day_first=day_first)
+        elif name == "Mark":
+            mark = value
+        else:
+            found[group, name] = value
+    if at_ns is None or (0, "Watts") not in found:
+        raise ValueError("no time, or no watts")
+    rows.t_ns.append(at_ns)
+    rows.marks.append(mark)
+    rows.cells.append(found)
+
+
+def _column(cells: Sequence[str | None]) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
+    values = np.zeros(len(cells))
+    status = np.zeros(len(cells), np.uint16)
+    for i, cell in enumerate(cells):
+        try:
+            value = float(cell or "")
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value):
+            values[i] = value
+        else:
+            status[i] = BAD_CELL
+    return values, status
+
+
+def _continuous(t_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return stamps that keep the zone of the first, and a note for each time that the clock left it."""
+    steps = np.diff(t_ns)
+    notes = []
+    moved = np.zeros(len(t_ns), np.int64)
+    for at in np.flatnonzero(np.abs(np.abs(steps) - HOUR_NS) < HOUR_SLACK_NS):
+        sign = 1 if steps[at] > 0 else -1
+        moved[at + 1 :] -= sign * HOUR_NS
+        when = EPOCH + timedelta(seconds=int(t_ns[at]) // 10**9)
+        did = "went on by an hour: daylight saving began" if sign > 0 else "went back by an hour: daylight saving ended"
+        notes.append(f"after {when} the log's clock {did}; stamps keep the first zone")
+    return t_ns + moved, tuple(notes)
+
+
+def _phases(marks: Iterable[str], t_ns: NDArray[np.int64]) -> Iterator[tuple[str, int, int]]:
+    """Yield every run of one mark, from its first stamp to its last."""
+    begun: tuple[str, int] | None = None
+    last_ns = 0
+    for mark, at_ns in zip(marks, t_ns.tolist(), strict=True):
+        if begun is None or mark != begun[0]:
+            if begun is not None and begun[0]:
+                yield begun[0], begun[1], last_ns
+            begun = mark, at_ns
+        last_ns = at_ns
+    if begun is not None and begun[0]:
+        yield begun[0], begun[1], last_ns
