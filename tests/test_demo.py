@@ -39,7 +39,7 @@ def test_demo_truth_is_the_traces_own(shown):
     """The table's truth and the file's truth channel are one."""
     result, out = shown
     series = store.load(out).series("truth.gpu0.energy")
-    for window, truth_j in zip(result.epochs, result.truth_j, strict=True):
+    for window, truth_j in zip(result.lap.epochs, result.lap.truth_j, strict=True):
         at = np.interp([window.start_ns, window.end_ns], series.t_ns.astype(float), series.value)
         assert at[1] - at[0] == pytest.approx(truth_j, rel=1e-6)
 

@@ -53,8 +53,6 @@ def run(options: argparse.Namespace) -> int:
     replace = options.force or output == DEFAULT
     if picture.exists() and not replace:
         raise errors.OutputExists(f"{picture} exists; choose another name, or add --force to replace it")
-    if options.epochs < 1 or not options.epoch_seconds >= 0.2:
-        raise errors.InvalidArgument("the demo needs at least 1 epoch of at least 0.2 s")
     demo = run_demo(
         output,
         profile=options.profile,

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One way of sampling and what it made of a run, beside what the run really was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powersample.analysis import energy
+from powersample.experiments.baselines import trapezoid_j
+
+if TYPE_CHECKING:
+    from powersample.experiments.baselines import Samples
+    from powersample.model import Energy, LaneStats, Trace, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One run of the workload, and what is known of it for certain.
+
+    Attributes:
+        run: The whole of it.
+        epochs: Its epochs.
+        truth_j: Energy of each epoch in J by the truth or the reference; NaN where that does not say.
+        run_truth_j: The same of the run; NaN too.
+        void: Why the truth cannot be trusted, or None.
+    """
+
+    run: Window
+    epochs: tuple[Window, ...]
+    truth_j: NDArray[np.float64]
+    run_truth_j: float
+    void: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a method cost.
+
+    Attributes:
+        cpu_s: CPU time of everything that it ran while the training went on; None where it cannot be told.
+        start_s: How long it took to start; None where it was not timed.
+        aside_cpu_s: CPU time of starting and ending it; None where it cannot be told.
+    """
+
+    cpu_s: float | None = None
+    start_s: float | None = None
+    aside_cpu_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way of sampling and what it made of the run.
+
+    Attributes:
+        name: As in the machine-readable output.
+        reads: What it reads, in plain words.
+        asked_hz: Readings a second it tried for; None where it does not go by a rate.
+        reason: Why it could not run, or None.
+        lap: The run that it measured; None when it did not.
+        t_ns: When it read during the run, int64, shape (n,).
+        watts: What it read in W, float64, shape (n,).
+        epoch_j: Energy of each epoch in J, NaN where it had none.
+        run_j: Energy of the run in J, or None.
+        published_ns: When its sensor published during the run, int64; None where nobody knows.
+        failed: Readings that failed.
+        energies: The epochs' energies with interval and verdict, of a method that gives such; else empty.
+        cost: What it cost.
+    """
+
+    name: str
+    reads: str
+    asked_hz: float | None
+    reason: str | None = None
+    lap: Lap | None = None
+    t_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    watts: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    epoch_j: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    run_j: float | None = None
+    published_ns: NDArray[np.int64] | None = None
+    failed: int = 0
+    energies: tuple[Energy, ...] = ()
+    cost: Cost = Cost()
+
+
+def method_of_samples(
+    name: str,
+    reads: str,
+    asked_hz: float | None,
+    samples: Samples,
+    lap: Lap,
+    published_ns: NDArray[np.int64] | None,
+    cost: Cost | None = None,
+) -> Method:
+    """Return what a baseline's samples make of a lap."""
+    inside = (samples.t_ns >= lap.run.start_ns) & (samples.t_ns <= lap.run.end_ns)
+    values = [trapezoid_j(samples, w.start_ns, w.end_ns) for w in lap.epochs]
+    known = None if np.isnan(samples.cpu_s) else samples.cpu_s
+    return Method(
+        name=name,
+        reads=reads,
+        asked_hz=asked_hz,
+        lap=lap,
+        t_ns=samples.t_ns[inside],
+        watts=samples.watts[inside],
+        epoch_j=_with_nan(values),
+        run_j=trapezoid_j(samples, lap.run.start_ns, lap.run.end_ns),
+        published_ns=published_ns,
+        failed=samples.errors,
+        cost=Cost(known) if cost is None else cost,
+    )
+
+
+def power_channel(trace: Trace, gpu: int = 0) -> str:
+    """Return the channel whose polls stand for a native recording: instant power where the board has it."""
+    quick, usage = f"gpu{gpu}.power.instant", f"gpu{gpu}.power.usage"
+    return quick if quick in trace.channels else usage
+
+
+def method_of_trace(
+    name: str,
+    trace: Trace,
+    lap: Lap,
+    published_ns: NDArray[np.int64] | None,
+    cost: Cost | None = None,
+    *,
+    gpu: int = 0,
+) -> Method:
+    """Return what a native recording makes of a lap."""
+    channel = power_channel(trace, gpu)
+    series = trace.series(channel, lap.run.start_ns, lap.run.end_ns)
+    good = series.status == 0
+    energies = tuple(energy(trace, window, f"gpu{gpu}") for window in lap.epochs)
+    lane = next(lane for lane in trace.lanes if lane.name == trace.channels[channel].lane)
+    reads = "field 186" if channel.endswith("instant") else "PowerUsage"
+    return Method(
+        name=name,
+        reads=f"{reads} and the energy counter" if f"gpu{gpu}.energy" in trace.channels else reads,
+        asked_hz=lane.rate_hz if lane.mode == "paced" else None,
+        lap=lap,
+        t_ns=series.t_ns[good],
+        watts=series.value[good],
+        epoch_j=_with_nan([one.joules for one in energies]),
+        run_j=energy(trace, lap.run, f"gpu{gpu}").joules,
+        published_ns=published_ns,
+        failed=int(np.count_nonzero(~good)),
+        energies=energies,
+        cost=Cost(_lane_cpu_s(lane)) if cost is None else cost,
+    )
+
+
+def _lane_cpu_s(lane: LaneStats) -> float | None:
+    return None if lane.cpu_ns is None or lane.cpu_ns < 0 else lane.cpu_ns / 1e9
+
+
+def _with_nan(values: list[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
