@@ -2,8 +2,27 @@
 """From a trace to a model: pure functions, no devices."""
 
 from powersample.fit.characterize import FIGURES, Characterization, characterize
+from powersample.fit.envelope import Envelope, envelope
 from powersample.fit.figure import Figure
+from powersample.fit.forward import Cycles
+from powersample.fit.lag import Lag, Search
 from powersample.fit.reference import Reference
+from powersample.fit.sync import Synced, default_search, synchronise
 from powersample.fit.verdict import disagreements
 
-__all__ = ["FIGURES", "Characterization", "Figure", "Reference", "characterize", "disagreements"]
+__all__ = [
+    "FIGURES",
+    "Characterization",
+    "Cycles",
+    "Envelope",
+    "Figure",
+    "Lag",
+    "Reference",
+    "Search",
+    "Synced",
+    "characterize",
+    "default_search",
+    "disagreements",
+    "envelope",
+    "synchronise",
+]

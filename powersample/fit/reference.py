@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import InvalidArgument
+from powersample.loads.edge_log import EdgeLog
 from powersample.model import Kind, Trace
 
 GRID_NS = 1_000_000  # a meter's samples are put together to so much: far below any sensor's window
@@ -81,6 +82,12 @@ class Reference:
             t_ns, span_ns = grid, np.diff(grid)
         return cls(t_ns + shift_ns, joules / (span_ns * 1e-9), label or name, calibrated, own_clock)
 
+    @classmethod
+    def of_edges(cls, log: EdgeLog) -> Reference:
+        """Return a load generator's log as a reference: how many of its threads worked, on CLOCK_MONOTONIC."""
+        t_ns, level = log.steps()
+        return cls(t_ns, level, f"the edges of {log.name}", own_clock=True)
+
     @property
     def edges(self) -> int:
         """How often the power goes from low to high or back; what moves less than a quarter of its range does not."""
@@ -132,9 +139,12 @@ class Lagged:
         result: Floats = power + (self.y_w[at] - power) * np.exp(-np.maximum(since_ns, 0.0) / self.tau_ns)
         return result
 
-    def mean_w(self, t_ns: Floats, window_ns: float) -> Floats:
-        """Return the mean of the lagged power over the window that ends at each instant; 0 is the power itself."""
-        if window_ns < 1.0:
+    def mean_w(self, t_ns: Floats, window_ns: float | Floats) -> Floats:
+        """Return the mean of the lagged power over the window that ends at each instant; 0 is the power itself.
+
+        One window for all, or each its own, and then all above 0.
+        """
+        if np.max(window_ns) < 1.0:
             return self.power_w(t_ns)
         begin_ns = t_ns - window_ns
         spent = self._energy(t_ns) - self._energy(begin_ns)

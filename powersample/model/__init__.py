@@ -3,6 +3,7 @@
 
 from powersample.model.channel import KEPT_DTYPE, SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, to_realtime_ns
+from powersample.model.clock_fit import ClockFit, Knot
 from powersample.model.energy import BudgetTerm, Energy, Window
 from powersample.model.lane import LaneStats
 from powersample.model.meter import Accuracy, MeterInfo
@@ -20,10 +21,12 @@ __all__ = [
     "Backend",
     "BudgetTerm",
     "Channel",
+    "ClockFit",
     "Energy",
     "Extent",
     "InMemory",
     "Kind",
+    "Knot",
     "LaneStats",
     "MeterInfo",
     "Response",

@@ -15,6 +15,7 @@ import numpy as np
 from powersample.errors import DeviceNotFound, InvalidArgument
 from powersample.model.channel import Channel
 from powersample.model.clock import Anchor, to_realtime_ns
+from powersample.model.clock_fit import ClockFit
 from powersample.model.energy import Window
 from powersample.model.lane import LaneStats
 from powersample.model.series import Series
@@ -141,6 +142,16 @@ class Trace:
         except KeyError:
             there = ", ".join(self.channels) or "none"
             raise DeviceNotFound(f"the trace has no channel {name!r}; it has {there}") from None
+
+    def clock_fit(self, name: str) -> ClockFit | None:
+        """Return how a meter's stamps lie on this trace's clock (`meta["clock_fits"]`); None where nobody found out.
+
+        Raises:
+            DeviceNotFound: there is no such channel.
+            BadFormat: what is stored is no clock fit.
+        """
+        stored = (self.meta.get("clock_fits") or {}).get(self.channel(name).name)
+        return None if stored is None else ClockFit.from_json(stored)
 
     def extent(self, name: str) -> Extent | None:
         """Return how many readings a channel has, and from when to when; None when it has none."""

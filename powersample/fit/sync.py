@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A meter's clock against the host's: one lag a burst, tau of all of them, skew from the first to the last.
+
+Bursts at the beginning and the end bound the drift of two crystals (10 to 100 ppm: up to 360 ms an hour); more between
+follow it piece by piece. One that fails its gates is left out as long as another passes, and is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from powersample.fit.forward import Cycles
+from powersample.fit.lag import Lag, Search, find_lag
+from powersample.fit.reference import Reference
+from powersample.model import ClockFit, Knot
+
+MARGIN_NS = 1_000_000_000  # of rest around a burst that is compared too
+SEARCHED_NS = 1_000_000_000  # each way, and some cycles more
+SEARCHED_CYCLES = 5
+DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A clock fit, and each burst's own result for who wants to look at it: a `Lag`, or why there is none."""
+
+    fit: ClockFit
+    bursts: tuple[Lag | str, ...]
+    references: tuple[Reference, ...]
+    cycles: Cycles
+
+
+def default_search(cycle_ns: float, gains: tuple[float, float] = (0.0, float("inf"))) -> Search:
+    """Return lags a second and five cycles each way: wide enough that a wrong one would show beside the right one."""
+    reach = SEARCHED_NS + SEARCHED_CYCLES * cycle_ns
+    return Search(-reach, reach, gains=gains)
+
+
+def synchronise(
+    cycles: Cycles, references: Sequence[Reference], search: Search | None = None, *, own_clock: bool = False
+) -> Synced:
+    """Return how a meter's stamps lie on the clock of the references.
+
+    Args:
+        cycles: the meter's values.
+        references: the load, a stretch a burst; watts before and behind each are taken as those at its ends.
+        search: lags to look at; `default_search` unless told.
+        own_clock: the stamps are of another clock than the references'.
+    """
+    search = search or default_search(cycles.cycle_ns)
+    rested = [at_rest(reference, cycles, search) for reference in references]
+    bursts: list[Lag | str] = [
+        find_lag(_around(cycles, reference, search), rest, search)
+        for reference, rest in zip(references, rested, strict=True)
+    ]
+    good = _passed(bursts)
+    if len(good) > 1:  # tau is one for all: each lag again with it
+        if good[0].tau_fitted:
+            tau_ns, tau_se_ns = _mean([one.tau_ns for one in good], [one.tau_se_ns for one in good])
+            search = replace(search, tau_ns=tau_ns, tau_se_ns=tau_se_ns, fit_tau=False)
+        straight = _straight(cycles, good)
+        bursts = [
+            find_lag(_around(straight, reference, search), rest, search)
+            for reference, rest in zip(references, rested, strict=True)
+        ]
+        bursts = [_bent(one, cycles, straight) for one in bursts]
+    return Synced(_joined(cycles, references, bursts, own_clock), tuple(bursts), tuple(references), cycles)
+
+
+def at_rest(reference: Reference, cycles: Cycles, search: Search) -> Reference:
+    """Return the reference with its first and last power held as long as any lag may ask for."""
+    reach = round(max(abs(search.low_ns), abs(search.high_ns)) + 3 * MARGIN_NS + 2 * cycles.cycle_ns)
+    t_ns = np.concatenate(([reference.t_ns[0] - reach], reference.t_ns, [reference.t_ns[-1] + reach]))
+    power_w = np.concatenate((reference.power_w[:1], reference.power_w, reference.power_w[-1:]))
+    return Reference(t_ns, power_w, reference.name, reference.calibrated, reference.own_clock)
+
+
+def _around(cycles: Cycles, reference: Reference, search: Search) -> Cycles:
+    """Return the values that a burst may show in, at any lag."""
+    start = int(reference.t_ns[0]) + round(min(0.0, search.low_ns)) - MARGIN_NS
+    end = int(reference.t_ns[-1]) + round(max(0.0, search.high_ns) + cycles.cycle_ns) + MARGIN_NS
+    return cycles.between(start, end)
+
+
+def _passed(bursts: Sequence[Lag | str]) -> list[Lag]:
+    return [one for one in bursts if isinstance(one, Lag) and not one.reasons]
+
+
+def _mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    weight = 1 / np.maximum(np.array(errors), 1e-9) ** 2
+    return float(weight @ np.array(values) / weight.sum()), float(1 / np.sqrt(weight.sum()))
+
+
+def _straight(cycles: Cycles, good: Sequence[Lag]) -> Cycles:
+    """Return the values with each stamp's drift against the nearest burst's middle taken off."""
+    at, lag = np.array([one.at_ns for one in good]), np.array([one.lag_ns for one in good])
+    begin = at[0]
+    since = (cycles.stamp_ns - begin).astype(np.float64)
+    slope = np.polyfit((at - begin).astype(np.float64), lag - lag[0], 1)[0]
+    nearest = np.argmin(np.abs(since[:, None] - (at - begin)), axis=1)
+    drift = slope * (since - (at - begin)[nearest])
+    stamps = np.maximum.accumulate(cycles.stamp_ns - np.rint(drift).astype(np.int64))
+    return Cycles(stamps, cycles.span_ns, cycles.value, cycles.name)
+
+
+def _bent(one: Lag | str, cycles: Cycles, straight: Cycles) -> Lag | str:
+    """Return a lag found on straightened stamps with its own stamps back."""
+    if isinstance(one, str):
+        return one
+    back = cycles.stamp_ns[np.searchsorted(straight.stamp_ns, one.stamp_ns)]
+    return replace(one, stamp_ns=back)
+
+
+def _joined(cycles: Cycles, references: Sequence[Reference], bursts: Sequence[Lag | str], own_clock: bool) -> ClockFit:
+    good = _passed(bursts)
+    told = [one for one in bursts if isinstance(one, Lag)]
+    reasons = _reasons(bursts)
+    of = good or told
+    knots = tuple(Knot(one.at_ns, one.lag_ns * 1e-9, one.whole_se_ns * 1e-9) for one in good)
+    lag_s = lag_se_s = skew = skew_se = None
+    if good:
+        mean_ns, se_ns = _mean([one.lag_ns for one in good], [one.se_ns for one in good])
+        tau_part = 0.0 if good[0].tau_fitted else good[0].tau_se_ns
+        lag_s, lag_se_s = mean_ns * 1e-9, float(np.hypot(se_ns, tau_part)) * 1e-9
+    if len(good) > 1:
+        skew, skew_se = _skew(good)
+    return ClockFit(
+        channel=cycles.name,
+        reference="; ".join(dict.fromkeys(one.name for one in references)),
+        lag_s=lag_s,
+        lag_se_s=lag_se_s,
+        skew_ppm=skew,
+        skew_se_ppm=skew_se,
+        tau_s=of[0].tau_ns * 1e-9 if of else None,
+        tau_se_s=of[0].tau_se_ns * 1e-9 if of else None,
+        tau_fitted=bool(of) and of[0].tau_fitted,
+        gain=float(np.mean([one.gain for one in of])) if of else None,
+        r2=min(one.r2 for one in of) if of else None,
+        second_best_ratio=min((one.ratio for one in of if one.ratio is not None), default=None),
+        accepted=bool(good),
+        reasons=reasons,
+        own_clock=own_clock,
+        knots=knots,
+        residual_ns=tuple(int(t) for one in of for t in one.stamp_ns),
+        residual_w=tuple(float(f"{w:.{DIGITS}g}") for one in of for w in one.residual_w),
+    )
+
+
+def _reasons(bursts: Sequence[Lag | str]) -> tuple[str, ...]:
+    said = []
+    for i, one in enumerate(bursts):
+        for reason in (one,) if isinstance(one, str) else one.reasons:
+            code, _, text = reason.partition(" ")
+            said.append(f"{code} burst {i + 1} of {len(bursts)}: {text}" if len(bursts) > 1 else reason)
+    return tuple(said)
+
+
+def _skew(good: Sequence[Lag]) -> tuple[float, float]:
+    """Return the slope of the lag, ppm, and its standard error: a weighted line through the knots."""
+    at = np.array([one.at_ns - good[0].at_ns for one in good], np.float64)
+    lag = np.array([one.lag_ns for one in good])
+    weight = 1 / np.maximum(np.array([one.se_ns for one in good]), 1.0) ** 2
+    middle = float(weight @ at / weight.sum())
+    square = float(weight @ (at - middle) ** 2)
+    return float(weight @ ((at - middle) * lag)) / square * 1e6, float(1 / np.sqrt(square)) * 1e6

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads of a known pattern, with the edges that they really had."""
+
+from powersample.loads.edge_log import EdgeLog
+from powersample.loads.pattern import KINDS, Pattern, chirp, from_file, parse, prbs, random_edges, square
+
+__all__ = ["KINDS", "EdgeLog", "Pattern", "chirp", "from_file", "parse", "prbs", "random_edges", "square"]
