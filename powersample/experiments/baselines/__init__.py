@@ -2,8 +2,20 @@
 """The ways power is usually sampled, re-created behind one interface to be compared with."""
 
 from powersample.doctor.nvidia_debs import find_nvidia_smi
-from powersample.experiments.baselines.base import Baseline, Samples, trapezoid_j
+from powersample.experiments.baselines.base import Account, Baseline, Samples, mean_j, trapezoid_j
 from powersample.experiments.baselines.nvidia_smi import NvidiaSmiLoop
 from powersample.experiments.baselines.pynvml_thread import PynvmlThread
+from powersample.experiments.baselines.spawn import EaHasTracer, NvidiaSmiSpawn
 
-__all__ = ["Baseline", "NvidiaSmiLoop", "PynvmlThread", "Samples", "find_nvidia_smi", "trapezoid_j"]
+__all__ = [
+    "Account",
+    "Baseline",
+    "EaHasTracer",
+    "NvidiaSmiLoop",
+    "NvidiaSmiSpawn",
+    "PynvmlThread",
+    "Samples",
+    "find_nvidia_smi",
+    "mean_j",
+    "trapezoid_j",
+]
