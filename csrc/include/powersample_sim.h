@@ -55,6 +55,53 @@ int ps_truth_edges(const ps_truth *truth, int64_t a_ns, int64_t b_ns, int64_t *t
 /* Energy since from_ns at n instants not before it, in whole nJ. */
 int ps_truth_counter_nj(const ps_truth *truth, int64_t from_ns, const int64_t *t_ns, uint64_t n, int64_t *nj);
 
+/* ---- wall power: what an external meter of the node would see ----------------------------------------------------- */
+
+#define PS_WALL_TRUTHS 64
+
+/* From the parts' power to the plug: x, the sum of the truths (mW), plus the fans, through the supply's losses, then its
+ * first-order lag (hold-up):
+ *   fan speed   r = fan_min_speed + (1 - fan_min_speed) x min(1, max(0, (z - fan_low_mw) / (fan_high_mw - fan_low_mw))),
+ *               z = x behind a first-order lag of fan_tau_ns, looked at every grid_ns (the mean of x over each step)
+ *   fans        f = fan_max_mw r^3, whole mW, constant between looks
+ *   supply      s = d + loss_fixed_mw + loss_ratio d + loss_per_mw d^2, whole mW, of d = x + f
+ *   wall        tau w' = s - w
+ * Before its start, the latest of the truths' starts, everything had settled at the powers of then. */
+typedef struct ps_wall_model {
+    double loss_fixed_mw; /* up to 1e12 */
+    double loss_ratio;    /* up to 1 */
+    double loss_per_mw;   /* up to 1e-6 */
+    int64_t tau_ns;       /* 0: none; up to 10 s */
+    double fan_max_mw;    /* all fans at full speed */
+    double fan_min_speed; /* 0 to 1 */
+    double fan_low_mw, fan_high_mw;
+    int64_t fan_tau_ns;   /* up to 1 h */
+    int64_t grid_ns;      /* 1 us to 1 s */
+} ps_wall_model;
+
+/* All of it at one instant, mW. */
+typedef struct ps_wall_state {
+    int64_t parts_mw, fans_mw, supply_mw; /* supply_mw: at the plug if it had no lag */
+    double wall_mw;
+} ps_wall_state;
+
+/* A way through the wall power of some truths. It remembers where it has been, of the settled past only (until now on
+ * CLOCK_MONOTONIC), so that asking on from there is cheap: about 0.1 us a change of power and truth. Answers do not depend on
+ * what was asked before, nor on the process that asks. One thread at a time; the truths must outlive it. */
+typedef struct ps_wall ps_wall;
+
+int ps_wall_open(const ps_wall_model *model, const ps_truth *const *truths, uint32_t n_truths, ps_wall **out);
+void ps_wall_close(ps_wall *wall);
+/* Exact energy over [a_ns, b_ns] in pJ, additive bit for bit: E(a,b) + E(b,c) == E(a,c). PS_E_INVALID before its start and
+ * when it leaves 63 bits (9.2 MJ), which ps_wall_joules does not mind. In the future it holds if no load is added. */
+int ps_wall_energy_pj(ps_wall *wall, int64_t a_ns, int64_t b_ns, int64_t *pj);
+int ps_wall_joules(ps_wall *wall, int64_t a_ns, int64_t b_ns, double *joules);
+int ps_wall_state_get(ps_wall *wall, int64_t t_ns, ps_wall_state *out);
+/* The first `capacity` of instants in (a_ns, b_ns], b_ns the last, and the energy since from_ns at each in whole nJ, so
+ * dense that a line between neighbours (a_ns is one) is within tolerance_pj of the truth. */
+int ps_wall_counter_nj(ps_wall *wall, int64_t from_ns, int64_t a_ns, int64_t b_ns, int64_t tolerance_pj, int64_t *t_ns,
+                       int64_t *nj, uint64_t capacity, uint64_t *count);
+
 /* ---- sensors ------------------------------------------------------------------------------------------------ */
 
 enum ps_sensor_kind {

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include "physics/lag.h"
 #include "physics/truth.h"
 #include "powersample.h"
 
@@ -83,11 +84,6 @@ static int valid(const ps_sensor *s)
 
 /* ---- lag ---------------------------------------------------------------------- */
 
-static double towards(double y, double p, int64_t d_ns, double tau)
-{
-    return y - (p - y) * expm1(-(double)d_ns / tau);
-}
-
 /* Lagged power after the part [from, to) of a wave, both counted from its start. */
 static double lag_wave(const ps_segment *s, double y, int64_t from, int64_t to, double tau)
 {
@@ -102,13 +98,13 @@ static double lag_wave(const ps_segment *s, double y, int64_t from, int64_t to, 
             double b = -expm1(-(double)(s->period_ns - s->on_ns) / tau);
             double c = -expm1(-(double)s->period_ns / tau);
             double fixed = (p2 * b + p1 * a * (1.0 - b)) / c; /* y at the cycles' starts, once settled */
-            y = towards(y, fixed, cycles * s->period_ns, tau);
+            y = ps_lag_towards(y, fixed, cycles * s->period_ns, tau);
             at += cycles * s->period_ns;
             continue;
         }
         int64_t edge = at - r + (r < s->on_ns ? s->on_ns : s->period_ns);
         int64_t end = edge < to ? edge : to;
-        y = towards(y, r < s->on_ns ? p1 : p2, end - at, tau);
+        y = ps_lag_towards(y, r < s->on_ns ? p1 : p2, end - at, tau);
         at = end;
     }
     return y;
@@ -120,14 +116,14 @@ static double lag_advance(const ps_view *view, double y, int64_t from, int64_t t
     uint64_t i = ps_view_find(view, from);
     if (from < view->segment[0].t0_ns) {
         int64_t end = to < view->segment[0].t0_ns ? to : view->segment[0].t0_ns;
-        y = towards(y, view->segment[0].p1_mw, end - from, tau);
+        y = ps_lag_towards(y, view->segment[0].p1_mw, end - from, tau);
         from = end;
     }
     for (; from < to; i++) {
         const ps_segment *s = &view->segment[i];
         int64_t end = i + 1 < view->n && view->segment[i + 1].t0_ns < to ? view->segment[i + 1].t0_ns : to;
         if (s->period_ns == 0)
-            y = towards(y, s->p1_mw, end - from, tau);
+            y = ps_lag_towards(y, s->p1_mw, end - from, tau);
         else
             y = lag_wave(s, y, from - s->t0_ns, end - s->t0_ns, tau);
         from = end;

@@ -38,4 +38,8 @@ ps_i128 ps_view_energy(const ps_view *view, int64_t t_ns);
 /* Power at t_ns; at an edge the new power. */
 int32_t ps_view_power(const ps_view *view, int64_t t_ns);
 
+/* The power at t_ns, not before the first segment, and the instant until which it holds: INT64_MAX for ever. *i is the index
+ * of a segment that does not begin after t_ns; it moves to the one that holds t_ns. */
+int64_t ps_view_stretch(const ps_view *view, uint64_t *i, int64_t t_ns, int32_t *p_mw);
+
 #endif

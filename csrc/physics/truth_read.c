@@ -61,6 +61,21 @@ static int64_t wave_edge(const ps_segment *s, int64_t t_ns)
     return t_ns - r + (r < s->on_ns ? s->on_ns : s->period_ns);
 }
 
+int64_t ps_view_stretch(const ps_view *view, uint64_t *i, int64_t t_ns, int32_t *p_mw)
+{
+    while (*i + 1 < view->n && view->segment[*i + 1].t0_ns <= t_ns)
+        ++*i;
+    const ps_segment *s = &view->segment[*i];
+    int64_t end = *i + 1 < view->n ? view->segment[*i + 1].t0_ns : INT64_MAX;
+    *p_mw = s->p1_mw;
+    if (s->period_ns == 0)
+        return end;
+    if ((t_ns - s->t0_ns) % s->period_ns >= s->on_ns)
+        *p_mw = s->p2_mw;
+    int64_t edge = wave_edge(s, t_ns);
+    return edge < end ? edge : end;
+}
+
 int ps_truth_edges(const ps_truth *truth, int64_t a_ns, int64_t b_ns, int64_t *t_ns, uint64_t capacity,
                    uint64_t *count)
 {
