@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An LMG's lines as readings, and what is missing between them. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from powersample.formats.lmg import Line, count_type, is_infinite, is_no_number
+from powersample.meters.contract import NO_NUMBER, OVER_RANGE, MeterBatch, MeterGap, MeterReading
+from powersample.meters.missing import CycleClock, CycleCount
+
+COUNT_SLACK = 1000  # cycles that a set-up may take between the ASCII reading of the counter and the first packed one
+
+
+class Stream:
+    """Takes the lines of one streaming measurement after the other.
+
+    Args:
+        phases: How many powers a line holds, behind the count and the cycle's length.
+        cycle_s: Nominal length of a cycle.
+
+    Attributes:
+        last_ns: Arrival of the newest reading; set by `begin` to the measurement's start.
+        counts: bad_lines, missing_cycles, repeats.
+    """
+
+    def __init__(self, phases: int, cycle_s: float) -> None:
+        self._phases, self._cycle_s = phases, cycle_s
+        self.last_ns = 0
+        self.counts = dict.fromkeys(("bad_lines", "missing_cycles", "repeats"), 0)
+        self._rows: list[tuple[int, float, tuple[float, ...], tuple[int, ...]]] = []
+        self._gaps: list[MeterGap] = []
+        self._open: MeterGap | None = None
+        self._spoilt = 0
+        self.begin(0, with_count=False, with_cycle=False, packed=False)
+
+    def begin(
+        self, start_ns: int, *, with_count: bool, with_cycle: bool, packed: bool, probed: tuple[float, int] = (0.0, 0)
+    ) -> None:
+        """Expect a new measurement.
+
+        Args:
+            start_ns: Now.
+            with_count: Whether a line begins with the cycle counter.
+            with_cycle: Whether the cycle's length comes next.
+            packed: Whether lines are packed.
+            probed: What the counter was in ASCII, and when; from that a packed one's type is found.
+        """
+        self.last_ns = start_ns
+        self._with_count, self._with_cycle, self._probed = with_count, with_cycle, probed
+        self._items = self._phases + with_count + with_cycle
+        self._types = "" if packed and with_count else "f" * self._items
+        self._count, self._clock = CycleCount(), CycleClock()
+
+    def open_gap(self, cause: str, text: str) -> None:
+        """Note that nothing comes any more since the last reading; told as open until something does."""
+        if self._open is None:
+            self._open = MeterGap(self.last_ns, None, cause, None, text)
+            self._gaps.append(self._open)
+
+    def take(self, line: Line, garbage: int) -> None:
+        """Take a line apart.
+
+        Args:
+            line: The line.
+            garbage: Bytes that were left out until now, in all.
+        """
+        values = self._values(line)
+        if values is None:
+            self.counts["bad_lines"] += 1
+            return
+        rest = list(values)
+        count = rest.pop(0) if self._with_count else None
+        cycle_s = rest.pop(0) if self._with_cycle else self._cycle_s
+        if is_no_number(cycle_s) or not 0 < cycle_s <= 2 * self._cycle_s + 1:
+            cycle_s = self._cycle_s
+        at_ns = line.arrival_ns
+        if self._open is not None:
+            self._gaps.append(replace(self._open, end_ns=at_ns))
+            self._open = None
+        spoilt = garbage + self.counts["bad_lines"]
+        cause = "garbage" if spoilt > self._spoilt else "missing cycles"
+        self._spoilt = spoilt
+        if self._is_new(count, at_ns, cycle_s, cause):
+            self.last_ns = at_ns
+            flags = tuple(NO_NUMBER if is_no_number(w) else OVER_RANGE if is_infinite(w) else 0 for w in rest)
+            self._rows.append((at_ns, cycle_s, tuple(rest), flags))
+
+    def _values(self, line: Line) -> tuple[float, ...] | None:
+        if not self._types and line.payload is not None and len(line.payload) == 4 * self._items:
+            count, then_ns = self._probed
+            slack = int((line.arrival_ns - then_ns) / 1e9 / self._cycle_s) + COUNT_SLACK
+            self._types = count_type(line.payload, 0, count, slack) + "f" * (self._items - 1)
+        return line.values(self._types) if self._types else None
+
+    def _is_new(self, count: float | None, at_ns: int, cycle_s: float, cause: str) -> bool:
+        """Note cycles that are missing before a reading; return whether it is no repeat."""
+        if count is None or is_no_number(count) or is_infinite(count):
+            found = self._clock.step(at_ns, cycle_s)
+            if found is not None:
+                self._miss(found[1], found[2], found[0], cause, "by the time between arrivals")
+            return True
+        missing = self._count.step(int(count), at_ns, cycle_s)
+        if missing == -1:
+            self.counts["repeats"] += 1
+            return False
+        if missing is None:
+            self._gaps.append(MeterGap(self.last_ns, at_ns, "restarted", None, "the meter's counter began anew"))
+        elif missing:
+            self._miss(self.last_ns, at_ns, missing, cause, "by the meter's own count")
+        return True
+
+    def _miss(self, start_ns: int, end_ns: int, missing: int, cause: str, how: str) -> None:
+        self.counts["missing_cycles"] += missing
+        cycles = "cycle is" if missing == 1 else "cycles are"
+        self._gaps.append(MeterGap(start_ns, end_ns, cause, missing, f"{missing} {cycles} missing, {how}"))
+
+    def batch(self) -> MeterBatch:
+        """Return what has come since the last call: the sum of the phases, and each of several."""
+        rows, self._rows = self._rows, []
+        gaps, self._gaps = tuple(self._gaps), []
+        if not rows:
+            return MeterBatch((), gaps)
+        arrival_ns = np.array([row[0] for row in rows], np.int64)
+        cycle_s = np.array([row[1] for row in rows], np.float64)
+        flags = np.array([row[3] for row in rows], np.uint16)
+        watts = np.where(flags == 0, np.array([row[2] for row in rows], np.float64), np.nan)
+        readings = [MeterReading(arrival_ns, cycle_s, watts.sum(axis=1), flags.max(axis=1))]
+        if self._phases > 1:
+            each = zip(watts.T, flags.T, strict=True)
+            readings += [MeterReading(arrival_ns, cycle_s, w, f, i) for i, (w, f) in enumerate(each, 1)]
+        return MeterBatch(tuple(readings), gaps)
