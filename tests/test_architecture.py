@@ -40,9 +40,13 @@ DOORS = {
     "powersample._native._powersample": ("_native/door.py",),
     "cffi": ("_native/build_native.py",),
     "pyarrow": ("store/",),
+    "carbontracker": ("experiments/baselines/",),
+    "codecarbon": ("experiments/baselines/",),
+    "cuda": ("experiments/baselines/",),
     "pynvml": ("experiments/baselines/",),
     "serial": ("meters/transport.py",),
     "torch": ("integrations/", "loads/gpu.py"),
+    "zeus": ("experiments/baselines/",),
 }
 HEAVY = ("pandas", "pyarrow", "matplotlib", "torch", "scipy")
 PYARROW_ROOM = "store/"  # importing this room means reading or writing files, so it may import pyarrow at once

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Python thread that polls `nvmlDeviceGetPowerUsage` through pynvml: what most tools do."""
+"""A Python thread that polls `nvmlDeviceGetPowerUsage`: through pynvml, as most tools do, or through cuda.bindings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import threading
 import time
 from collections import Counter
-from types import MappingProxyType
+from collections.abc import Callable
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -16,28 +18,13 @@ from powersample.experiments.baselines.base import ByTrapezoid, Samples
 from powersample.experiments.baselines.binding import NvmlBinding
 
 
-class PynvmlThread(ByTrapezoid):
-    """Polls one GPU on a fixed grid from a thread of this interpreter.
+class _Polling(ByTrapezoid):
+    """A thread of this interpreter that calls a function for milliwatts on a grid that late calls move."""
 
-    Args:
-        library: Path of the NVML library; None takes the driver's.
-        gpu: NVML index.
-        asked_hz: Readings a second; infinite is back to back.
-        meaning: What PowerUsage tells on this board and driver, for `reads`.
-    """
-
-    name = "pynvml-thread"
-
-    def __init__(
-        self,
-        library: str | os.PathLike[str] | None,
-        gpu: int = 0,
-        asked_hz: float = 1000.0,
-        meaning: str = "",
-    ) -> None:
+    def __init__(self, gpu: int, asked_hz: float, meaning: str) -> None:
         self.asked_hz = asked_hz
         self.reads = f"PowerUsage ({meaning})" if meaning else "PowerUsage"
-        self._binding, self._gpu = NvmlBinding(library), gpu
+        self._gpu = gpu
         self._t_ns: list[int] = []
         self._milliwatts: list[int] = []
         self._wrong: Counter[str] = Counter()
@@ -45,23 +32,23 @@ class PynvmlThread(ByTrapezoid):
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def _open(self) -> tuple[Callable[[Any], int], Any, type[Exception]]:
+        """Return the function, the device to call it with, and what it raises."""
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
     def start(self) -> None:
         """Initialise NVML and start the thread.
 
         Raises:
-            NotSupported: pynvml or the library will not work here.
+            NotSupported: The binding or the library will not work here.
         """
-        pynvml = self._binding.open()
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(self._gpu)
-        except pynvml.NVMLError as error:
-            self._binding.close()
-            raise errors.NotSupported(f"NVML refuses: {error}") from error
-        self._thread = threading.Thread(target=self._loop, args=(pynvml, handle), daemon=True)
+        self._thread = threading.Thread(target=self._loop, args=self._open(), daemon=True)
         self._thread.start()
 
-    def _loop(self, pynvml: object, handle: object) -> None:
-        read, failure = pynvml.nvmlDeviceGetPowerUsage, pynvml.NVMLError  # type: ignore[attr-defined]
+    def _loop(self, read: Callable[[Any], int], handle: Any, failure: type[Exception]) -> None:
         period_s = 1.0 / self.asked_hz
         begin_cpu_s, due_s = time.thread_time(), time.monotonic()
         while not self._end.is_set():
@@ -76,11 +63,11 @@ class PynvmlThread(ByTrapezoid):
         self._cpu_s = time.thread_time() - begin_cpu_s
 
     def stop(self) -> Samples:
-        """Stop the thread and return its readings; their CPU time is the thread's own, without NVML's start."""
+        """Stop the thread and return its readings; the CPU time is the thread's own, without NVML's start."""
         self._end.set()
         if self._thread is not None:
             self._thread.join()
-            self._binding.close()
+            self._close()
         lost = bool(self._wrong) and not self._t_ns
         return Samples(
             np.array(self._t_ns, np.int64),
@@ -90,3 +77,115 @@ class PynvmlThread(ByTrapezoid):
             f"no reading succeeded: {self._wrong.most_common(1)[0][0]}" if lost else None,
             MappingProxyType(dict(self._wrong)),
         )
+
+
+class PynvmlThread(_Polling):
+    """Polls one GPU through pynvml.
+
+    Args:
+        library: Path of the NVML library; None takes the driver's.
+        gpu: NVML index.
+        asked_hz: Readings a second; infinite is back to back.
+        meaning: What PowerUsage tells on this board and driver, for `reads`.
+    """
+
+    name = "pynvml-thread"
+
+    def __init__(
+        self, library: str | os.PathLike[str] | None, gpu: int = 0, asked_hz: float = 1000.0, meaning: str = ""
+    ) -> None:
+        super().__init__(gpu, asked_hz, meaning)
+        self._binding = NvmlBinding(library)
+
+    def _open(self) -> tuple[Callable[[Any], int], Any, type[Exception]]:
+        pynvml = self._binding.open()
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(self._gpu)
+        except pynvml.NVMLError as error:
+            self._binding.close()
+            raise errors.NotSupported(f"NVML refuses: {error}") from error
+        return pynvml.nvmlDeviceGetPowerUsage, handle, pynvml.NVMLError
+
+    def _close(self) -> None:
+        self._binding.close()
+
+
+class CudaBindingsThread(_Polling):
+    """Polls one GPU through `cuda.bindings.nvml`, NVIDIA's compiled binding.
+
+    The binding looks for the driver's library itself, once in a process. Another one is put in its finder's place
+    before that; in a process where it has found one already, no other can be used.
+
+    Args:
+        library: Path of the NVML library; None takes the driver's.
+        gpu: NVML index.
+        asked_hz: Readings a second; infinite is back to back.
+        meaning: What PowerUsage tells on this board and driver, for `reads`.
+    """
+
+    name = "cuda-bindings"
+
+    def __init__(
+        self, library: str | os.PathLike[str] | None, gpu: int = 0, asked_hz: float = 1000.0, meaning: str = ""
+    ) -> None:
+        super().__init__(gpu, asked_hz, meaning)
+        self._library = None if library is None else os.fspath(library)
+        self._nvml: Any = None
+
+    def _open(self) -> tuple[Callable[[Any], int], Any, type[Exception]]:
+        nvml = _cuda_nvml(self._library)
+        try:
+            nvml.init_v2()
+            self._nvml = nvml
+            handle = nvml.device_get_handle_by_index_v2(self._gpu)
+        except (nvml.NvmlError, RuntimeError) as error:  # RuntimeError: its finder's, without a library
+            self._close()
+            raise errors.NotSupported(f"cuda.bindings: {error}") from error
+        return nvml.device_get_power_usage, handle, nvml.NvmlError
+
+    def _close(self) -> None:
+        nvml, self._nvml = self._nvml, None
+        if nvml is not None:
+            nvml.shutdown()
+
+
+def _cuda_nvml(library: str | None) -> Any:
+    """Return `cuda.bindings.nvml`, bound to the library or to be bound to it by its first call.
+
+    Raises:
+        NotSupported: It is not installed, works otherwise than known, or is bound to another library.
+    """
+    try:
+        from cuda.bindings import nvml
+        from cuda.bindings._internal import nvml as inner
+    except ImportError as error:
+        raise errors.NotSupported("cuda.bindings with NVML is not installed; pip install cuda-bindings") from error
+    finder = getattr(inner, "load_nvidia_dynamic_lib", None)
+    if finder is None:
+        raise errors.NotSupported("this version of cuda.bindings finds its library in a way that is not known here")
+    own = finder.own if isinstance(finder, _Finder) else finder
+    if isinstance(finder, _Finder) and finder.asked:
+        if finder.library != library:
+            bound = finder.library or "the driver's library"
+            raise errors.NotSupported(f"cuda.bindings is bound to {bound} in this process, and cannot be bound again")
+        return nvml
+    try:
+        inner.load_nvidia_dynamic_lib = _Finder(library, own)
+    except OSError as error:
+        raise errors.NotSupported(f"the NVML library cannot be loaded: {error}") from error
+    return nvml
+
+
+class _Finder:
+    """Stands before the binding's own finder: answers with one library, and remembers that it was asked."""
+
+    def __init__(self, library: str | None, own: Callable[[str], Any]) -> None:
+        import ctypes
+
+        self.library, self.own, self.asked = library, own, False
+        self._loaded = None if library is None else ctypes.CDLL(library)
+
+    def __call__(self, name: str) -> Any:
+        found = self.own(name) if self._loaded is None else SimpleNamespace(_handle_uint=self._loaded._handle)
+        self.asked = True
+        return found

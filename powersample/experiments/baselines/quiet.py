@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other people's packages, started without a word on standard output and with an environment of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+
+
+@contextlib.contextmanager
+def surroundings(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process for a while: what it starts meanwhile inherits them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Send what is printed to standard output nowhere, from this process and from what it starts meanwhile."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            kept = os.dup(1)
+        except OSError:  # closed: nothing can be printed there
+            yield
+            return
+        try:
+            if sys.__stdout__ is not None:
+                sys.__stdout__.flush()  # what was printed before must not follow
+            os.dup2(nowhere.fileno(), 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
