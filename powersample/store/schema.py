@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from powersample.errors import BadFormat
 from powersample.model import Anchor, Channel, Extent, LaneStats, Series, Window
+from powersample.store.columns import column, constant, nulls, values
 
 KEY = b"powersample"
 SCHEMA_VERSION = 1
@@ -108,24 +109,25 @@ class Description:
 
 
 def to_table(series: Iterable[Series], schema: pa.Schema = SCHEMA) -> pa.Table:
-    """Return the rows of `series`, one channel after the other."""
+    """Return the rows of `series`, one channel after the other; what they hold is not copied."""
+    series = list(series)
     batches = []
     with_omitted = OMITTED.name in schema.names
+    zeros = pa.py_buffer(bytes(8 * max(map(len, series), default=0)))
     for one in series:
-        names = pa.DictionaryArray.from_arrays(np.zeros(len(one), np.int32), [one.channel.name])
-        span = pa.nulls(len(one), pa.int64()) if one.span_ns is None else pa.array(one.span_ns)
+        span = nulls(pa.int64(), len(one), zeros) if one.span_ns is None else column(one.span_ns)
         columns = [
-            names,
-            pa.array(one.t0_ns),
-            pa.array(one.t1_ns),
-            pa.array(one.raw.view(np.int64)),
-            pa.array(one.raw * one.channel.scale, pa.float64(), mask=one.status != 0),
-            pa.array(one.status),
-            pa.array(one.seq),
+            constant(one.channel.name, len(one), zeros),
+            column(one.t0_ns),
+            column(one.t1_ns),
+            column(one.raw.view(np.int64)),
+            column((one.raw * one.channel.scale).astype(np.float64, copy=False), one.status != 0),
+            column(one.status),
+            column(one.seq),
             span,
         ]
         if with_omitted:
-            columns.append(pa.array(one.left_out))
+            columns.append(column(one.left_out))
         batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
     return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
 
@@ -146,26 +148,22 @@ def to_series(table: pa.Table, channel: Channel) -> Series:
     names = _names(table)
     known = names.dictionary.to_pylist()
     code = known.index(channel.name) if channel.name in known else -1
-    mine = names.indices.to_numpy(zero_copy_only=False) == code
+    mine = values(names.indices) == code
     everything = bool(mine.all())
 
-    def column(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = table[name].to_numpy()
-        return values if everything else values[mine]
+    def of_it(name: str) -> NDArray[Any]:
+        whole = values(table[name])
+        return whole if everything else whole[mine]
 
-    spans = None
-    if channel.span == "sample":
-        whole = table["span_ns"].combine_chunks().fill_null(0).to_numpy(zero_copy_only=False)
-        spans = whole if everything else whole[mine]
     return Series(
         channel,
-        column("t0_ns"),
-        column("t1_ns"),
-        column("raw").view(channel.raw_dtype),
-        column("status"),
-        column("seq"),
-        spans,
-        column(OMITTED.name) if OMITTED.name in table.column_names else None,
+        of_it("t0_ns"),
+        of_it("t1_ns"),
+        of_it("raw").view(channel.raw_dtype),
+        of_it("status"),
+        of_it("seq"),
+        of_it("span_ns") if channel.span == "sample" else None,
+        of_it(OMITTED.name) if OMITTED.name in table.column_names else None,
     )
 
 
@@ -192,9 +190,21 @@ class RowGroup:
         )
 
 
+def column_names(metadata: pq.FileMetaData) -> list[str]:
+    """Return the names of a file's columns.
+
+    Not by `metadata.schema` where there is another way: pyarrow's two refer to each other, and 8 KB a row group stay
+    in memory until the garbage collector comes by, and of a spool's parts there may be hundreds by then.
+    """
+    if metadata.num_row_groups == 0:
+        return list(metadata.schema.names)
+    group = metadata.row_group(0)
+    return [group.column(i).path_in_schema for i in range(metadata.num_columns)]
+
+
 def row_groups(metadata: pq.FileMetaData) -> list[RowGroup]:
     """Return the index of a file's row groups, in the file's order."""
-    at = {metadata.schema.column(i).name: i for i in range(metadata.num_columns)}
+    at = {name: i for i, name in enumerate(column_names(metadata))}
     found = []
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)

@@ -173,8 +173,8 @@ def part_numbers(directory: Path) -> list[int]:
     return sorted({int(name[5:].split(".")[0]) for name in names if name.endswith((".part", ".open", ".parquet"))})
 
 
-def open_part(directory: Path, number: int, *, light: bool = False) -> tuple[Part, Description]:
-    """Open a part under the name that it has now; `light` as `ParquetFile`.
+def open_part(directory: Path, number: int) -> tuple[Part, Description]:
+    """Open a part under the name that it has now.
 
     Raises:
         BadFormat: it is none.
@@ -186,7 +186,7 @@ def open_part(directory: Path, number: int, *, light: bool = False) -> tuple[Par
         path = directory / name
         try:
             if name.endswith(".parquet"):
-                return open_parquet(path, light=light)
+                return open_parquet(path)
             raw = RawPart(path)
         except (FileNotFoundError, InputNotFound):
             continue

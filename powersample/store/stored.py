@@ -13,7 +13,16 @@ import pyarrow.parquet as pq
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, PowerSampleError
 from powersample.model import Backend, Channel, Extent, Series, Trace
-from powersample.store.schema import KEY, OMITTED, READ_COLUMNS, Description, channel_names, row_groups, to_series
+from powersample.store.schema import (
+    KEY,
+    OMITTED,
+    READ_COLUMNS,
+    Description,
+    channel_names,
+    column_names,
+    row_groups,
+    to_series,
+)
 from powersample.store.writer import NEW, TraceWriter, disk_trouble, exists, publish
 
 READ_ROWS = 1 << 17  # decoded at once
@@ -28,17 +37,14 @@ class ParquetFile:
         path: the file.
         metadata: its footer.
         extents: what it holds of each channel.
-        light: keep no more than the index, and read the footer each time: for hundreds of files at once.
     """
 
-    def __init__(
-        self, path: Path, metadata: pq.FileMetaData, extents: Mapping[str, Extent], *, light: bool = False
-    ) -> None:
+    def __init__(self, path: Path, metadata: pq.FileMetaData, extents: Mapping[str, Extent]) -> None:
         self.path = path
-        self._metadata = None if light else metadata
+        self._metadata = metadata
         self._groups = row_groups(metadata)
         self.extents = extents
-        self._columns = READ_COLUMNS + ([OMITTED.name] if OMITTED.name in metadata.schema.names else [])
+        self._columns = READ_COLUMNS + ([OMITTED.name] if OMITTED.name in column_names(metadata) else [])
 
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:
@@ -130,8 +136,8 @@ class StoredTrace(Trace):
                 new.unlink(missing_ok=True)
 
 
-def open_parquet(path: Path, *, light: bool = False) -> tuple[ParquetFile, Description]:
-    """Open a file that this package wrote; `light` as `ParquetFile`.
+def open_parquet(path: Path) -> tuple[ParquetFile, Description]:
+    """Open a file that this package wrote.
 
     Raises:
         InputNotFound: there is no such file.
@@ -154,7 +160,7 @@ def open_parquet(path: Path, *, light: bool = False) -> tuple[ParquetFile, Descr
         raise BadFormat(f"{path} is a Parquet file without powersample's metadata", "Give a recording.")
     description, extents = Description.from_json(text, str(path))
     try:
-        return ParquetFile(path, metadata, extents, light=light), description
+        return ParquetFile(path, metadata, extents), description
     except (KeyError, AttributeError) as error:
         raise BadFormat(f"{path}: its columns are not a recording's ({error})") from None
 
