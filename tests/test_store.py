@@ -120,7 +120,7 @@ def test_file_opens_in_plain_pyarrow_with_si_values(tmp_path):
 
 def test_load_reads_only_the_row_groups_it_needs(tmp_path, monkeypatch):
     quiet = [busy(power(f"gpu0.aux{n}"), 50) for n in range(5)]
-    store.save(Trace.of([busy(power(), 700_000), busy(power("gpu1.power.instant"), 300_000), *quiet]), tmp_path / "x")
+    store.save(Trace.of([busy(power(), 1_200_000), busy(power("gpu1.power.instant"), 300_000), *quiet]), tmp_path / "x")
     trace = store.load(tmp_path / "x")
     read = []
     real = pq.ParquetFile.iter_batches
@@ -145,11 +145,11 @@ def test_load_reads_only_the_row_groups_it_needs(tmp_path, monkeypatch):
 
 def test_row_groups_hold_one_busy_channel_or_several_quiet_ones_sorted(tmp_path):
     series = [busy(power(f"gpu0.aux{n}"), 50) for n in (2, 0, 1)]
-    store.save(Trace.of([*series, busy(power(), 600_000)]), tmp_path / "x")
+    store.save(Trace.of([*series, busy(power(), 1_200_000)]), tmp_path / "x")
     groups = schema.row_groups(pq.read_metadata(tmp_path / "x"))
     assert [(g.first_channel, g.last_channel, g.rows) for g in groups] == [
-        ("gpu0.power.instant", "gpu0.power.instant", 1 << 19),
-        ("gpu0.power.instant", "gpu0.power.instant", 600_000 - (1 << 19)),
+        ("gpu0.power.instant", "gpu0.power.instant", 1 << 20),
+        ("gpu0.power.instant", "gpu0.power.instant", 1_200_000 - (1 << 20)),
         ("gpu0.aux0", "gpu0.aux2", 150),
     ]
 

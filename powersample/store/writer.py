@@ -18,7 +18,7 @@ from powersample.store.schema import KEY, SCHEMA, SCHEMA_KEPT, WRITE_OPTIONS, De
 
 NEW = ".new"  # of a file that is being written
 PART_ROWS = 1 << 17  # most rows of a row group in a converted part: two minutes at 1 kHz
-GROUP_ROWS = 1 << 19  # in an output: pyarrow holds 7 KB a group until the file is closed, and there are days to hold
+GROUP_ROWS = 1 << 20  # in an output: pyarrow holds 8 KB a group until the file is closed, and there are days to hold
 BUSY_ROWS = 1 << 14  # a channel that brings fewer at a time is gathered, and shares a row group with others
 BUFFER_ROWS = 1 << 18  # gathered of those in all: 9 MB
 
