@@ -34,6 +34,18 @@ DRIVERS: Mapping[str, Driver] = {
     "lmg500": Driver("powersample.meters.lmg:make", "ZES ZIMMER LMG500, likewise"),
     "lmg95": Driver("powersample.meters.lmg:make", "ZES ZIMMER LMG95, likewise"),
     "lmg600": Driver("powersample.meters.lmg:make", "ZES ZIMMER LMG600 series: lmg600:tcp://HOST"),
+    "wt310": Driver("powersample.meters.scpi:make", "Yokogawa WT310/WT330: wt310:TCPIP::HOST::INSTR", "visa"),
+    "wt5000": Driver("powersample.meters.scpi:make", "Yokogawa WT3000/WT5000, likewise", "visa"),
+    "gpm": Driver("powersample.meters.scpi:make", "GW Instek GPM: gpm:ASRL/dev/ttyACM0::INSTR", "visa"),
+    "hioki": Driver("powersample.meters.scpi:make", "Hioki PW3335/PW3336/PW3337: hioki:tcp://HOST", "visa"),
+    "sdm120": Driver("powersample.meters.modbus:make", "Eastron SDM120: sdm120:/dev/ttyUSB0 or tcp://HOST", "modbus"),
+    "sdm230": Driver("powersample.meters.modbus:make", "Eastron SDM230, likewise", "modbus"),
+    "sdm72": Driver("powersample.meters.modbus:make", "Eastron SDM72D-M, likewise", "modbus"),
+    "sdm630": Driver("powersample.meters.modbus:make", "Eastron SDM630, likewise", "modbus"),
+    "shelly": Driver("powersample.meters.plugs:make_shelly", "Shelly Gen2 and later: shelly:http://HOST"),
+    "tasmota": Driver("powersample.meters.plugs:make_tasmota", "Tasmota plug: tasmota:http://HOST"),
+    "dcmi": Driver("powersample.meters.bmc:make_dcmi", "IPMI by ipmitool: dcmi: or dcmi:HOST"),
+    "redfish": Driver("powersample.meters.bmc:make_redfish", "management controller: redfish:https://HOST"),
 }
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Meters behind HTTP by the standard library: each answer in bounded time and size, certificates verified.
+
+Names and passwords come from the environment, never from an address, which every user of the machine can read.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from typing import Any
+
+from powersample import errors
+from powersample.formats.plugs import parsed
+from powersample.meters.contract import MeterInfo, power_channel
+from powersample.meters.registry import Address
+
+USER, PASSWORD = "POWERSAMPLE_METER_USER", "POWERSAMPLE_METER_PASSWORD"
+MOST_BYTES = 1 << 20
+
+
+class Http:
+    """Resources below one URL.
+
+    Args:
+        base: http://HOST or https://HOST.
+        timeout_s: How long an answer may take, its last byte included.
+        secret: (user, password) for basic authentication; None without.
+        insecure: Do not verify certificates.
+    """
+
+    def __init__(
+        self, base: str, timeout_s: float, secret: tuple[str, str] | None = None, *, insecure: bool = False
+    ) -> None:
+        parts = urllib.parse.urlsplit(base)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise errors.InvalidArgument(f"{base!r} is no address; write http://HOST or https://HOST")
+        if parts.username or parts.password:
+            raise errors.InvalidArgument(
+                "the meter's address holds a name or password, which every user of this machine can read",
+                f"Set {USER} and {PASSWORD} in the environment.",
+            )
+        if secret is not None and parts.scheme == "http" and not insecure:
+            raise errors.InvalidArgument(
+                f"{base}: a password over http can be read on the way", "Use https, or say insecure=yes."
+            )
+        self.base, self.insecure, self._timeout_s = base.rstrip("/"), insecure, timeout_s
+        self._secret = secret is not None
+        context = ssl.create_default_context()
+        if insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        # No proxies: a meter is a neighbour, and a password is not for whoever HTTP_PROXY names.
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _SameHost()
+        )
+        self._headers = {"Accept": "application/json"}
+        if secret is not None:
+            token = base64.b64encode(f"{secret[0]}:{secret[1]}".encode()).decode("ascii")
+            self._headers["Authorization"] = f"Basic {token}"
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return a resource.
+
+        Raises:
+            Timeout, DeviceNotFound, AccessDenied, NotSupported, DeviceError, BadFormat: As the answer is.
+        """
+        where = self.base + path
+        deadline_s = time.monotonic() + self._timeout_s
+        try:
+            with self._opener.open(
+                urllib.request.Request(where, headers=self._headers), timeout=self._timeout_s
+            ) as answer:
+                body = b""
+                while piece := answer.read1(1 << 16):
+                    body += piece
+                    if len(body) > MOST_BYTES:
+                        raise errors.BadFormat(f"{where} answers with more than {MOST_BYTES} bytes")
+                    if time.monotonic() > deadline_s:
+                        raise errors.Timeout(f"{where} did not end its answer within {self._timeout_s:g} s")
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise self._refused(where, error.code) from error
+        except urllib.error.URLError as error:
+            raise self._unreachable(where, error.reason) from error
+        except errors.PowerSampleError:
+            raise
+        except TimeoutError as error:
+            raise errors.Timeout(f"{where} does not answer within {self._timeout_s:g} s") from error
+        except (HTTPException, ValueError) as error:
+            raise errors.BadFormat(f"{where} does not speak HTTP: {error!r}") from error
+        except OSError as error:
+            raise errors.DeviceError(f"{where}: {error}") from error
+        return parsed(body, where)
+
+    def _refused(self, where: str, status: int) -> errors.PowerSampleError:
+        if status in (401, 403):
+            fix = "Are name and password right?" if self._secret else f"Redfish: set {USER} and {PASSWORD}."
+            return errors.AccessDenied(f"{where} refuses [HTTP {status}]", fix, code=status)
+        if status == 404:
+            return errors.NotSupported(f"{where} does not exist [HTTP 404]", "Is it another device?", code=status)
+        return errors.DeviceError(f"{where} answers with HTTP {status}", code=status)
+
+    def _unreachable(self, where: str, reason: object) -> errors.PowerSampleError:
+        if isinstance(reason, TimeoutError):
+            return errors.Timeout(f"{where} does not answer within {self._timeout_s:g} s")
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return errors.AccessDenied(
+                f"{where}: the certificate cannot be verified: {reason.verify_message}",
+                "Add the controller's authority to the system's, or say insecure=yes.",
+            )
+        return errors.DeviceNotFound(f"{where}: {reason}", "Check its address, and that it is on.")
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Redirects within one host only: the password is for nobody else."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Follow, or not."""
+        if urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class HttpMeter:
+    """An `Instrument` that is one resource, or a few, of an HTTP server.
+
+    Args:
+        address: Where.
+        http: Its server.
+        find: Return what identifies the device, and the paths to ask; called at each connection.
+        watts: Return the watts of each channel from the answers, in the order of the paths.
+        facts: What `MeterInfo` says of the kind.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        http: Http,
+        find: Callable[[Http], tuple[dict[str, str], str]],
+        watts: Callable[[dict[str, Any]], tuple[float, ...]],
+        facts: Mapping[str, Any],
+    ) -> None:
+        self._address, self._http, self._find, self._watts, self._facts = address, http, find, watts, dict(facts)
+        self._path = ""
+
+    def connect(self) -> MeterInfo:
+        """See `Instrument`."""
+        told, self._path = self._find(self._http)
+        count = len(self._watts(self._http.get(self._path)))
+        parts = [""] if count == 1 else [f"ch{number}" for number in range(1, count + 1)]
+        notes = ["asked, not in step with its updates: readings are taken for instants"]
+        if self._http.insecure:
+            notes.append("its certificate was not verified")
+        return MeterInfo(
+            name=self._address.name,
+            kind=self._address.kind,
+            address=str(self._address),
+            maker=told.get("maker", ""),
+            model=told.get("model", ""),
+            serial=told.get("serial", ""),
+            firmware=told.get("firmware", ""),
+            channels=tuple(
+                power_channel(self._address.name, f"{self._address.kind}.power", part=part, span="none")
+                for part in parts
+            ),
+            cycle_s=math.nan,
+            simulated=self._address.simulated,
+            settings={"path": self._path},
+            notes=tuple(notes),
+            **self._facts,
+        )
+
+    def ask(self) -> tuple[float, ...]:
+        """See `Instrument`."""
+        return self._watts(self._http.get(self._path))
+
+    def disconnect(self) -> None:
+        """See `Instrument`; every question is a connection of its own."""

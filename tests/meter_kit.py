@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of meters share: a meter by its address, its next readings and gaps, and the far end of a serial line."""
+
+import os
+import pty
+import threading
+import time
+import tty
+from contextlib import suppress
+
+from powersample.meters import make_meter, parse_addresses
+
+
+def meter(text):
+    return make_meter(parse_addresses([text])[0])
+
+
+def opened(text):
+    made = meter(text)
+    info = made.open()
+    made.start()
+    return made, info
+
+
+def first(made, limit_s=5.0):
+    """Return the next batch that holds a reading."""
+    return until(made, lambda batch: batch.readings, limit_s)
+
+
+def first_gap(made, limit_s=5.0):
+    """Return the next gap."""
+    return until(made, lambda batch: batch.gaps, limit_s).gaps[0]
+
+
+def until(made, holds, limit_s):
+    deadline_s = time.monotonic() + limit_s
+    while time.monotonic() < deadline_s:
+        batch = made.read(0.1)
+        if holds(batch):
+            return batch
+    raise AssertionError(f"nothing came in {limit_s} s; counts: {made.counts()}")
+
+
+class Terminal:
+    """A serial line's far end, on a pseudo-terminal: `answer(bytes so far) -> (taken, reply)` is asked as bytes come.
+
+    The near end is kept open, so that the line does not hang up before, or between, its users.
+    """
+
+    def __init__(self, answer=lambda held: (len(held), b"")):
+        self.master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        self.path = os.ttyname(self._slave)
+        self.answer, self.seen = answer, b""
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        held = b""
+        with suppress(OSError):  # closed
+            while data := os.read(self.master, 4096):
+                self.seen += data
+                held += data
+                while held:
+                    taken, reply = self.answer(held)
+                    if reply:
+                        os.write(self.master, reply)
+                    if not taken:
+                        break
+                    held = held[taken:]
+
+    def send(self, data):
+        while data:
+            data = data[os.write(self.master, data) :]
+
+    def unplug(self):
+        """Close the far end: the near one reads end of file."""
+        if self._slave >= 0:
+            os.close(self._slave)
+            self._slave = -1
+
+    def close(self):
+        self.unplug()
+        with suppress(OSError):
+            os.close(self.master)
