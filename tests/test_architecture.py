@@ -47,7 +47,7 @@ DOORS = {
     "pynvml": ("experiments/baselines/",),
     "pyvisa": ("meters/visa.py",),
     "serial": ("meters/transport.py",),
-    "torch": ("integrations/", "loads/gpu.py"),
+    "torch": ("integrations/", "loads/gpu.py", "experiments/torch_network.py"),
     "zeus": ("experiments/baselines/",),
 }
 HEAVY = ("pandas", "pyarrow", "matplotlib", "torch", "scipy")

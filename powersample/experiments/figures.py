@@ -40,7 +40,7 @@ class Held:
 
     rated: int
     held: int
-    half_pct: float | None
+    half_pct: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def figures(method: Method) -> Figures:
         ),
         energy=agreement(method.epoch_j, lap.truth_j),
         power=agreement(method.epoch_j / seconds, lap.truth_j / seconds),
-        held=_held(method, lap) if method.energies else None,
+        held=_held(method, lap),
         cpu_us_per_poll=1e6 * cpu_s / polls if cpu_s is not None and polls else None,
     )
 
@@ -173,15 +173,15 @@ def _error_pct(joules: float | None, truth_j: float) -> float | None:
     return None if joules is None or not np.isfinite(truth_j) or truth_j == 0 else 100 * (joules / truth_j - 1)
 
 
-def _held(method: Method, lap: Lap) -> Held:
+def _held(method: Method, lap: Lap) -> Held | None:
     rated = [
         (one.low_j, truth, one.high_j, one.joules)
-        for one, truth in zip(method.energies, lap.truth_j.tolist(), strict=True)
+        for one, truth in zip(method.accounts, lap.truth_j.tolist(), strict=True)
         if one.low_j is not None and one.high_j is not None and one.joules and np.isfinite(truth)
     ]
     half_pct = [50 * (high - low) / joules for low, _, high, joules in rated]
     held = sum(low <= truth <= high for low, truth, high, _ in rated)
-    return Held(len(rated), held, float(np.median(half_pct)) if rated else None)
+    return Held(len(rated), held, float(np.median(half_pct))) if rated else None
 
 
 def method_json(method: Method) -> dict[str, Any]:
@@ -191,6 +191,7 @@ def method_json(method: Method) -> dict[str, Any]:
         "available": method.reason is None,
         "reason": method.reason,
         "reads": method.reads,
+        "rule": method.rule,
         "asked_hz": method.asked_hz,
     }
     lap = method.lap
@@ -203,6 +204,7 @@ def method_json(method: Method) -> dict[str, Any]:
         "achieved_hz": found.achieved_hz,
         "polls": found.polls,
         "failed_polls": method.failed,
+        "trouble": method.trouble,
         "updates_seen": found.updates_seen,
         "updates_published": found.updates_published,
         "gap_p50_ms": found.gap_p50_ms,
@@ -219,9 +221,10 @@ def method_json(method: Method) -> dict[str, Any]:
         "epoch_s": [window.duration_s for window in lap.epochs],
         "epoch_energy_j": [known(value) for value in method.epoch_j.tolist()],
         "epoch_truth_j": [known(value) for value in lap.truth_j.tolist()],
-        "epoch_low_j": [one.low_j for one in method.energies] or None,
-        "epoch_high_j": [one.high_j for one in method.energies] or None,
-        "epoch_verdict": [one.verdict for one in method.energies] or None,
+        "epoch_low_j": [one.low_j for one in method.accounts],
+        "epoch_high_j": [one.high_j for one in method.accounts],
+        "epoch_verdict": [one.verdict for one in method.accounts],
+        "epoch_reasons": [list(one.reasons) for one in method.accounts],
         "epoch_error_pct": asdict(found.error_pct),
         "epoch_error_by_length": by_length,
         "pearson": found.energy.pearson,

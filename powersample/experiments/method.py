@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis import energy
-from powersample.experiments.baselines import trapezoid_j
+from powersample.analysis import channel_energy, energy
+from powersample.experiments.baselines import Account
 
 if TYPE_CHECKING:
-    from powersample.experiments.baselines import Samples
+    from powersample.experiments.baselines import Baseline, Samples
     from powersample.model import Energy, LaneStats, Trace, Window
 
 
@@ -63,11 +63,12 @@ class Method:
         lap: The run that it measured; None when it did not.
         t_ns: When it read during the run, int64, shape (n,).
         watts: What it read in W, float64, shape (n,).
-        epoch_j: Energy of each epoch in J, NaN where it had none.
+        rule: How its users make an energy of that, in plain words.
+        accounts: What they would report of each epoch.
         run_j: Energy of the run in J, or None.
         published_ns: When its sensor published during the run, int64; None where nobody knows.
         failed: Readings that failed.
-        energies: The epochs' energies with interval and verdict, of a method that gives such; else empty.
+        trouble: Why it ended early, or read nothing; None when neither.
         cost: What it cost.
     """
 
@@ -78,40 +79,50 @@ class Method:
     lap: Lap | None = None
     t_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     watts: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    epoch_j: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    rule: str = ""
+    accounts: tuple[Account, ...] = ()
     run_j: float | None = None
     published_ns: NDArray[np.int64] | None = None
     failed: int = 0
-    energies: tuple[Energy, ...] = ()
+    trouble: str | None = None
     cost: Cost = Cost()
+
+    @property
+    def epoch_j(self) -> NDArray[np.float64]:
+        """Energy of each epoch in J, NaN where it had none."""
+        return np.array([np.nan if one.joules is None else one.joules for one in self.accounts], np.float64)
 
 
 def method_of_samples(
-    name: str,
-    reads: str,
-    asked_hz: float | None,
+    baseline: Baseline,
     samples: Samples,
     lap: Lap,
     published_ns: NDArray[np.int64] | None,
     cost: Cost | None = None,
 ) -> Method:
-    """Return what a baseline's samples make of a lap."""
+    """Return what a baseline's samples make of a lap, by the account of its users."""
     inside = (samples.t_ns >= lap.run.start_ns) & (samples.t_ns <= lap.run.end_ns)
-    values = [trapezoid_j(samples, w.start_ns, w.end_ns) for w in lap.epochs]
-    known = None if np.isnan(samples.cpu_s) else samples.cpu_s
+    cpu_s = None if np.isnan(samples.cpu_s) else samples.cpu_s
     return Method(
-        name=name,
-        reads=reads,
-        asked_hz=asked_hz,
+        name=baseline.name,
+        reads=baseline.reads,
+        asked_hz=rate_or_none(baseline),
+        rule=baseline.rule,
         lap=lap,
         t_ns=samples.t_ns[inside],
         watts=samples.watts[inside],
-        epoch_j=_with_nan(values),
-        run_j=trapezoid_j(samples, lap.run.start_ns, lap.run.end_ns),
+        accounts=tuple(baseline.account(samples, w.start_ns, w.end_ns) for w in lap.epochs),
+        run_j=baseline.energy_j(samples, lap.run.start_ns, lap.run.end_ns),
         published_ns=published_ns,
         failed=samples.errors,
-        cost=Cost(known) if cost is None else cost,
+        trouble=samples.reason,
+        cost=Cost(cpu_s) if cost is None else cost,
     )
+
+
+def rate_or_none(baseline: Baseline) -> float | None:
+    """Return the rate that a baseline tries for; None when it goes back to back."""
+    return baseline.asked_hz if np.isfinite(baseline.asked_hz) else None
 
 
 def power_channel(trace: Trace, gpu: int = 0) -> str:
@@ -128,33 +139,36 @@ def method_of_trace(
     cost: Cost | None = None,
     *,
     gpu: int = 0,
+    counter: bool = True,
 ) -> Method:
-    """Return what a native recording makes of a lap."""
+    """Return what a native recording makes of a lap; without `counter` by the board's power alone."""
     channel = power_channel(trace, gpu)
     series = trace.series(channel, lap.run.start_ns, lap.run.end_ns)
     good = series.status == 0
-    energies = tuple(energy(trace, window, f"gpu{gpu}") for window in lap.epochs)
+
+    def energy_of(window: Window) -> Energy:
+        return energy(trace, window, f"gpu{gpu}") if counter else channel_energy(trace, channel, window)
+
+    counts = counter and f"gpu{gpu}.energy" in trace.channels
     lane = next(lane for lane in trace.lanes if lane.name == trace.channels[channel].lane)
     reads = "field 186" if channel.endswith("instant") else "PowerUsage"
     return Method(
         name=name,
-        reads=f"{reads} and the energy counter" if f"gpu{gpu}.energy" in trace.channels else reads,
+        reads=f"{reads} and the energy counter" if counts else reads,
         asked_hz=lane.rate_hz if lane.mode == "paced" else None,
+        rule="as the sensor means it, with a 95 % interval",
         lap=lap,
         t_ns=series.t_ns[good],
         watts=series.value[good],
-        epoch_j=_with_nan([one.joules for one in energies]),
-        run_j=energy(trace, lap.run, f"gpu{gpu}").joules,
+        accounts=tuple(
+            Account(one.joules, one.low_j, one.high_j, one.verdict, one.reasons) for one in map(energy_of, lap.epochs)
+        ),
+        run_j=energy_of(lap.run).joules,
         published_ns=published_ns,
         failed=int(np.count_nonzero(~good)),
-        energies=energies,
         cost=Cost(_lane_cpu_s(lane)) if cost is None else cost,
     )
 
 
 def _lane_cpu_s(lane: LaneStats) -> float | None:
     return None if lane.cpu_ns is None or lane.cpu_ns < 0 else lane.cpu_ns / 1e9
-
-
-def _with_nan(values: list[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], np.float64)

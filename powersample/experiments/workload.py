@@ -22,7 +22,8 @@ from powersample.model import Window
 if TYPE_CHECKING:
     from powersample.sim import Node
 
-BATCH, FEATURES, HIDDEN, CLASSES = 128, 64, 128, 10
+# So small that BLAS computes in the calling thread: what other threads use is then the method's own.
+BATCH, FEATURES, HIDDEN, CLASSES = 32, 64, 96, 10
 # Share of each epoch spent computing rather than waiting for data. The candidates of an architecture search differ so,
 # and one short epoch each is what such a search can afford.
 COMPUTE_SHARE = (0.95, 0.3, 0.7, 0.2, 0.85, 0.5, 1.0, 0.4, 0.8, 0.25, 0.6, 0.9)
@@ -111,6 +112,22 @@ class Network:
         self._w2 -= self._rate * hidden.T @ p
         self._w1 -= self._rate * x.T @ grad_hidden
         return loss
+
+
+def training(name: str, seed: int = 0) -> Training:
+    """Return what trains: "numpy", or "torch" on a GPU if it finds one.
+
+    Raises:
+        InvalidArgument: It is called otherwise.
+        NotSupported: torch is not installed.
+    """
+    if name == "numpy":
+        return Network(seed)
+    if name == "torch":
+        from powersample.experiments.torch_network import TorchNetwork
+
+        return TorchNetwork(seed)
+    raise InvalidArgument(f"training {name!r} is unknown; use numpy or torch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from powersample.store import StoredTrace
 
 EPOCHS, EPOCH_S = 12, 1.2
-READS = {"pynvml-thread": "PowerUsage", "nvidia-smi-lms": "power.draw"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,10 @@ def run_demo(
     """
     planned = plan([epoch_s], epochs)
     with Node(profile, board_seed=board_seed) as node:
+        meaning = node.power_usage_meaning(0)
         baselines: list[Baseline] = [
-            PynvmlThread(node.library, asked_hz=1000.0),
-            NvidiaSmiLoop(nvidia_smi, {**os.environ, **node.environment()}),
+            PynvmlThread(node.library, asked_hz=1000.0, meaning=meaning),
+            NvidiaSmiLoop(nvidia_smi, {**os.environ, **node.environment()}, meaning=meaning),
         ]
         refused: dict[str, str] = {}
         with measure(simulate=node, output=output, replace=replace) as run:
@@ -92,12 +92,11 @@ def run_demo(
             name: node.sensor_publications(0, name, lap.run.start_ns, lap.run.end_ns) for name in (quick, "usage")
         }
         methods = [method_of_trace("native", trace, lap, published[quick])]
-        for baseline in baselines:
-            of = (baseline.name, f"{READS[baseline.name]} ({node.power_usage_meaning(0)})", baseline.asked_hz)
-            if baseline.name in refused:
-                methods.append(Method(*of, reason=refused[baseline.name]))
+        for one in baselines:
+            if one.name in refused:
+                methods.append(Method(one.name, one.reads, one.asked_hz, reason=refused[one.name]))
             else:
-                methods.append(method_of_samples(*of, collected[baseline.name], lap, published["usage"]))
+                methods.append(method_of_samples(one, collected[one.name], lap, published["usage"]))
         return Demo(trace, lap, tuple(methods), dict(trace.meta["simulated_node"]))
 
 

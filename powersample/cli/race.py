@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`powersample race`: the usual ways of sampling against each other, and all against what is known for sure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from powersample.cli.output import emit
+
+EXAMPLE = """\
+examples:
+  powersample race
+  powersample race --python-load --methods native,pynvml-thread
+  powersample race --simulate a100 --board 7 --call-us 400 -o race.json
+"""
+
+
+def add(verbs: Any) -> None:
+    """Add the verb's arguments."""
+    verb = verbs.add_parser(
+        "race",
+        help="nvidia-smi, pynvml, native and others measure the same training, each against the truth",
+        description="Experiment 1 of arXiv 2505.15631: every usual way of sampling GPU power measures the same epochs. "
+        "On a GPU the reference is its energy counter, without one a simulated node's exact truth. About 80 s.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--methods", metavar="A,B", help="who takes part; default all: those that cannot run say why")
+    verb.add_argument(
+        "--epoch-seconds", metavar="S,S", help="lengths of the training's epochs; default 0.3,1,3 (try 0.3,1,3,10)"
+    )
+    verb.add_argument("--epochs", type=int, metavar="N", help="epochs of each method; default what fits into 80 s")
+    how = verb.add_mutually_exclusive_group()
+    how.add_argument("--in-turn", action="store_true", help="each method alone, on a run of its own; the default")
+    how.add_argument("--together", action="store_true", help="all methods measure one run, and disturb each other")
+    verb.add_argument("--python-load", action="store_true", help="keep the interpreter busy in pure Python")
+    verb.add_argument("--training", default="numpy", help="numpy or torch; default numpy, which leaves a GPU idle")
+    verb.add_argument("--simulate", "--profile", metavar="NODE", help="a simulated node, such as h100 or a100")
+    verb.add_argument("--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default perfect")
+    verb.add_argument("--call-us", type=float, metavar="US", help="let every call of its driver take so long")
+    verb.add_argument("--nvml-lib", metavar="PATH", help="the NVML library; default the driver's")
+    verb.add_argument("--gpu", type=int, default=0, metavar="N", help="which GPU of a real machine; default 0")
+    verb.add_argument("--nvidia-smi", type=Path, metavar="PATH", help="NVIDIA's program; default PATH, then the cache")
+    verb.add_argument("--pairs", type=int, metavar="N", help="pairs of blocks for the slowdown; default 6, 0: none")
+    verb.add_argument("--seed", type=int, default=1, metavar="N", help="of every random order; default 1")
+    verb.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the JSON there")
+    verb.add_argument("--force", action="store_true", help="replace what -o names, if it exists")
+    verb.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Hold it, print it, write it."""
+    from powersample.experiments.race import run_race, to_json, to_text
+    from powersample.session.recording import check_output
+
+    setup = _setup(options)
+    if options.output is not None:
+        check_output(options.output, replace=options.force)
+    race = run_race(setup, _note)
+    data = json.dumps(to_json(race), indent=1, allow_nan=False)
+    if options.output is not None:
+        options.output.write_text(data + "\n", encoding="utf-8")
+        _note(f"wrote {options.output}")
+    emit(data if options.json else to_text(race))
+    return 0
+
+
+def _setup(options: argparse.Namespace) -> Any:
+    from powersample.experiments.race import Setup
+
+    given = {
+        "methods": None if options.methods is None else tuple(_words(options.methods)),
+        "lengths_s": None if options.epoch_seconds is None else _lengths_s(options.epoch_seconds),
+        "pairs": options.pairs,
+        "simulate": options.simulate,
+        "board_seed": options.board,
+        "call_us": options.call_us,
+        "nvml_library": options.nvml_lib,
+        "nvidia_smi": options.nvidia_smi,
+        "epochs": options.epochs,
+    }
+    return Setup(
+        together=options.together,
+        python_load=options.python_load,
+        training=options.training,
+        gpu=options.gpu,
+        seed=options.seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _lengths_s(text: str) -> tuple[float, ...]:
+    from powersample.errors import InvalidArgument
+
+    try:
+        return tuple(float(word) for word in _words(text))
+    except ValueError:
+        raise InvalidArgument(f"--epoch-seconds {text}: numbers of seconds, such as 0.3,1,3") from None
+
+
+def _note(text: str) -> None:
+    print(f"powersample: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The race itself: who can take part, how many epochs there is time for, the laps, and the slowdown."""
+
+from __future__ import annotations
+
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from powersample import errors
+from powersample.experiments.method import Cost, Method
+from powersample.experiments.race.entrants import Entrant, enter
+from powersample.experiments.race.ground import Ground, ground_for
+from powersample.experiments.race.setup import Setup
+from powersample.experiments.race.slowdown import BLOCK_S, Block, Slowdown, slowdown
+from powersample.experiments.workload import Epoch, Training, plan, train, training
+
+BUDGET_S = 72.0  # that is planned for everything, unless a number of epochs is asked for
+SLOWDOWN_BY_S = 80.0  # after so long no further round of the slowdown begins, once there are LEAST_PAIRS
+LEAST_PAIRS, PAIRS = 3, 6
+MARGIN_S = 0.3  # a method runs so long before and after its lap
+LAP_ASIDE_S = 0.4  # what a lap takes beside its epochs, margins and starts
+SETTLE_S = 0.05
+MOST_EPOCHS = 40  # unless more are asked for
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """The finished race.
+
+    Attributes:
+        setup: What it was asked to be.
+        headline: What was measured; of a simulated node that it is no measurement.
+        reference: What the methods are compared with.
+        simulated: Whether the node was.
+        described: The node, or the GPU and its driver.
+        epochs: The epochs that each method measured, in the order of the plan.
+        methods: Every method, in the order asked for; those that could not run with their reason.
+        slowdowns: Slowdown of the training by method.
+        noise: The same of nothing at all (A/A): what this machine cannot tell from no slowdown.
+        took_s: How long it all took.
+    """
+
+    setup: Setup
+    headline: str
+    reference: str
+    simulated: bool
+    described: dict[str, Any]
+    epochs: tuple[Epoch, ...]
+    methods: tuple[Method, ...]
+    slowdowns: dict[str, Slowdown] = field(default_factory=dict)
+    noise: Slowdown | None = None
+    took_s: float = 0.0
+
+
+def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
+    """Hold the race; nothing it started is left when it ends, however it ends.
+
+    Args:
+        setup: What it is to be.
+        say: Told what happens next.
+
+    Raises:
+        InvalidArgument: As `Setup` and `ground_for`.
+        NotSupported: The training that was asked for is not installed.
+        NothingMeasurable: No method can run; says why, each.
+    """
+    begin_s = time.monotonic()
+
+    def timed(text: str) -> None:
+        say(f"{time.monotonic() - begin_s:3.0f} s: {text}")
+
+    network = training(setup.training)
+    with (
+        tempfile.TemporaryDirectory(prefix="powersample-race-") as folder,
+        ground_for(setup) as ground,
+    ):
+        track = _Track(setup, ground, Path(folder), network, random.Random(setup.seed), timed)
+        starts_s, refused = track.probe()
+        if not starts_s:
+            why = "\n  ".join(f"{name}: {reason}" for name, reason in refused.items())
+            raise errors.NothingMeasurable(f"no method can run here.\n  {why}")
+        block = Block(network, python_load=setup.python_load)
+        epochs = _epochs(setup, starts_s, BUDGET_S - (time.monotonic() - begin_s))
+        timed(_announce(setup, epochs, starts_s))
+        ran = track.together(epochs, starts_s) if setup.together else track.in_turn(epochs, starts_s)
+        slowdowns, noise = track.slowdowns(block, list(starts_s), begin_s + SLOWDOWN_BY_S)
+        methods = [
+            ran[name] if name in ran else _absent(name, setup, ground, Path(folder), refused[name])
+            for name in setup.methods
+        ]
+        return Race(
+            setup=setup,
+            headline=ground.headline,
+            reference=ground.reference,
+            simulated=ground.simulated,
+            described=ground.describe(),
+            epochs=epochs,
+            methods=tuple(methods),
+            slowdowns=slowdowns,
+            noise=noise,
+            took_s=time.monotonic() - begin_s,
+        )
+
+
+def _absent(name: str, setup: Setup, ground: Ground, folder: Path, reason: str) -> Method:
+    entrant = enter(name, setup, ground, folder)
+    return Method(name, entrant.reads, entrant.asked_hz, reason=reason)
+
+
+def _epochs(setup: Setup, starts_s: dict[str, float], left_s: float) -> tuple[Epoch, ...]:
+    """Return the epochs that were asked for, else as many as there is time for, each length at least once."""
+    if setup.epochs is not None:
+        return plan(setup.lengths_s, setup.epochs)
+    laps = 1 if setup.together else len(starts_s)
+    per_lap_s = (left_s - _aside_s(setup, starts_s)) / laps
+    count = len(setup.lengths_s)
+    while count < MOST_EPOCHS and sum(epoch.seconds for epoch in plan(setup.lengths_s, count + 1)) <= per_lap_s:
+        count += 1
+    return plan(setup.lengths_s, count)
+
+
+def _aside_s(setup: Setup, starts_s: dict[str, float]) -> float:
+    """Return about how long everything but the epochs takes."""
+    laps = 1 if setup.together else len(starts_s)
+    starting_s = sum(starts_s.values())
+    pairs_s = (PAIRS if setup.pairs is None else setup.pairs) * (
+        starting_s + (len(starts_s) + 1) * 2 * (BLOCK_S + SETTLE_S)
+    )
+    return laps * (2 * MARGIN_S + LAP_ASIDE_S) + starting_s + pairs_s
+
+
+def _announce(setup: Setup, epochs: Sequence[Epoch], starts_s: dict[str, float]) -> str:
+    lap_s = sum(epoch.seconds for epoch in epochs)
+    laps = 1 if setup.together else len(starts_s)
+    how = "all at once" if setup.together else "one after the other"
+    about_s = laps * lap_s + _aside_s(setup, starts_s)
+    return f"{len(starts_s)} methods, {how}: {len(epochs)} epochs, {lap_s:.3g} s, about {about_s:.0f} s in all"
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """CPU seconds so far: of this process, of its main thread, of the children it has seen end."""
+
+    process_s: float
+    main_s: float
+    children_s: float
+
+    @classmethod
+    def now(cls) -> _Used:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return cls(time.process_time(), time.thread_time(), children.ru_utime + children.ru_stime)
+
+    @property
+    def all_s(self) -> float:
+        return self.process_s + self.children_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """What every lap needs."""
+
+    setup: Setup
+    ground: Ground
+    folder: Path
+    network: Training
+    dice: random.Random
+    say: Say
+
+    def _enter(self, name: str) -> Entrant:
+        return enter(name, self.setup, self.ground, self.folder)
+
+    def probe(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Start every method once; return how long the second start took of those that can, and why others cannot."""
+        starts_s: dict[str, float] = {}
+        refused: dict[str, str] = {}
+        for name in self.setup.methods:
+            self.say(f"trying {name}")
+            for _ in range(2):  # the first start imports and warms
+                entrant = self._enter(name)
+                begin_s = time.monotonic()
+                try:
+                    entrant.start()
+                except errors.PowerSampleError as error:
+                    refused[name] = str(error)
+                    break
+                finally:
+                    entrant.quit()
+                starts_s[name] = time.monotonic() - begin_s
+        return {name: took_s for name, took_s in starts_s.items() if name not in refused}, refused
+
+    def in_turn(self, epochs: Sequence[Epoch], starts_s: dict[str, float]) -> dict[str, Method]:
+        """Let each method measure the same epochs by itself, methods and epochs in random order."""
+        order = self.dice.sample(list(starts_s), len(starts_s))
+        ran: dict[str, Method] = {}
+        for place, name in enumerate(order):
+            self.say(f"lap {place + 1} of {len(order)}: {name}")
+            mixed = self.dice.sample(epochs, len(epochs))
+            (ran[name],) = self._lap([name], mixed)
+        return ran
+
+    def together(self, epochs: Sequence[Epoch], starts_s: dict[str, float]) -> dict[str, Method]:
+        """Let all measure the same run, its epochs in random order."""
+        self.say("one lap, all methods at once")
+        mixed = self.dice.sample(epochs, len(epochs))
+        return {method.name: method for method in self._lap(list(starts_s), mixed)}
+
+    def _lap(self, names: Sequence[str], epochs: Sequence[Epoch]) -> list[Method]:
+        """Train once, measured by these; who fails meanwhile is listed with the reason."""
+        entrants = {name: self._enter(name) for name in names}
+        failed: dict[str, str] = {}
+        with ExitStack() as stack:
+            self.ground.begin(self.folder)
+            before, begin_s = _Used.now(), time.monotonic()
+            for name, entrant in entrants.items():
+                stack.callback(entrant.quit)
+                _try(entrant.start, name, failed)
+            started, start_s = _Used.now(), time.monotonic() - begin_s
+            time.sleep(MARGIN_S)
+            trained = train(epochs, self.network, node=self.ground.node, python_load=self.setup.python_load)
+            time.sleep(MARGIN_S)
+            ending = _Used.now()
+            for name, entrant in entrants.items():
+                if name not in failed:
+                    _try(entrant.stop, name, failed)
+            after = _Used.now()
+            lap = self.ground.lap(trained)
+            cost = _cost(before, started, ending, after, start_s) if len(names) == 1 else None
+            return [
+                Method(name, one.reads, one.asked_hz, failed[name]) if name in failed else one.method(lap, cost)
+                for name, one in entrants.items()
+            ]
+
+    def slowdowns(self, block: Block, names: list[str], by_s: float) -> tuple[dict[str, Slowdown], Slowdown | None]:
+        """Time the same work beside each method and alone, in turns, and alone twice (A/A)."""
+        pairs: dict[str | None, list[tuple[float, float]]] = {name: [] for name in (None, *names)}
+        rounds = PAIRS if self.setup.pairs is None else self.setup.pairs
+        for number in range(rounds):
+            if self.setup.pairs is None and number >= LEAST_PAIRS and time.monotonic() > by_s:
+                break
+            self.say(f"slowdown, round {number + 1} of {rounds}")
+            for name in self.dice.sample(list(pairs), len(pairs)):
+                first = self.dice.random() < 0.5  # whether the method comes first
+                took_s = [self._block(block, name if beside else None) for beside in (first, not first)]
+                pairs[name].append((took_s[0], took_s[1]) if first else (took_s[1], took_s[0]))
+        found = {
+            name: result for name, of in pairs.items() if (result := slowdown([a for a, _ in of], [b for _, b in of]))
+        }
+        noise = found.pop(None, None)
+        return {name: one for name, one in found.items() if name is not None}, noise
+
+    def _block(self, block: Block, name: str | None) -> float:
+        if name is None:
+            time.sleep(SETTLE_S)
+            return block.run()
+        entrant = self._enter(name)
+        try:
+            entrant.start()
+            time.sleep(SETTLE_S)
+            return block.run()
+        finally:
+            entrant.quit()
+
+
+def _try(do: Callable[[], None], name: str, failed: dict[str, str]) -> None:
+    try:
+        do()
+    except errors.PowerSampleError as error:
+        failed[name] = str(error)
+
+
+def _cost(before: _Used, started: _Used, ending: _Used, after: _Used, start_s: float) -> Cost:
+    """Return what a method cost that ran alone: all but the training thread's own CPU time, children included."""
+    training_s = after.main_s - started.main_s
+    aside_s = (started.all_s - before.all_s) + (after.main_s - ending.main_s)
+    return Cost(max(0.0, after.all_s - started.all_s - training_s), start_s, aside_s)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The race as one screen of text, and as JSON."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from powersample.experiments.figures import Figures, figures, known, method_json, published_few
+from powersample.experiments.method import Method
+from powersample.experiments.race.run import Race
+from powersample.experiments.race.slowdown import Slowdown
+
+MISSING = "-"
+WIDTH = 100
+MOST_LENGTHS = 4  # that have a column
+
+
+def free_threaded() -> bool:
+    """Whether this interpreter has no global lock, so that a Python-busy program holds up no other thread."""
+    return not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def ran(race: Race) -> list[Method]:
+    """Return the methods that ran."""
+    return [method for method in race.methods if method.reason is None]
+
+
+def lock_claim(race: Race) -> dict[str, Any]:
+    """Return what the race says of the interpreter's lock: readings of those asked for, native beside a thread.
+
+    `reason` tells why there is no claim; else `ratio` is how many times the thread's share the native sampler got.
+    """
+    found = {method.name: figures(method) for method in ran(race)}
+    asked = {method.name: method.asked_hz for method in ran(race)}
+    shares: dict[str, float | None] = {"native_share": None, "thread_share": None, "ratio": None}
+    if free_threaded():
+        return {**shares, "reason": "this interpreter has no global lock"}
+    if not race.setup.python_load:
+        return {**shares, "reason": "the program was not kept busy in Python; add --python-load"}
+    if not ("native" in found and "pynvml-thread" in found and asked["native"] and asked["pynvml-thread"]):
+        return {**shares, "reason": "native and pynvml-thread did not both run"}
+    native, thread = (found[name].achieved_hz / float(asked[name] or 1) for name in ("native", "pynvml-thread"))
+    return {
+        "native_share": native,
+        "thread_share": thread,
+        "ratio": native / thread if thread else None,
+        "reason": None,
+    }
+
+
+def to_json(race: Race) -> dict[str, Any]:
+    """Return the machine-readable form, schema_version 1; missing values are None."""
+    setup = race.setup
+    shared = next((method.lap for method in ran(race) if setup.together), None)
+    return {
+        "schema_version": 1,
+        "simulated": race.simulated,
+        "headline": race.headline,
+        "ground": race.described,
+        "reference": race.reference,
+        "mode": "together" if setup.together else "in turn",
+        "training": setup.training,
+        "python_load": setup.python_load,
+        "call_us": setup.call_us,
+        "seed": setup.seed,
+        "took_s": race.took_s,
+        "planned_epochs": [asdict(epoch) for epoch in race.epochs],
+        "truth_j": None if shared is None else known(shared.run_truth_j),
+        "methods": [
+            method_json(method) | {"slowdown_pct": _slowdown_json(race.slowdowns.get(method.name))}
+            for method in race.methods
+        ],
+        "noise_slowdown_pct": _slowdown_json(race.noise),
+        "interpreter": {"version": sys.version.split()[0], "free_threaded": free_threaded(), "lock": lock_claim(race)},
+    }
+
+
+def _slowdown_json(one: Slowdown | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {"median": one.median_pct, "low": one.low_pct, "high": one.high_pct, "pairs": one.pairs}
+
+
+def to_text(race: Race) -> str:
+    """Return the result as a screen of at most 100 columns; it leads with updates and energy errors."""
+    entries = [(method, figures(method)) for method in ran(race)]
+    lines = [race.headline, *_opening(race)]
+    if entries:
+        lines += ["", *_energy_table(race, entries), "", *_cost_table(race, entries), "", *_findings(race, entries)]
+    lines += [f"{method.name}: not run. {method.reason}" for method in race.methods if method.reason is not None]
+    return "\n".join(part for line in lines for part in _wrapped(line))
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent="  ") if len(line) > WIDTH else [line]
+
+
+def _opening(race: Race) -> list[str]:
+    setup = race.setup
+    by_length: dict[float, int] = {}
+    for epoch in race.epochs:
+        by_length[epoch.seconds] = by_length.get(epoch.seconds, 0) + 1
+    epochs = ", ".join(f"{count} of {seconds:g} s" for seconds, count in sorted(by_length.items()))
+    how = "all methods at once" if setup.together else "each method alone, the same epochs in an order of its own"
+    busy = ", data prepared in pure Python" if setup.python_load else ""
+    calls = f"; every driver call takes {setup.call_us:g} us" if setup.call_us else ""
+    return [
+        f"training in {setup.training}{busy}: {epochs}; {how}{calls}",
+        f"reference: {race.reference}{_board(race)}",
+    ]
+
+
+def _board(race: Race) -> str:
+    boards = race.described.get("boards")
+    if not boards:
+        return ""
+    board, seed = boards[0], race.described["board_seed"]
+    drawn = "perfect board" if seed is None else f"board {seed}"
+    return f"; {drawn}, gain {board['gain']:.3f}, offset {board['offset_w']:+.1f} W"
+
+
+def _number(value: float | None, form: str) -> str:
+    return MISSING if value is None else format(value, form)
+
+
+def _energy_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
+    lengths = sorted({epoch.seconds for epoch in race.epochs})[:MOST_LENGTHS]
+    names = "".join(f"{f'{seconds:g} s':>7}" for seconds in lengths)
+    over = f"{'updates':>27}{'error of an epoch, %, median':>{max(29, 7 * len(lengths) + 7)}}"
+    lines = [
+        over.rstrip(),
+        f"{'':16}{'seen of':>11}{names}{'worst':>8}{'run %':>7}{'in 95 %':>9}{'r of W':>8}{'bias W':>8}{'+-':>6}",
+    ]
+    for method, one in entries:
+        of = {part.seconds: part.error_pct.median for part in one.by_length}
+        cells = "".join(f"{_number(_nearest(of, seconds), '.1f'):>7}" for seconds in lengths)
+        seen = f"{one.updates_seen} of {_number(one.updates_published, 'd') if one.updates_published else '?'}"
+        held = MISSING if one.held is None or not one.held.rated else f"{one.held.held} of {one.held.rated}"
+        limits = one.power.limits
+        lines.append(
+            f"{method.name:16}{seen:>11}{cells}{_number(one.error_pct.max, '.1f'):>8}"
+            f"{_number(one.run_error_pct, '+.1f'):>7}{held:>9}{_number(one.power.pearson, '.3f'):>8}"
+            f"{_number(one.power.bias, '+.1f'):>8}"
+            f"{_number(None if limits is None else (limits[1] - limits[0]) / 2, '.0f'):>6}"
+        )
+    return lines
+
+
+def _nearest(of: dict[float, float | None], seconds: float) -> float | None:
+    """Return the entry of an epoch length that its real length, a little more, was rounded to."""
+    near = min(of, key=lambda one: abs(one - seconds), default=None)
+    return of[near] if near is not None and abs(near - seconds) <= 0.1 * seconds else None
+
+
+def _cost_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
+    lines = [
+        f"{'':15}{'polls/s':>13}{'gap, ms':>20}{'epochs <= 10':>17}{'CPU':>8}{'us':>8}{'slowdown':>17}",
+        f"{'':15}{'got of':>13}{'p50':>6}{'p99':>7}{'max':>7}{'polls':>9}{'updates':>8}{'ms/s':>8}{'a poll':>8}"
+        f"{'% [95 %]':>17}",
+    ]
+    for method, one in entries:
+        lap = method.lap
+        assert lap is not None
+        cpu_s, epochs = method.cost.cpu_s, len(lap.epochs)
+        asked = "" if method.asked_hz is None else f" of {method.asked_hz:.4g}"
+        lines.append(
+            f"{method.name:15}{f'{one.achieved_hz:.3g}{asked}':>13}"
+            f"{one.gap_p50_ms:>6.3g}{one.gap_p99_ms:>7.3g}{one.gap_max_ms:>7.3g}"
+            f"{f'{one.few_polls} of {epochs}':>9}{one.few_updates:>8}"
+            f"{_number(None if cpu_s is None else 1e3 * cpu_s / lap.run.duration_s, '.3g'):>8}"
+            f"{_number(one.cpu_us_per_poll, '.0f'):>8}{_slow(race.slowdowns.get(method.name)):>17}"
+        )
+    if race.noise is not None:
+        lines.append(f"{'nothing (A/A)':15}{'':66}{_slow(race.noise):>17}")
+    return lines
+
+
+def _slow(one: Slowdown | None) -> str:
+    return MISSING if one is None else f"{one.median_pct:+.0f} [{one.low_pct:+.0f}, {one.high_pct:+.0f}]"
+
+
+def _findings(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
+    lines: list[str] = []
+    few = next((value for method, _ in entries if (value := published_few(method)) is not None), None)
+    total = len(race.epochs)
+    if few is not None:
+        lines.append(
+            f"In {few} of {total} epochs the sensor itself published at most 10 values. More polls of a 100 ms sensor "
+            "are no information: what counts is whether its updates were met, and what was made of them."
+        )
+    claim = lock_claim(race)
+    if claim["reason"] is None and claim["ratio"] is not None:
+        lines.append(
+            f"Beside a Python-busy program a pynvml thread got {100 * claim['thread_share']:.0f} % of the readings it "
+            f"asked for, the native sampler {100 * claim['native_share']:.0f} %."
+        )
+    elif free_threaded():
+        lines.append("This interpreter has no global lock: what a Python-busy program does to a thread is left out.")
+    void = [f"{method.name} ({method.lap.void})" for method, _ in entries if method.lap and method.lap.void]
+    if void:
+        lines.append(f"Not to be trusted, their truth is void: {', '.join(void)}.")
+    reads = dict.fromkeys(method.reads for method, _ in entries)
+    lines += [f"{', '.join(m.name for m, _ in entries if m.reads == one)}: {one}." for one in reads]
+    return lines

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The race, short: who runs, who is listed with a reason, what is compared with what, and what is left behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from powersample import cli, errors
+from powersample.experiments import race
+from powersample.experiments.race import entrants, run, show
+from powersample.experiments.race import slowdown as slowdowns
+from powersample.experiments.race.slowdown import slowdown
+from powersample.sim import Node
+
+SHORT = {"lengths_s": (0.3,), "epochs": 1, "pairs": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief():
+    """Margins and blocks are long for the sake of figures that no test here looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "MARGIN_S", 0.1)
+        patch.setattr(slowdowns, "BLOCK_S", 0.03)
+        yield
+
+
+@pytest.fixture(scope="module")
+def raced(brief, tmp_path_factory):
+    missing = tmp_path_factory.mktemp("race") / "no-nvidia-smi"
+    told = []
+    setup = race.Setup(
+        methods=("native", "pynvml-thread", "nvidia-smi-lms"), simulate="h100", nvidia_smi=missing,
+        lengths_s=(0.25, 0.5), epochs=3, pairs=2, board_seed=3, python_load=True,
+    )  # fmt: skip
+    return race.run_race(setup, told.append), told
+
+
+def methods_of(raced):
+    return {method["name"]: method for method in race.to_json(raced[0])["methods"]}
+
+
+def test_race_in_turn_gives_every_method_the_same_epochs(raced):
+    """Lengths and loads are the same for all, in an order of their own; only so is a difference the method's."""
+    laps = [method.lap for method in raced[0].methods if method.reason is None]
+    assert len(laps) == 2
+    lengths = [sorted(round(window.duration_s / 0.25) for window in lap.epochs) for lap in laps]
+    assert lengths[0] == lengths[1]
+    assert len(lengths[0]) == 3
+    assert all(lap.run_truth_j > 0 for lap in laps)
+
+
+def test_race_lists_a_method_that_cannot_run_with_its_reason(raced):
+    one = methods_of(raced)["nvidia-smi-lms"]
+    assert (one["available"], "no-nvidia-smi" in one["reason"]) == (False, True)
+    assert "nvidia-smi-lms: not run." in race.to_text(raced[0])
+
+
+def test_race_json_is_strict_and_has_what_the_design_promises(raced):
+    data = json.loads(json.dumps(race.to_json(raced[0]), allow_nan=False))
+    promised = {
+        "name", "available", "reason", "asked_hz", "achieved_hz", "polls", "updates_seen", "updates_published",
+        "gap_p50_ms", "gap_p99_ms", "gap_max_ms", "epochs", "epochs_at_most_10_polls", "epochs_at_most_10_updates",
+        "run_energy_j", "run_error_pct", "epoch_error_pct", "pearson", "spearman", "ks_p", "bias_w", "cpu_s",
+        "limits_w", "slowdown_pct",
+    }  # fmt: skip
+    assert data["schema_version"] == 1
+    assert data["simulated"] is True
+    assert "truth_j" in data
+    assert all(promised <= set(one) for one in data["methods"] if one["available"])
+
+
+def test_race_native_sees_the_updates_and_rates_every_epoch(raced):
+    native = methods_of(raced)["native"]
+    assert native["updates_seen"] >= 0.7 * native["updates_published"] > 0
+    assert native["intervals"]["rated"] == native["epochs"] == 3
+    assert set(native["epoch_verdict"]) <= {"good", "fair", "poor", "unusable"}
+
+
+def test_race_text_is_one_screen_that_leads_with_updates_and_energy_errors(raced):
+    lines = race.to_text(raced[0]).splitlines()
+    assert lines[0] == "SIMULATED NODE h100, not a measurement"
+    assert max(map(len, lines)) <= 100
+    text = "\n".join(lines)
+    assert text.index("updates") < text.index("polls/s")
+    assert "are no information" in text.replace("\n  ", " ")
+
+
+def test_race_measures_the_slowdown_with_its_own_noise_beside(raced):
+    result, _ = raced
+    assert set(result.slowdowns) == {"native", "pynvml-thread"}
+    assert result.noise.pairs == 2
+    assert all(one.low_pct <= one.median_pct <= one.high_pct for one in (*result.slowdowns.values(), result.noise))
+    assert "nothing (A/A)" in race.to_text(result)
+
+
+def test_race_cost_is_the_methods_own_and_not_the_trainings(raced):
+    """The training keeps a core busy; a method's part of that is some per cent, or the account is wrong."""
+    for one in raced[0].methods:
+        if one.reason is None:
+            assert 0 < one.cost.cpu_s < 0.8 * one.lap.run.duration_s
+
+
+def test_race_says_what_happens(raced):
+    told = "\n".join(raced[1])
+    assert "trying native" in told
+    assert "lap 2 of 2" in told
+    assert "slowdown, round 2 of 2" in told
+
+
+def test_race_together_gives_all_methods_one_truth():
+    setup = race.Setup(methods=("native", "pynvml-thread"), simulate="a100", together=True, **SHORT)
+    result = race.run_race(setup)
+    first, second = result.methods
+    assert first.lap is second.lap
+    assert race.to_json(result)["truth_j"] == first.lap.run_truth_j
+
+
+def test_race_on_a_library_compares_with_the_counter_and_native_does_without_it():
+    """Who is the reference may not judge itself. The library is the stand-in, and the first line says so."""
+    with Node("h100") as node:
+        node.load_script(0, [(0.0, 200.0)])
+        result = race.run_race(
+            race.Setup(methods=("native", "pynvml-thread"), nvml_library=node.library, **SHORT | {"lengths_s": (0.6,)})
+        )
+    assert result.headline.startswith("SIMULATED NODE")
+    assert "energy counter" in result.reference
+    native, thread = result.methods
+    assert "counter" not in native.reads
+    for one in (native, thread):
+        assert one.published_ns is None
+        assert np.nanmedian(one.lap.truth_j / 0.6) == pytest.approx(200.0, rel=0.25)
+        assert np.nanmedian(one.epoch_j / one.lap.truth_j) == pytest.approx(1.0, abs=0.3)
+
+
+class Faulty(entrants.Sampled):
+    """A baseline that fails at a chosen moment."""
+
+    fails_at, started = 0, 0
+
+    def start(self):
+        type(self).started += 1
+        if self.started == self.fails_at:
+            raise errors.NotSupported("it failed this once")
+        super().start()
+
+
+@pytest.mark.parametrize("fails_at", [1, 3], ids=["probe", "lap"])
+def test_race_goes_on_without_a_method_that_fails(monkeypatch, fails_at):
+    """At the first try or only in its lap: it is listed with what it said."""
+    monkeypatch.setattr(Faulty, "fails_at", fails_at)
+    monkeypatch.setattr(Faulty, "started", 0)
+    monkeypatch.setattr(entrants, "Sampled", Faulty)
+    result = race.run_race(race.Setup(methods=("native", "pynvml-thread"), simulate="h100", **SHORT))
+    native, thread = result.methods
+    assert native.reason is None
+    assert thread.reason == "it failed this once"
+
+
+def test_race_without_any_method_says_why_each(tmp_path):
+    setup = race.Setup(methods=("nvidia-smi-lms",), simulate="h100", nvidia_smi=tmp_path / "none", **SHORT)
+    with pytest.raises(errors.NothingMeasurable, match=r"nvidia-smi-lms: .*none"):
+        race.run_race(setup)
+
+
+def test_race_with_a_late_load_says_that_its_truth_is_void(raced):
+    result, _ = raced
+    native = result.methods[0]
+    lap = native.lap.__class__(native.lap.run, native.lap.epochs, native.lap.truth_j, 1.0, "the load came late 2 times")
+    changed = run.Race(
+        result.setup, result.headline, result.reference, True, result.described, result.epochs,
+        (native.__class__(**{f: getattr(native, f) for f in native.__slots__} | {"lap": lap}),),
+    )  # fmt: skip
+    assert "truth is void: native (the load came late 2 times)" in race.to_text(changed).replace("\n  ", " ")
+
+
+def test_lock_claim_needs_a_lock(raced, monkeypatch):
+    """Beside a Python-busy program a thread is held up by the interpreter's lock; where there is none, no claim."""
+    claim = show.lock_claim(raced[0])
+    assert claim["reason"] is None
+    assert claim["ratio"] == pytest.approx(claim["native_share"] / claim["thread_share"])
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert show.lock_claim(raced[0])["ratio"] is None
+    assert "no global lock" in show.lock_claim(raced[0])["reason"]
+    assert "no global lock" in race.to_text(raced[0])
+
+
+@given(st.lists(st.floats(0.05, 0.5), min_size=1, max_size=12), st.floats(0.8, 1.5))
+def test_slowdown_of_a_constant_factor_is_that_factor(without_s, factor):
+    found = slowdown([factor * one for one in without_s], without_s)
+    wanted = 100 * (factor - 1)
+    assert (found.median_pct, found.low_pct, found.high_pct) == pytest.approx((wanted,) * 3, abs=1e-6)
+    assert found.pairs == len(without_s)
+
+
+def test_slowdown_interval_holds_the_median_and_widens_with_the_spread():
+    quiet, wild = (slowdown(1 + np.array([-1, 1, -1, 1, 0]) * by, np.ones(5)) for by in (0.01, 0.2))
+    assert quiet.low_pct <= quiet.median_pct <= quiet.high_pct
+    assert wild.high_pct - wild.low_pct > 10 * (quiet.high_pct - quiet.low_pct)
+
+
+def test_slowdown_of_no_pair_is_missing():
+    assert slowdown([], []) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--methods", "native,nvidia-smy"], "nvidia-smy is unknown; there are native"),
+        (["--methods", ","], r"\(none\) is unknown"),
+        (["--methods", "native,native"], "named twice"),
+        (["--epoch-seconds", "0.3,x"], "numbers of seconds"),
+        (["--epoch-seconds", "0.01"], "0.01 s"),
+        (["--epoch-seconds", ","], "no epoch length"),
+        (["--epoch-seconds", "0.3,1", "--epochs", "1"], "1 epochs of 2 lengths"),
+        (["--simulate", "h1000"], "h1000"),
+        (["--simulate", "h100", "--nvml-lib", "x.so"], "brings its own"),
+        (["--nvml-lib", "x.so", "--call-us", "5"], "for a simulated node"),
+        (["--call-us", "-1"], "calls of -1 us"),
+        (["--pairs", "-1"], "-1 pairs"),
+        (["--training", "jax"], "numpy or torch"),
+    ],
+)
+def test_race_command_refuses_what_it_cannot_do(arguments, says, capsys):
+    assert cli.main(["race", *arguments]) == 2
+    assert re.search(says, capsys.readouterr().err)
+
+
+def test_race_command_replaces_nothing_that_is_somebodys(tmp_path, capsys):
+    mine = tmp_path / "race.json"
+    mine.write_text("mine")
+    assert cli.main(["race", "-o", str(mine)]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+
+
+def test_race_command_writes_what_it_prints(tmp_path, capsys):
+    out = tmp_path / "race.json"
+    arguments = ["--methods", "native", "--simulate", "h100", "--epoch-seconds", "0.3", "--epochs", "1", "--pairs", "0"]
+    assert cli.main(["race", *arguments, "--json", "-o", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+
+
+def test_race_command_leaves_nothing_behind_when_it_is_interrupted(tmp_path):
+    """Ctrl-C amid a lap: no folder, no child, the usual exit code."""
+    arguments = ["--simulate", "h100", "--methods", "native,native-binary,pynvml-thread", "--together", "--epochs", "9"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "powersample.cli", "race", *arguments, "--epoch-seconds", "3"],
+        env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if "one lap" in line:
+            break
+    time.sleep(0.4)
+    os.killpg(process.pid, signal.SIGINT)
+    out, trouble = process.communicate(timeout=30)
+    assert (process.returncode, out, "Traceback" in trouble) == (130, "", False), trouble
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
