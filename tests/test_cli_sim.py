@@ -29,7 +29,8 @@ def test_program_meets_the_node_and_keeps_its_output_and_exit_code():
     lines = done.stderr.splitlines()
     assert lines[0] == "SIMULATED NODE h100, not a measurement"
     assert [line.split()[0] for line in lines if line.startswith("  ")] == [
-        "device", "gpu0", "gpu1", "gpu2", "package-0", "package-0.dram", "board", "node",
+        "device", "gpu0", "gpu1", "gpu2", "package-0", "package-0.dram", "board", "node", "wall",
+        "wall",  # what it is
     ]  # fmt: skip
 
 

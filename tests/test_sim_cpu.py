@@ -136,7 +136,7 @@ def test_files_are_the_owners_alone_until_permitted(node):
 def test_node_without_cpus_has_no_files_and_says_so():
     with Node() as node:
         assert node.sysfs is None
-        assert node.devices == ("gpu0", "gpus", "node")
+        assert node.devices == ("gpu0", "gpus", "node", "wall")
         with pytest.raises(NotSupported, match="intel_spr"):
             node.freeze("package-0")
 

@@ -71,9 +71,10 @@ def add(verbs: Any) -> None:
         "--simulate",
         metavar="NODE",
         help="a100, gh200, h100, k40m, m40, p100, rtx2080ti, rtx3090, rtx4090 or v100; h100x4 for four GPUs; "
-        "h100+amd_milanx2 for another CPU, twice; h100+none for no CPU",
+        "h100+amd_milanx2 for another CPU, twice; h100+none for no CPU; paper-node for that of arXiv 2505.15631",
     )
     simulated.add_argument("--board", type=int, metavar="SEED", help="draw the board's errors; default a perfect one")
+    simulated.add_argument("--node-seed", type=int, metavar="SEED", help="draw fans, supply, boards and meter")
     simulated.add_argument(
         "--load",
         metavar="KIND",
@@ -95,8 +96,8 @@ def run(options: argparse.Namespace) -> int:
         raise errors.InvalidArgument("nothing to record: add `-- COMMAND`, or --duration S")
     if options.command and options.duration is not None:
         raise errors.InvalidArgument("--duration is for recording without a command")
-    if options.simulate is None and (options.load or options.board is not None):
-        raise errors.InvalidArgument("--load and --board belong to --simulate NODE")
+    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
+        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
     plan = _plan(options)
     output = options.output or _default_output(options.command)
     node = None
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         if options.simulate is not None:
             from powersample.session.simulate import make_node, simulated_plan
 
-            node = make_node(options.simulate, options.board)
+            node = make_node(options.simulate, options.board, node_seed=options.node_seed)
             plan = simulated_plan(plan, node)
         common = {"node": node, "replace": options.force}
         if options.command:

@@ -33,7 +33,7 @@ that goes to standard error, and the exit code is the program's.
 """
 
 UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-SUMS = ("node",)  # of those that are sums, what a reader wants at once
+SUMS = ("node", "wall")  # of those that are sums, what a reader wants at once
 
 
 def add(verbs: Any) -> None:
@@ -46,13 +46,12 @@ def add(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="powersample sim [NODE] [options] [-- COMMAND ...]",
     )
-    verb.add_argument(
-        "node", nargs="?", default="h100", metavar="NODE", help="a GPU, as record --simulate; default h100"
-    )
+    verb.add_argument("node", nargs="?", default="h100", metavar="NODE", help="as record --simulate; default h100")
     verb.add_argument("--gpus", type=int, metavar="N", help="number of GPUs, 1 to 16; default 1")
     verb.add_argument("--cpu", metavar="NAME", help="intel_spr, intel_icx, amd_milan, grace ..., or none")
     verb.add_argument("--packages", type=int, metavar="N", help="CPU packages, 1 or 2; default 1")
     verb.add_argument("--board", type=int, metavar="SEED", help="draw the boards' errors; default perfect ones")
+    verb.add_argument("--node-seed", type=int, metavar="SEED", help="draw fans, supply and boards of the node")
     verb.add_argument(
         "--load",
         action="append",
@@ -79,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
         raise errors.InvalidArgument("--duration is for a node without a program")
     aside = bool(options.command) or options.json
     latency = None if options.latency is None else Latency.fixed(_seconds(options.latency))
-    with make_node(_spec(options), options.board, directory=options.dir, latency=latency) as node:
+    settings = {"directory": options.dir, "latency": latency, "node_seed": options.node_seed}
+    with make_node(_spec(options), options.board, **settings) as node:
         done = run_node(
             node,
             options.load,
@@ -139,7 +139,7 @@ def _seconds(text: str) -> float:
 
 def headline(node: Node) -> str:
     """Return the first line of everything that a simulated node says."""
-    return f"SIMULATED NODE {node.profile.name}, not a measurement"
+    return f"SIMULATED NODE {node.name}, not a measurement"
 
 
 def _introduction(node: Node, options: argparse.Namespace) -> str:
@@ -196,6 +196,7 @@ def _truth(done: NodeRun) -> list[str]:
     lines = [f"the exact truth of {number(seconds)} s", *table(["device", "J", "mean W"], rows, "lrr", indent=2)]
     if any(name.endswith(("core", "uncore")) for name in shown):
         lines.append("  core and uncore lie in their package; node counts them once")
+    lines.append("  wall is node and its fans behind the supply's losses and lag")
     if done.state["truth_void"]:
         lines.append("  VOID: power was set after its own instant, or found no room; do not compare with it")
     return lines

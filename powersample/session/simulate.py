@@ -24,19 +24,24 @@ TRUTH_SCALE = 1e-9  # the stored truth counts nanojoules: exact to 1 nJ, good fo
 
 
 def make_node(spec: str, board_seed: int | None = None, **settings: Any) -> Node:
-    """Return the node that `spec` names: GPUS, or GPUS+CPUS.
+    """Return the node that `spec` names: a node's profile, GPUS, or GPUS+CPUS.
 
-    GPUS is a profile, or PROFILExN for N of them ("h100x4"). CPUS is a CPU profile, PROFILExN for N packages of it
-    ("amd_milanx2"), or "none"; left out, one package of the CPU that goes with the GPU. `settings` go to `Node`.
+    A node's profile is "paper-node", and "paper-nodex2" the same with two GPUs. GPUS is a profile, or PROFILExN for N
+    of them ("h100x4"). CPUS is a CPU profile, PROFILExN for N packages of it ("amd_milanx2"), or "none"; left out,
+    one package of the CPU that goes with the GPU. `settings` go to `Node`.
 
     Raises:
         InvalidArgument: Unknown profile, or a number outside its range.
     """
-    from powersample.sim import Node, cpu_profile_names, profile_names
+    from powersample.sim import Node, cpu_profile_names, node_profile_names, profile_names
     from powersample.sim.cpu import cpu_beside
 
     gpus, _, cpus = spec.partition("+")
-    profile, count = _times(gpus, profile_names())
+    profile, count = _times(gpus, (*profile_names(), *node_profile_names()))
+    if profile in node_profile_names():
+        if cpus:
+            raise errors.InvalidArgument(f"{profile} has its own CPUs; name a GPU to choose them, as h100x4+{cpus}")
+        return Node(profile, gpus=count if gpus != profile else None, board_seed=board_seed, **settings)
     cpu, packages = _times(cpus, cpu_profile_names()) if cpus else (cpu_beside(profile), 1)
     named = None if cpu == "none" else cpu
     return Node(profile, gpus=count, board_seed=board_seed, cpu=named, packages=packages, **settings)
@@ -44,9 +49,9 @@ def make_node(spec: str, board_seed: int | None = None, **settings: Any) -> Node
 
 def without_number(text: str) -> str:
     """Return "h100" for "h100x4"; a profile's own name stays whole."""
-    from powersample.sim import cpu_profile_names, profile_names
+    from powersample.sim import cpu_profile_names, node_profile_names, profile_names
 
-    return _times(text, (*profile_names(), *cpu_profile_names()))[0]
+    return _times(text, (*profile_names(), *node_profile_names(), *cpu_profile_names()))[0]
 
 
 def _times(text: str, names: tuple[str, ...]) -> tuple[str, int]:
@@ -147,13 +152,14 @@ def _told(node: Node) -> dict[tuple[str, str], str]:
         told.setdefault((part.device, part.domain), part.name)
     if "psys" in node.counters:
         told["psys", "psys"] = "psys"
-    return {("node", "wall"): "node"} | told
+    return {("wall", "wall"): "wall", ("node", "node"): "node"} | told
 
 
 def truth_series(node: Node, start_ns: int, end_ns: int) -> Iterator[Series]:
     """Yield each device's exact energy as a counter channel, with a record at every change of power.
 
-    A line between neighbours is then exact: power is constant between them. Bounded memory at any length.
+    A line between neighbours is then exact: power is constant between them; the wall's, which moves all the time, is
+    within 1 mJ. Bounded memory at any length.
     """
     import numpy as np
 

@@ -6,6 +6,7 @@ from powersample.sim.faults import Latency
 from powersample.sim.node import Node
 from powersample.sim.profile import Profile, load_profile, profile_names
 from powersample.sim.scenario import read_script
+from powersample.sim.supply import node_profile_names
 
 __all__ = [
     "Latency",
@@ -14,6 +15,7 @@ __all__ = [
     "cpu_profile_names",
     "load_cpu_profile",
     "load_profile",
+    "node_profile_names",
     "profile_names",
     "read_script",
 ]

@@ -25,8 +25,6 @@ class LoadControl:
     What lies in a package (core, uncore) takes its share of the package's load; DRAM and board have their own.
     """
 
-    load_origin: str | None = None  # where the load came from, for who reads a recording; whoever gives it may say
-
     _follow: api_sim.Follow | None = None
     _followed: api_sim.FollowStats | None = None
 

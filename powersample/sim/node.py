@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from powersample._native import api_sim
 from powersample._native.api_files import MovedFiles
+from powersample._native.api_wall import Wall
 from powersample.errors import InvalidArgument, NotSupported, StateError
 from powersample.sim import cpu as cpus
-from powersample.sim import hwmon, layout, tree
+from powersample.sim import hwmon, layout, supply, tree
 from powersample.sim import profile as profiles
 from powersample.sim.faults import FaultControl, Latency
 from powersample.sim.file_faults import FileFaultControl
 from powersample.sim.loads import LoadControl
+from powersample.sim.truths import WALL, TruthControl
 
 
-class Node(LoadControl, FaultControl, FileFaultControl):
+class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
     """A simulated node of 1 to 16 GPUs of one profile, and CPUs if it is given some.
 
     Its folder holds a copy of the NVML stand-in `libnvidia-ml.so.1` (a copy, so that one process can load
@@ -45,11 +47,13 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             node.truth_j(0, start_ns, end_ns)
 
     Args:
-        profile: A name of `profile_names()`.
-        gpus: Number of boards, 1 to 16.
+        profile: A name of `profile_names()`, or of `node_profile_names()` for a node with its own GPUs and CPUs.
+        gpus: Number of boards, 1 to 16; None for one, or as many as the node's profile has.
         board_seed: None: sensors with gain 1, offset 0, no noise and ticks at multiples of T of
             CLOCK_MONOTONIC. An integer draws boards within the profile's spreads, the same for the same
             integer.
+        node_seed: None: fans, supply, the board's power and the meter as the profile has them. An integer draws them
+            within its spreads, and the boards too where `board_seed` is None.
         directory: An empty or new folder that is kept; None makes a private one that `close` removes.
         latency: Of every call, or by function; see `set_latency`.
         one_lock: Calls of a process exclude each other, as in the driver.
@@ -63,10 +67,12 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             publication's), "zero"; None for the profile's own.
         persistence: What persistence mode is said to be.
         seed: Of jitter, noise, UUIDs and the counters' beginnings.
-        cpu: A name of `cpu_profile_names()`, such as "intel_spr" or "amd_milan"; None for GPUs alone.
-        packages: Number of CPU packages, 1 or 2.
+        cpu: A name of `cpu_profile_names()`, such as "intel_spr" or "amd_milan"; None for GPUs alone, or the CPUs of
+            the node's profile.
+        packages: Number of CPU packages, 1 or 2; None for one.
         counter_bits: Powercap's counters wrap after so many bits, 8 to 32; the registers have 32 always.
         wrap_after_j: The energy counters begin so many joules before their wrap; None: far from it.
+        time_scale: The supply's lag and the fans' are so many times as quick, for tests; loads and sensors are not.
 
     Raises:
         InvalidArgument: A setting outside its range; an unknown profile (the message lists the known ones).
@@ -78,8 +84,9 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         self,
         profile: str = "h100",
         *,
-        gpus: int = 1,
+        gpus: int | None = None,
         board_seed: int | None = None,
+        node_seed: int | None = None,
         directory: str | os.PathLike[str] | None = None,
         latency: Latency | Mapping[str, Latency] | None = None,
         one_lock: bool = True,
@@ -90,11 +97,14 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         persistence: bool = True,
         seed: int = 0,
         cpu: str | None = None,
-        packages: int = 1,
+        packages: int | None = None,
         counter_bits: int = 32,
         wrap_after_j: float | None = None,
+        time_scale: float = 1.0,
     ) -> None:
-        self._profile = profiles.load_profile(profile)
+        made, self._drawn = supply.draw(supply.made_of(profile, gpus, cpu, packages), node_seed)
+        self._name, self._profile, self._cpu, self._packages = made.name, made.gpu, made.cpu, made.packages
+        gpus, board_seed = made.gpus, node_seed if board_seed is None else board_seed
         self._driver = profiles.driver(self._profile, driver_version)
         self._board_seed, self._counter, self._seed = board_seed, counter, seed
         if not 1 <= gpus <= api_sim.MAX_GPUS:
@@ -105,12 +115,12 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         if field_stamps not in api_sim.FIELD_STAMPS:
             raise InvalidArgument(f"field_stamps {field_stamps!r} is unknown; use {', '.join(api_sim.FIELD_STAMPS)}")
         self._mig = None if mig is None else layout.instances(self._profile, mig, gpus, seed)
-        self._cpu = None if cpu is None else cpus.load_cpu_profile(cpu)
-        self._packages = 0 if self._cpu is None else cpus.checked_packages(self._cpu, packages)
-        self._parts = () if self._cpu is None else cpus.parts(self._cpu, packages)
+        self._parts = () if self._cpu is None else cpus.parts(self._cpu, self._packages)
         self._sums = cpus.sums_of(self._parts, self._packages, gpus)
         if not 8 <= counter_bits <= 32 or not (wrap_after_j is None or 0 <= wrap_after_j < 1e6):
             raise InvalidArgument("counter_bits must be from 8 to 32, wrap_after_j from 0 to 1e6 J")
+        if not 1 <= time_scale <= 1000:
+            raise InvalidArgument(f"time_scale is {time_scale!r}; it must be from 1 to 1000")
         now_ns = time.monotonic_ns()
         counters = tree.Counters(now_ns, counter_bits, wrap_after_j, seed)
         self._boards = tuple(
@@ -126,7 +136,7 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             for gpu in range(gpus)
         )
         self._uuids = tuple(layout.gpu_uuid(self._profile, seed, gpu) for gpu in range(gpus))
-        self._truths: dict[str, api_sim.Truth] = {}
+        self._truths = {}
         self._file: api_sim.NodeFile | None = None
         self._meters: tuple[hwmon.Meter, ...] = ()
         self._away = {}
@@ -137,6 +147,9 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             layout.copy_library(self._directory, self._driver)
             idle_mw = {name: idle for name, (idle, _) in self._ranges_mw().items()}
             self._truths = layout.create_truths(self._directory, idle_mw, now_ns)
+            whole = self._sums[cpus.NODE]
+            self._model = supply.wall_model(made, self._drawn, [self._ranges_mw()[name] for name in whole], time_scale)
+            self._wall = Wall(self._model, [self._truths[name] for name in whole])
             layout.write_node_file(
                 self._directory,
                 profile=self._profile,
@@ -178,6 +191,11 @@ class Node(LoadControl, FaultControl, FileFaultControl):
     # ---- what it is ------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """The node's profile, or that of its boards."""
+        return self._name
+
+    @property
     def profile(self) -> profiles.Profile:
         """The boards' type, each figure with its origin."""
         return self._profile
@@ -209,8 +227,8 @@ class Node(LoadControl, FaultControl, FileFaultControl):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Names of all that has a truth: "gpu0", "package-0", "package-0.dram" ..., and sums such as "node"."""
-        return tuple(self._sums)
+        """Names of all that has a truth: "gpu0", "package-0", "package-0.dram" ..., sums such as "node", "wall"."""
+        return (*self._sums, WALL)
 
     @property
     def parts(self) -> tuple[cpus.Part, ...]:
@@ -257,7 +275,8 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         """Return all that sets this node apart, ready for JSON."""
         boards = [{**asdict(board), "uuid": uuid} for board, uuid in zip(self._boards, self._uuids, strict=True)]
         return {
-            "profile": self._profile.name,
+            "profile": self._name,
+            "gpu": self._profile.name,
             "gpus": len(self._boards),
             "board_seed": self._board_seed,
             "seed": self._seed,
@@ -266,51 +285,10 @@ class Node(LoadControl, FaultControl, FileFaultControl):
             "mig": None if self._mig is None else [one.profile for one in self._mig[0]],
             "boards": boards,
             "cpu": None if self._cpu is None else {"profile": self._cpu.name, "packages": self._packages},
+            "wall": {"node_seed": self._drawn.seed, **asdict(self._model)},
         }
 
-    # ---- truth ------------------------------------------------------------
-
-    def truth_j(self, device: int | str, a_ns: int, b_ns: int) -> float:
-        """Return the true energy of [a_ns, b_ns], J; in the future it holds if no load is added.
-
-        Args:
-            device: A GPU's index, or a name of `devices`: "node" is everything, "psys" everything but the GPUs.
-            a_ns: CLOCK_MONOTONIC.
-            b_ns: The same, not before `a_ns`.
-        """
-        return sum(truth.joules(a_ns, b_ns) for truth in self._truths_of(device))
-
-    def truth_power_w(self, device: int | str, t_ns: ArrayLike) -> NDArray[np.float64]:
-        """Return the true power at each of `t_ns`, W."""
-        powers = [truth.power_mw(t_ns).astype(np.float64) for truth in self._truths_of(device)]
-        return np.asarray(np.sum(powers, axis=0) / 1e3)
-
-    def truth_counter(
-        self, device: int | str, a_ns: int, b_ns: int
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield (instants, ns; true energy since a_ns, nJ) in pieces: a_ns, every change of power, b_ns."""
-        return api_sim.counter(self._truths_of(device), a_ns, b_ns)
-
-    def truth_state(self) -> dict[str, Any]:
-        """Return whether the truth can be trusted, ready for JSON.
-
-        `truth_void` is true when power was published after its own instant (`truth_late` times,
-        `truth_late_max_ns` at worst) or could not be stored (`truth_full`); `follow` tells what was followed, `files`
-        what the thread that moves the files of /sys and /dev did, `load` where the load came from if somebody said.
-        """
-        states = [truth.state() for truth in self._truths.values()]
-        stats = self._follow.stats() if self._follow is not None else self._followed
-        late = sum(state.late for state in states)
-        full = any(state.full for state in states)
-        return {
-            "truth_void": late > 0 or full,
-            "truth_late": late,
-            "truth_late_max_ns": max((state.late_max_ns for state in states), default=0),
-            "truth_full": full,
-            "follow": None if stats is None else asdict(stats),
-            "files": None if self._moved is None else asdict(self._moved.stats()),
-            "load": self.load_origin,
-        }
+    # ---- sensors ------------------------------------------------------------
 
     def sensor_publications(self, gpu: int, kind: str, a_ns: int, b_ns: int) -> NDArray[np.int64]:
         """Return when in (a_ns, b_ns] a sensor published: one of the profile's `sensors`, or "usage".
@@ -351,6 +329,9 @@ class Node(LoadControl, FaultControl, FileFaultControl):
         moved, self._moved = self._moved, None
         if moved is not None and os.getpid() == self._owner:  # a forked child has no such thread
             moved.stop()
+        if self._wall is not None:
+            self._wall.close()
+            self._wall = None
         for truth in self._truths.values():
             truth.close()
         if self._file is not None:
@@ -367,8 +348,10 @@ class Node(LoadControl, FaultControl, FileFaultControl):
     def _truths_of(self, device: int | str) -> tuple[api_sim.Truth, ...]:
         if not isinstance(device, str):
             return (self._truth(device),)
+        if device == WALL:
+            raise InvalidArgument("wall is what the whole node draws", f"Load {', '.join(self._sums[cpus.NODE])}.")
         if device not in self._sums:
-            raise InvalidArgument(f"no device {device!r}; this node has {', '.join(self._sums)}")
+            raise InvalidArgument(f"no device {device!r}; this node has {', '.join(self.devices)}")
         return tuple(self._truths[name] for name in self._sums[device])
 
     def _ranges_mw(self) -> dict[str, tuple[int, int]]:
