@@ -423,6 +423,57 @@ int ps_spool_stop(ps_spool *spool, ps_error *error);
 int ps_spool_get_stats(const ps_spool *spool, ps_spool_stats *out);
 void ps_spool_free(ps_spool *spool);
 
+/* ---- load -------------------------------------------------------------------------------------------------- */
+
+/* Work of a known pattern, for a meter to be aligned by: threads that work in bursts between planned instants and log
+ * when each burst really began and ended. */
+enum ps_load_kernel {
+    PS_LOAD_PRIMES = 1 /* a segment of the sieve of Eratosthenes: branchy integer work, rounds of some 10 us */
+};
+
+#define PS_LOAD_THREADS 4096
+
+typedef struct ps_load_options {
+    int32_t kernel;         /* enum ps_load_kernel */
+    uint32_t threads;       /* 1 to PS_LOAD_THREADS; all keep to the same pattern */
+    const int32_t *cpus;    /* one a thread to pin it to, or -1; NULL: none is pinned */
+    const int64_t *edge_ns; /* from the start on: begin, end, begin, end ..., rising; copied */
+    uint32_t edges;         /* even, 2 to 2^20 */
+    uint32_t reserved;
+} ps_load_options;
+
+typedef struct ps_load_burst {
+    int64_t planned_ns; /* when it was to begin */
+    int64_t rise_ns;    /* when it did: read before the first round of work */
+    int64_t fall_ns;    /* read after the last */
+    int64_t stalled_ns; /* of that, in rounds of more than 1 ms: the thread did not run all the time */
+    uint64_t rounds;
+    uint64_t wrong;     /* rounds with a wrong result: the machine is not sound */
+    uint32_t thread;
+    uint32_t reserved;
+} ps_load_burst;
+
+typedef struct ps_load_result {
+    uint64_t wrong;    /* rounds, of all bursts */
+    uint32_t bursts;   /* there are in the log */
+    uint32_t missed;   /* came to nothing: the thread ran only after their end */
+    uint32_t unpinned; /* threads that were not let onto their CPU */
+    int32_t cpu_errno; /* why */
+} ps_load_result;
+
+typedef struct ps_load ps_load;
+
+int ps_load_new(const ps_load_options *options, ps_load **out, ps_error *error);
+/* Lets the threads go, once; the pattern begins at start_ns, and what of it lies in the past is missed. */
+int ps_load_start(ps_load *load, int64_t start_ns, ps_error *error);
+/* From any thread. Bursts end within a round, sleepers within 50 ms. */
+void ps_load_ask_stop(ps_load *load);
+/* PS_OK once all threads have ended; PS_E_TIMEOUT when they have not by then. timeout_s < 0: for ever. */
+int ps_load_wait(ps_load *load, double timeout_s);
+/* After ps_load_wait. The bursts thread by thread, each thread's in the order of time; at most `capacity` are written. */
+int ps_load_log(const ps_load *load, ps_load_burst *out, uint32_t capacity, ps_load_result *result);
+void ps_load_free(ps_load *load); /* stops first if running */
+
 #ifdef __cplusplus
 }
 #endif

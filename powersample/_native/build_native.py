@@ -28,7 +28,7 @@ def declarations(header: str) -> str:
 
 def sources() -> list[str]:
     """Return every C file of the module, relative to the project's root as setuptools wants them."""
-    folders = ("core", "sources", "physics", "node")
+    folders = ("core", "sources", "load", "physics", "node")
     return [str(path.relative_to(ROOT)) for folder in folders for path in sorted((CSRC / folder).glob("*.c"))]
 
 

@@ -3,5 +3,6 @@
 
 from powersample.loads.edge_log import EdgeLog
 from powersample.loads.pattern import KINDS, Pattern, chirp, from_file, parse, prbs, random_edges, square
+from powersample.loads.run import run
 
-__all__ = ["KINDS", "EdgeLog", "Pattern", "chirp", "from_file", "parse", "prbs", "random_edges", "square"]
+__all__ = ["KINDS", "EdgeLog", "Pattern", "chirp", "from_file", "parse", "prbs", "random_edges", "run", "square"]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from powersample.errors import InvalidArgument
 
+STALLED = 0.1  # of a burst, from which it is told
+
 
 @dataclass(frozen=True, slots=True)
 class EdgeLog:
@@ -21,8 +23,10 @@ class EdgeLog:
         fall_ns: int64 (n,), at which it ended.
         thread: int64 (n,), which thread, or which GPU.
         missed: bursts of the pattern that came to nothing, because the thread did not run in time.
-        wrong: bursts whose work gave a wrong result: the machine is not sound.
+        wrong: rounds of work that gave a wrong result: the machine is not sound.
         late_ns: int64 (n,), how late after its plan each began.
+        stalled_ns: time inside bursts in which threads were held up, of all together.
+        unpinned: threads that were not let onto their CPU.
     """
 
     name: str
@@ -32,6 +36,8 @@ class EdgeLog:
     late_ns: NDArray[np.int64]
     missed: int = 0
     wrong: int = 0
+    stalled_ns: int = 0
+    unpinned: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.rise_ns) == len(self.fall_ns) == len(self.thread) == len(self.late_ns):
@@ -41,6 +47,21 @@ class EdgeLog:
 
     def __len__(self) -> int:
         return len(self.rise_ns)
+
+    @property
+    def trouble(self) -> list[str]:
+        """What has to be told of how it ran, a sentence each."""
+        said = []
+        if self.wrong:
+            said.append(f"{self.wrong} rounds of the load gave a wrong result: this machine is not sound")
+        if self.missed:
+            said.append(f"{self.missed} bursts of the load came to nothing: the machine was too busy")
+        if self.unpinned:
+            said.append(f"{self.unpinned} threads of the load were not let onto their CPU")
+        worked_ns = int((self.fall_ns - self.rise_ns).sum())
+        if worked_ns and self.stalled_ns > STALLED * worked_ns:
+            said.append(f"the load was held up for {self.stalled_ns / worked_ns:.0%} of its bursts: others run here")
+        return said
 
     def steps(self, rest_ns: int = 1_000_000_000) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return how many threads work, as instants (n,) and levels between them (n - 1,), with rest at both ends.

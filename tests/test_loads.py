@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load patterns, the native load behind them, and GPU bursts through a torch that is made up."""
+
+import os
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from powersample import loads
+from powersample._native import api_load
+from powersample.errors import BadFormat, InputNotFound, InvalidArgument, NotSupported, StateError
+from powersample.fit import Reference
+from powersample.loads import EdgeLog, Pattern, chirp, from_file, gpu, parse, prbs, random_edges, square
+
+S = 1_000_000_000
+SHORT = Pattern("three bursts", np.array([0.0, 0.01, 0.02, 0.03, 0.05, 0.06]))
+
+
+@pytest.mark.parametrize(
+    "pattern", [random_edges(30, seed=3), prbs(30), chirp(30), square(30, 0.7)], ids=lambda pattern: pattern.name
+)
+def test_pattern_fills_its_duration_and_is_on_half_the_time(pattern):
+    assert 28 < pattern.duration_s <= 30
+    assert pattern.duty == pytest.approx(0.5, abs=0.06)
+
+
+def test_random_edges_are_the_same_for_the_same_seed_and_follow_the_meter():
+    assert (random_edges(20, seed=1).edge_s == random_edges(20, seed=1).edge_s).all()
+    assert not np.array_equal(random_edges(20, seed=1).edge_s, random_edges(20, seed=2).edge_s)
+    holds = np.diff(random_edges(200, cycle_s=1.0).edge_s)
+    assert 0.5 <= holds.min() < holds.max() <= 1.5
+
+
+def test_prbs_has_the_balance_and_the_runs_of_a_maximum_length_sequence():
+    """2^n - 1 chips of order n, once round: 2^(n-1) ones, as many changes, and moved it is like itself by -1 chip."""
+    edges = prbs(127.0, chip_s=1.0).edge_s
+    chips = np.searchsorted(edges, np.arange(127) + 0.5) % 2
+    assert chips.sum() == 64
+    assert np.count_nonzero(chips != np.roll(chips, 1)) == 64
+    assert {int((2 * chips - 1) @ (2 * np.roll(chips, k) - 1)) for k in range(1, 127)} == {-1}
+
+
+def test_chirp_goes_from_the_first_period_to_the_last():
+    rises = np.diff(chirp(60, periods_s=(2.0, 0.2)).edge_s[::2])
+    assert rises[0] == pytest.approx(2.0, rel=0.2)
+    assert rises[-1] == pytest.approx(0.2, rel=0.05)
+    assert (np.diff(rises) < 0).all()
+
+
+def test_square_wave_says_that_it_is_ambiguous():
+    assert square(10, 1.0).ambiguous
+    assert not random_edges(10).ambiguous
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("random", "random"), ("prbs", "PRBS"), ("chirp", "chirp"), ("square:0.5", "square")]
+)
+def test_parse_of_a_pattern_by_name(text, name):
+    assert name in parse(text, 20.0).name
+
+
+@pytest.mark.parametrize("text", ["sine", "square", "square:x", "square:0", "file:", ""])
+def test_parse_of_what_is_no_pattern_names_those_there_are(text):
+    with pytest.raises(InvalidArgument):
+        parse(text, 20.0)
+
+
+def test_pattern_from_a_file(tmp_path):
+    path = tmp_path / "bursts.csv"
+    path.write_text("on_s,off_s\n0, 0.5\n1.25,2\n", "utf-8")
+    assert from_file(path).edge_s.tolist() == [0, 0.5, 1.25, 2]
+    path.write_text("time,level\n0,1\n", "utf-8")
+    with pytest.raises(BadFormat, match="header"):
+        from_file(path)
+    path.write_text("on_s,off_s\n0,x\n", "utf-8")
+    with pytest.raises(BadFormat, match="line 2"):
+        from_file(path)
+    path.write_text("on_s,off_s\n2,1\n", "utf-8")
+    with pytest.raises(InvalidArgument, match="rise"):
+        from_file(path)
+    with pytest.raises(InputNotFound):
+        from_file(tmp_path / "none.csv")
+
+
+def test_burst_dtype_is_the_header_s_struct():
+    fields = {name: (int(offset), dtype.itemsize) for name, (dtype, offset) in api_load.BURST_DTYPE.fields.items()}
+    assert fields == api_load.layout()
+
+
+def test_native_load_logs_every_burst_of_every_cpu():
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    log = loads.run(SHORT, cpus=cpus)
+    assert len(log) + log.missed == 3 * len(cpus)
+    assert set(log.thread) <= set(range(len(cpus)))
+    assert (log.late_ns >= 0).all()
+    assert (log.fall_ns > log.rise_ns).all()
+    assert log.wrong == log.unpinned == 0
+    assert "three bursts" in log.name
+
+
+def test_native_load_stops_when_it_is_told_to():
+    asked = iter((False, True, True, True))
+    began = time.monotonic()
+    log = loads.run(Pattern("an hour", np.array([0.0, 3600.0])), cpus=None, stop=lambda: next(asked))
+    assert time.monotonic() - began < 30
+    assert len(log) == 1
+
+
+def test_native_load_refuses_what_it_cannot_do():
+    with pytest.raises(InvalidArgument, match="CPUs"):
+        loads.run(SHORT, cpus="both")
+    with pytest.raises(InvalidArgument, match="threads"):
+        loads.run(SHORT, cpus=None, threads=0)
+    with api_load.Load(np.array([0, 1000]), threads=1) as load:
+        with pytest.raises(StateError):
+            load.log()
+        load.start(time.monotonic_ns())
+        with pytest.raises(StateError):
+            load.start(time.monotonic_ns())
+
+
+def logged(rises, falls, threads, **more):
+    rises, falls = np.array(rises, np.int64), np.array(falls, np.int64)
+    return EdgeLog("made up", rises, falls, np.array(threads), np.zeros(len(rises), np.int64), **more)
+
+
+def test_log_as_steps_counts_the_threads_that_work():
+    t_ns, level = logged([10, 12, 30], [20, 25, 40], [0, 1, 0]).steps(rest_ns=5)
+    assert t_ns.tolist() == [5, 10, 12, 20, 25, 30, 40, 45]
+    assert level.tolist() == [0, 1, 2, 1, 0, 1, 0]
+    with pytest.raises(InvalidArgument, match="never ran"):
+        logged([], [], []).steps()
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 1000), st.integers(0, 3)), min_size=1, max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_reference_of_a_log_has_the_log_s_whole_work(bursts):
+    """Thread nanoseconds: none is lost where bursts overlap or touch."""
+    log = logged(*zip(*[(rise, rise + length, thread) for rise, length, thread in bursts], strict=True))
+    reference = Reference.of_edges(log)
+    assert float(reference.power_w @ np.diff(reference.t_ns)) == sum(length for _, length, _ in bursts)
+    assert reference.power_w.min() == 0
+
+
+def test_log_tells_its_troubles():
+    assert logged([0], [100], [0]).trouble == []
+    told = " ".join(logged([0], [100], [0], missed=2, wrong=3, stalled_ns=50, unpinned=1).trouble)
+    assert all(word in told for word in ("2 bursts", "3 rounds", "1 threads", "50%"))
+
+
+def test_log_whose_bursts_end_before_they_begin_is_refused():
+    with pytest.raises(InvalidArgument, match="before it begins"):
+        logged([10], [5], [0])
+
+
+class Card:
+    """A tensor of the made-up torch; a product takes a while, as on a GPU, and may go wrong."""
+
+    def __init__(self, value=1.0):
+        self.value = value
+
+    def to(self, **_):
+        return Card(self.value)
+
+    def clone(self):
+        return Card(self.value)
+
+
+def made_up_torch(gpus, product=7.0):
+    rounds = iter(range(10**9))
+
+    def mm(_left, _right, out):
+        out.value = product if isinstance(product, float) else product(next(rounds))
+        time.sleep(0.0005)
+
+    cuda = SimpleNamespace(device_count=lambda: gpus, is_available=lambda: gpus > 0, synchronize=lambda gpu: None)
+    return SimpleNamespace(
+        __version__="9.9", version=SimpleNamespace(cuda="12.0" if gpus else None), cuda=cuda, mm=mm, float16="half",
+        Generator=lambda: SimpleNamespace(manual_seed=lambda seed: None), randn=lambda *_, generator: Card(),
+        empty_like=lambda one: Card(), equal=lambda a, b: a.value == b.value,
+    )  # fmt: skip
+
+
+def test_gpu_bursts_are_logged_like_the_native_ones(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", made_up_torch(2))
+    log = gpu.run(SHORT)
+    assert len(log) + log.missed == 6
+    assert set(log.thread) <= {0, 1}
+    assert (log.late_ns >= 0).all()
+    assert (log.fall_ns > log.rise_ns).all()
+    assert log.wrong == 0
+    assert "2 GPUs" in log.name
+
+
+def test_gpu_that_multiplies_wrongly_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", made_up_torch(1, product=lambda i: float(min(i, 3))))
+    assert gpu.run(SHORT).wrong == 1
+
+
+def test_gpu_bursts_stop_when_they_are_told_to(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", made_up_torch(1))
+    asked = threading.Event()
+    threading.Timer(0.05, asked.set).start()
+    began = time.monotonic()
+    gpu.run(Pattern("an hour", np.array([0.0, 3600.0, 3700.0, 3800.0])), stop=asked.is_set)
+    assert time.monotonic() - began < 30
+
+
+def test_gpu_bursts_without_cuda_or_torch_say_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", made_up_torch(0))
+    with pytest.raises(NotSupported, match="without CUDA"):
+        gpu.run(SHORT)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(NotSupported, match="need torch"):
+        gpu.run(SHORT)
+    monkeypatch.setitem(sys.modules, "torch", made_up_torch(1))
+    with pytest.raises(InvalidArgument, match="torch sees 1"):
+        gpu.run(SHORT, gpus=[1])
