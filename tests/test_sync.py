@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bench import sync as made_up
 from powersample import store
 from powersample.errors import BadFormat, InvalidArgument
-from powersample.fit import Cycles, default_search, envelope, synchronise
+from powersample.fit import Cycles, coarse, default_search, envelope, synchronise
 from powersample.loads import chirp, prbs, random_edges, square
 from powersample.model import Channel, ClockFit, Kind, Knot, Series, Trace
 
@@ -64,6 +64,19 @@ def test_supply_lag_that_cannot_be_fitted_is_part_of_the_stated_error(tau_s):
 def test_other_patterns_than_random_edges_serve(pattern):
     fit, lag_s = fitted(FAST, pattern)
     assert abs(fit.lag_s - lag_s) <= max(0.001, 3 * fit.lag_se_s)
+
+
+def test_many_lags_at_once_are_those_worked_out_one_by_one():
+    """Also around a hole in the record, into which nothing may be drawn."""
+    load = made_up.reference_of(random_edges(60, seed=1), made_up.BEGIN_NS)
+    cycles, _ = made_up.watch(FAST, [load], 1)
+    cycles = cycles.take(np.abs(np.arange(len(cycles.value)) - 700) > 60)
+    grid = np.arange(-12.0 * S, 12.0 * S, 0.0125 * S)
+    exact = coarse.unexplained(cycles, load, grid[500:1000], 0.0)  # as many as are worked out one by one
+    at_once = coarse.unexplained(cycles, load, grid, 0.0)[500:1000]
+    assert np.argmin(at_once) == np.argmin(exact)
+    assert np.abs(at_once - exact).max() < 0.08
+    assert np.median(np.abs(at_once - exact)) < 0.01
 
 
 def test_cycles_that_vary_are_taken_at_their_own_length():

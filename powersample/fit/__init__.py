@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trace to a model: pure functions, no devices."""
 
+from powersample.fit.align import Aligned, align
 from powersample.fit.characterize import FIGURES, Characterization, characterize
 from powersample.fit.envelope import Envelope, envelope
 from powersample.fit.figure import Figure
@@ -12,6 +13,7 @@ from powersample.fit.verdict import disagreements
 
 __all__ = [
     "FIGURES",
+    "Aligned",
     "Characterization",
     "Cycles",
     "Envelope",
@@ -20,6 +22,7 @@ __all__ = [
     "Reference",
     "Search",
     "Synced",
+    "align",
     "characterize",
     "default_search",
     "disagreements",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.fit.coarse import unexplained
 from powersample.fit.forward import LEAST_VALUES, Cycles, Forward
 from powersample.fit.reference import Reference
 
@@ -19,8 +20,9 @@ MS = 1e6
 LEAST_STEP_NS = 5 * MS
 STEPS_A_CYCLE = 4
 HOLD_PARTS = 8
-MOST_LAGS = 20_000
-COARSE_VALUES = 3_000  # the grid looks at no more
+MOST_PARTS = 20_000  # of a load, on which it is compared with itself
+RIVALS = 3
+MOST_LAGS = 1_000_000
 FAST_NS = 105 * MS  # cycles from which tau cannot be told
 TAUS_NS = (0.0, 20 * MS)
 MOST_TAU_NS = 1_000 * MS
@@ -114,10 +116,7 @@ def find_lag(cycles: Cycles, reference: Reference, search: Search) -> Lag | str:
     cycle_ns = cycles.cycle_ns
     step_ns = max(cycle_ns / STEPS_A_CYCLE, LEAST_STEP_NS, (search.high_ns - search.low_ns) / MOST_LAGS)
     grid = np.arange(search.low_ns, search.high_ns + step_ns / 2, step_ns)
-    every = max(1, len(cycles.value) // COARSE_VALUES)
-    coarse = Forward(cycles.take(np.arange(len(cycles.value)) % every == 0), reference)
-    start_tau = search.tau_ns if search.tau_ns <= cycle_ns else 0.0
-    curve = np.array([coarse.share(float(lag), start_tau) for lag in grid])
+    curve = unexplained(cycles, reference, grid, search.tau_ns if search.tau_ns <= cycle_ns else 0.0)
     if not np.isfinite(curve).any():
         return "PSQ-SYNC-RANGE the records do not overlap at any lag that was searched"
     best = int(np.argmin(curve))
@@ -243,7 +242,7 @@ def _told(
 ) -> Lag:
     line = forward.line(*at, some)
     se_ns, tau_se_ns, left = _errors(forward, at, some, fit_tau)
-    ratio = _ratio(*curve, line.share, at[0], APART * cycles.cycle_ns)
+    ratio = _ratio(forward, curve, line.share, at, APART * cycles.cycle_ns)
     stamps = cycles.stamp_ns[some]
     found = Lag(
         at_ns=int(stamps[0]) + int(np.mean(stamps - stamps[0])),
@@ -266,17 +265,30 @@ def _told(
     return Lag(**{name: getattr(found, name) for name in Lag.__slots__ if name != "reasons"}, reasons=reasons)
 
 
-def _ratio(lags: Floats, shares: Floats, best: float, at_ns: float, apart_ns: float) -> float | None:
+def _ratio(
+    forward: Forward, curve: tuple[Floats, Floats], best: float, at: tuple[float, float], apart_ns: float
+) -> float | None:
     """Return the unexplained share of the next best lag over the best's; None where nothing else was looked at.
 
-    Another lag is another valley, or where there is none the range's ends: how wide the one valley is tells nothing
-    against it.
+    Another lag is another valley, gone down to its bottom, or where there is none the range's ends: how wide the one
+    valley is tells nothing against it.
     """
+    lags, shares = curve
     padded = np.concatenate(([np.inf], shares, [np.inf]))
-    valley = (padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:])
+    valley = (shares <= padded[:-2]) & (shares <= padded[2:])
     valley[[0, -1]] = True
-    other = valley & (np.abs(lags - at_ns) > apart_ns) & np.isfinite(shares)
-    return float(shares[other].min() / max(best, 1e-12)) if other.any() else None
+    other = np.flatnonzero(valley & (np.abs(lags - at[0]) > apart_ns) & np.isfinite(shares))
+    if not len(other):
+        return None
+    step_ns = float(lags[1] - lags[0])
+    least = float(shares[other].min())
+    for i in other[np.argsort(shares[other])][:RIVALS]:
+        kept = forward.inside(float(lags[i]))
+        some = np.ones(len(forward.value), bool) if kept is None else kept
+        if some.sum() >= LEAST_VALUES:
+            lag_ns = _golden(forward, (float(lags[i]) - step_ns, float(lags[i]) + step_ns), at[1], some)
+            least = min(least, forward.line(lag_ns, at[1], some).share)
+    return least / max(best, 1e-12)
 
 
 def likeness(cycles: Cycles, reference: Reference, search: Search) -> float:
@@ -297,7 +309,7 @@ def likeness(cycles: Cycles, reference: Reference, search: Search) -> float:
         (0.0, float(np.median(np.diff(edges))) / HOLD_PARTS),
         (max(float(np.median(cycles.span_ns)), 0.0), cycles.cycle_ns / STEPS_A_CYCLE),
     ):
-        grid = np.arange(begin, end, max(step_ns, (end - begin) / MOST_LAGS))
+        grid = np.arange(begin, end, max(step_ns, (end - begin) / MOST_PARTS))
         found = max(found, _alike(reference.lagged(0.0).mean_w(grid, window_ns)))
     return found
 

@@ -67,7 +67,7 @@ def synchronise(
             for reference, rest in zip(references, rested, strict=True)
         ]
         bursts = [_bent(one, cycles, straight) for one in bursts]
-    return Synced(_joined(cycles, references, bursts, own_clock), tuple(bursts), tuple(references), cycles)
+    return Synced(joined(cycles, references, bursts, own_clock), tuple(bursts), tuple(references), cycles)
 
 
 def at_rest(reference: Reference, cycles: Cycles, search: Search) -> Reference:
@@ -114,7 +114,8 @@ def _bent(one: Lag | str, cycles: Cycles, straight: Cycles) -> Lag | str:
     return replace(one, stamp_ns=back)
 
 
-def _joined(cycles: Cycles, references: Sequence[Reference], bursts: Sequence[Lag | str], own_clock: bool) -> ClockFit:
+def joined(cycles: Cycles, references: Sequence[Reference], bursts: Sequence[Lag | str], own_clock: bool) -> ClockFit:
+    """Return the fit that bursts, or stretches of a record, make together."""
     good = _passed(bursts)
     told = [one for one in bursts if isinstance(one, Lag)]
     reasons = _reasons(bursts)
