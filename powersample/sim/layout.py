@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -51,25 +50,17 @@ class Mig:
     memory_mib: int
 
 
-def make_directory(directory: str | os.PathLike[str] | None) -> Path:
-    """Return the node's folder: a new private one for None, else `directory`, which may exist if empty.
+def empty_directory(directory: str | os.PathLike[str]) -> Path:
+    """Return `directory` as a node's folder; it may exist if it is empty.
 
     Raises:
         OutputExists: It holds something, or is no folder.
     """
-    if directory is None:
-        return Path(tempfile.mkdtemp(prefix="powersample-sim-"))
     path = Path(directory).absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputExists(f"{path} is not an empty folder", "Name a new one for the simulated node.")
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def remove(directory: Path, owner: int) -> None:
-    """Remove a private folder; in a forked child it is the parent's, and stays."""
-    if os.getpid() == owner:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def cannot_make(directory: Path, error: OSError) -> PowerSampleError:

@@ -20,7 +20,7 @@ from powersample._native.api_files import MovedFiles
 from powersample._native.api_wall import Wall
 from powersample.errors import InvalidArgument, NotSupported, StateError
 from powersample.sim import cpu as cpus
-from powersample.sim import hwmon, layout, supply, tree
+from powersample.sim import folders, hwmon, layout, supply, tree
 from powersample.sim import profile as profiles
 from powersample.sim.faults import FaultControl, Latency
 from powersample.sim.file_faults import FileFaultControl
@@ -142,7 +142,7 @@ class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
         self._away = {}
         self._owner = os.getpid()
         self._remove: list[weakref.finalize[Any, Any]] = []
-        self._directory = self._own(layout.make_directory(directory), private=directory is None)
+        self._directory = self._private() if directory is None else layout.empty_directory(directory)
         try:
             layout.copy_library(self._directory, self._driver)
             idle_mw = {name: idle for name, (idle, _) in self._ranges_mw().items()}
@@ -172,8 +172,7 @@ class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
             raise
 
     def _make_files(self, cpu: profiles.Profile, counters: tree.Counters, *, private: bool) -> None:
-        folder = tree.make_folder(self._directory, private=private)
-        self._own(folder, private=folder != self._directory)
+        folder = self._private(folders.SHARED_MEMORY) if private and tree.has_room() else self._directory
         try:
             self._tree = tree.build(folder, cpu, self._packages, self._sums, counters)
             self._meters = hwmon.build(self._tree, cpu, self._packages, self._sums, seed=self._seed)
@@ -183,9 +182,9 @@ class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
         self._moved = MovedFiles(self._tree.files, truths, round(cpu["rapl.period_us"] * 1e3))
         tree.link_registers(self._tree)
 
-    def _own(self, folder: Path, *, private: bool) -> Path:
-        if private:
-            self._remove.append(weakref.finalize(self, layout.remove, folder, self._owner))
+    def _private(self, parent: Path | None = None) -> Path:
+        folder, fd = folders.make(parent)
+        self._remove.append(weakref.finalize(self, folders.remove, folder, self._owner, fd))
         return folder
 
     # ---- what it is ------------------------------------------------------------

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from powersample._native import api_files
 from powersample._native.api_files import MovedFile
-from powersample.sim import cpu
+from powersample.sim import cpu, folders
 from powersample.sim.profile import Profile, stable_hash
 
 MARKER = "powersample-simulated"
 POWERCAP = "devices/virtual/powercap/intel-rapl"
 PJ_PER_J = 10**12
-SHARED_MEMORY = Path("/dev/shm")
 ROOM_BYTES = 16 << 20  # the largest tree takes 4 MiB where every small file takes a page
 ENERGY_MODE = 0o400  # the kernel's since CVE-2020-8694
 MSR_MODE = 0o600
@@ -82,16 +80,13 @@ class Counters:
         return max(0, (1 << bits) - 1 - unit.counts(self.wrap_after_j))
 
 
-def make_folder(directory: Path, *, private: bool) -> Path:
-    """Return the folder for the tree: in shared memory if it is private and there is room, else `directory`."""
-    if private:
-        try:
-            state = os.statvfs(SHARED_MEMORY)
-            if state.f_bavail * state.f_frsize >= ROOM_BYTES:
-                return Path(tempfile.mkdtemp(prefix="powersample-sim-", dir=SHARED_MEMORY))
-        except OSError:
-            pass
-    return directory
+def has_room() -> bool:
+    """Return whether shared memory, where moved files cost the least, has room for the largest tree."""
+    try:
+        state = os.statvfs(folders.SHARED_MEMORY)
+    except OSError:
+        return False
+    return state.f_bavail * state.f_frsize >= ROOM_BYTES and os.access(folders.SHARED_MEMORY, os.W_OK | os.X_OK)
 
 
 def build(root: Path, profile: Profile, packages: int, sums: Mapping[str, tuple[str, ...]], counters: Counters) -> Tree:
