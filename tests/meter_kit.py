@@ -3,6 +3,7 @@
 
 import os
 import pty
+import select
 import threading
 import time
 import tty
@@ -52,13 +53,16 @@ class Terminal:
         tty.setraw(self._slave)
         self.path = os.ttyname(self._slave)
         self.answer, self.seen = answer, b""
+        self._wake = os.pipe()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self):
         held = b""
         with suppress(OSError):  # closed
-            while data := os.read(self.master, 4096):
+            # Not in a bare read: a descriptor that one is under way on does not hang up as it is closed.
+            while self._wake[0] not in select.select([self.master, self._wake[0]], [], [])[0]:
+                data = os.read(self.master, 4096)
                 self.seen += data
                 held += data
                 while held:
@@ -73,13 +77,12 @@ class Terminal:
         while data:
             data = data[os.write(self.master, data) :]
 
-    def unplug(self):
-        """Close the far end: the near one reads end of file."""
-        if self._slave >= 0:
-            os.close(self._slave)
-            self._slave = -1
-
     def close(self):
-        self.unplug()
-        with suppress(OSError):
-            os.close(self.master)
+        """Pull the plug: the near end is told so. Harmless twice."""
+        if self.master < 0:
+            return
+        os.write(self._wake[1], b"x")
+        self.thread.join(5)
+        for one in (self._slave, self.master, *self._wake):
+            os.close(one)
+        self.master = -1

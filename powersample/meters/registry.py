@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -22,11 +23,15 @@ SIMULATED = "sim"  # the simulated node's own meter: whoever has a node resolves
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """Where a kind's driver is: `module:factory`, called with (address); `extra` names what must be installed."""
+    """Where a kind's driver is: `module:factory`, called with (address); `extra` names what must be installed.
+
+    `name` is what its channels are called by where the user does not say: "wall" for what hangs on the wall.
+    """
 
     where: str
     what: str
     extra: str = ""
+    name: str = "wall"
 
 
 DRIVERS: Mapping[str, Driver] = {
@@ -42,6 +47,9 @@ DRIVERS: Mapping[str, Driver] = {
     "sdm230": Driver("powersample.meters.modbus:make", "Eastron SDM230, likewise", "modbus"),
     "sdm72": Driver("powersample.meters.modbus:make", "Eastron SDM72D-M, likewise", "modbus"),
     "sdm630": Driver("powersample.meters.modbus:make", "Eastron SDM630, likewise", "modbus"),
+    "ptd": Driver("powersample.meters.ptdaemon:make", "SPEC PTDaemon and its analyser: ptd:HOST[:8888]"),
+    "pmd": Driver("powersample.meters.pmd:make", "ElmorLabs PMD-USB: pmd:/dev/ttyUSB0", name="pmd"),
+    "wattsup": Driver("powersample.meters.wattsup:make", "Watts Up? Pro: wattsup:/dev/ttyUSB0"),
     "shelly": Driver("powersample.meters.plugs:make_shelly", "Shelly Gen2 and later: shelly:http://HOST"),
     "tasmota": Driver("powersample.meters.plugs:make_tasmota", "Tasmota plug: tasmota:http://HOST"),
     "dcmi": Driver("powersample.meters.bmc:make_dcmi", "IPMI by ipmitool: dcmi: or dcmi:HOST"),
@@ -109,7 +117,7 @@ def parse_addresses(texts: Sequence[str]) -> tuple[Address, ...]:
         InvalidArgument: One has no such form, or an unknown kind (the message lists those there are); a name twice.
     """
     found: list[Address] = []
-    plain = 0
+    plain: Counter[str] = Counter()
     for text in texts:
         match = ADDRESS.fullmatch(text.strip())
         if match is None:
@@ -118,8 +126,9 @@ def parse_addresses(texts: Sequence[str]) -> tuple[Address, ...]:
         if kind not in DRIVERS and kind != SIMULATED:
             raise InvalidArgument(f"meter {text!r}: unknown kind {kind!r}; known are {', '.join(known_kinds())}")
         if name is None:
-            name = f"wall{plain or ''}"
-            plain += 1
+            base = DRIVERS[kind].name if kind in DRIVERS else "wall"
+            name = f"{base}{plain[base] or ''}"
+            plain[base] += 1
         if not NAME.fullmatch(name):
             raise InvalidArgument(f"meter {text!r}: {name!r} is no name; use letters, digits, - and _")
         if any(one.name == name for one in found):
