@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from powersample import cli, errors
 from powersample.experiments import race
-from powersample.experiments.race import entrants, run, show
+from powersample.experiments.race import cost, entrants, run, show
 from powersample.experiments.race import slowdown as slowdowns
 from powersample.experiments.race.slowdown import slowdown
 from powersample.sim import Node
@@ -191,6 +191,29 @@ def test_lock_claim_needs_a_lock(raced, monkeypatch):
     assert show.lock_claim(raced[0])["ratio"] is None
     assert "no global lock" in show.lock_claim(raced[0])["reason"]
     assert "no global lock" in race.to_text(raced[0])
+
+
+def test_used_counts_a_child_while_it_runs_and_goes_on_when_it_has_ended():
+    """A method's process is waited for only at the end; what it used until then must not appear all at once."""
+    before = cost.Used.now()
+    with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as child:
+        end_s = time.monotonic() + 10
+        while cost.Used.now().children_s < before.children_s + 0.05 and time.monotonic() < end_s:
+            time.sleep(0.01)
+        running = cost.Used.now()
+        child.kill()
+    ended = cost.Used.now()
+    assert before.children_s + 0.05 <= running.children_s <= ended.children_s + 0.02  # the kernel's ticks
+    assert child.pid not in cost.children()
+
+
+def test_cost_leaves_the_training_threads_own_time_out():
+    """By hand: 3 s of all threads and children between start and end, 2 s of them the training's."""
+    used = [cost.Used(*of) for of in ((0, 0, 0), (1, 0.5, 0.5), (4, 2.5, 0.5), (4.25, 2.75, 1.0))]
+    found = cost.cost_of(*used, start_s=0.2)
+    assert found.cpu_s == pytest.approx((5.25 - 1.5) - (2.75 - 0.5))
+    assert found.aside_cpu_s == pytest.approx(1.5 + 0.25)
+    assert found.start_s == 0.2
 
 
 @given(st.lists(st.floats(0.05, 0.5), min_size=1, max_size=12), st.floats(0.8, 1.5))

@@ -31,7 +31,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--methods", metavar="A,B", help="who takes part; default all: those that cannot run say why")
     verb.add_argument(
-        "--epoch-seconds", metavar="S,S", help="lengths of the training's epochs; default 0.3,1,3 (try 0.3,1,3,10)"
+        "--epoch-seconds", metavar="S,S", help="lengths of the training's epochs; default 0.3,1; longer: 0.3,1,3,10"
     )
     verb.add_argument("--epochs", type=int, metavar="N", help="epochs of each method; default what fits into 80 s")
     how = verb.add_mutually_exclusive_group()

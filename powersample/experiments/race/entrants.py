@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from powersample import errors
-from powersample.experiments.baselines import EaHasTracer, NvidiaSmiLoop, NvidiaSmiSpawn, PynvmlThread
+from powersample.experiments.baselines import BASELINES, Target, baselines_for
 from powersample.experiments.method import method_of_samples, method_of_trace, rate_or_none
 from powersample.session.recording import Recording, spool_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from powersample.experiments.baselines import Baseline, Samples
     from powersample.experiments.method import Cost, Lap, Method
     from powersample.experiments.race.ground import Ground
@@ -23,20 +21,8 @@ if TYPE_CHECKING:
     from powersample.model import Trace
 
 NATIVE = {"native": ("paced", True), "native-follow": ("follow", True), "native-binary": ("paced", False)}
-BASELINES: dict[str, Callable[[Setup, Ground], Baseline]] = {
-    "pynvml-thread": lambda setup, ground: PynvmlThread(
-        ground.nvml_library, setup.gpu, meaning=ground.power_usage_meaning
-    ),
-    "nvidia-smi-lms": lambda setup, ground: NvidiaSmiLoop(
-        setup.nvidia_smi, ground.environment, setup.gpu, meaning=ground.power_usage_meaning
-    ),
-    "nvidia-smi-spawn": lambda setup, ground: NvidiaSmiSpawn(
-        setup.nvidia_smi, ground.environment, setup.gpu, meaning=ground.power_usage_meaning
-    ),
-    "ea-has-tracer": lambda setup, ground: EaHasTracer(
-        setup.nvidia_smi, ground.environment, setup.gpu, meaning=ground.power_usage_meaning
-    ),
-}
+# What a baseline reads where that is not what PowerUsage answers with, as a sensor of `Ground.published`.
+SENSORS = {"codecarbon": "energy", "zeus": "instant"}
 METHODS = (*NATIVE, *BASELINES)
 
 
@@ -72,7 +58,9 @@ def enter(name: str, setup: Setup, ground: Ground, folder: Path) -> Entrant:
     """Return a method ready to start; its files go under `folder`."""
     if name in NATIVE:
         return Native(name, setup, ground, folder)
-    return Sampled(BASELINES[name](setup, ground), ground)
+    at = Target(ground.nvml_library, ground.environment, setup.gpu, setup.nvidia_smi, ground.power_usage_meaning)
+    (baseline,) = baselines_for(at, [name])
+    return Sampled(baseline, ground)
 
 
 class Native:
@@ -121,15 +109,24 @@ class Sampled:
     """A baseline."""
 
     def __init__(self, baseline: Baseline, ground: Ground) -> None:
-        self.name, self.reads, self.asked_hz = baseline.name, baseline.reads, rate_or_none(baseline)
+        self.name, self.asked_hz = baseline.name, rate_or_none(baseline)
         self._baseline, self._ground = baseline, ground
         self._samples: Samples | None = None
         self._running = False
 
+    @property
+    def reads(self) -> str:
+        """Return what it reads; some know only when they have started."""
+        return self._baseline.reads
+
     def start(self) -> None:
-        """Start it."""
-        self._baseline.start()
+        """Start it; one that a Ctrl-C interrupts is half there, and ended by `quit`."""
         self._running = True
+        try:
+            self._baseline.start()
+        except errors.PowerSampleError:
+            self._running = False
+            raise
 
     def stop(self) -> None:
         """End it."""
@@ -139,11 +136,11 @@ class Sampled:
     def quit(self) -> None:
         """End it if it runs."""
         if self._running:
-            with contextlib.suppress(errors.PowerSampleError, OSError):
+            with contextlib.suppress(Exception):  # whatever a half-started one says
                 self.stop()
 
     def method(self, lap: Lap, cost: Cost | None) -> Method:
         """Return what its samples make of a lap."""
         assert self._samples is not None
-        published_ns = self._ground.published(lap.run, "usage")
+        published_ns = self._ground.published(lap.run, SENSORS.get(self.name, "usage"))
         return method_of_samples(self._baseline, self._samples, lap, published_ns, cost)

@@ -62,7 +62,7 @@ class Ground(Protocol):
         """End to observe, and return what the lap was for certain."""
 
     def published(self, run: Window, sensor: str) -> NDArray[np.int64] | None:
-        """Return when a sensor ("instant" or "usage") published; None where nobody knows."""
+        """Return when a sensor ("instant", "usage" or "energy") published; None where nobody knows."""
 
 
 def ground_for(setup: Setup) -> Ground:
@@ -144,8 +144,8 @@ class SimulatedGround:
         return Lap(trained.run, trained.epochs, np.array(truth_j), run_j, void)
 
     def published(self, run: Window, sensor: str) -> NDArray[np.int64] | None:
-        """Return the sensor's own instants; a board without an instant sensor is read by PowerUsage."""
-        kind = "instant" if sensor == "instant" and "instant" in self._node.boards[0].sensors else "usage"
+        """Return the sensor's own instants; a board without that sensor is read by PowerUsage."""
+        kind = sensor if sensor in self._node.boards[0].sensors else "usage"
         return self._node.sensor_publications(0, kind, run.start_ns, run.end_ns)
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from powersample import errors
-from powersample.experiments.method import Cost, Method
+from powersample.experiments.method import Method
+from powersample.experiments.race.cost import Used, cost_of
 from powersample.experiments.race.entrants import Entrant, enter
 from powersample.experiments.race.ground import Ground, ground_for
 from powersample.experiments.race.setup import Setup
@@ -24,6 +24,8 @@ from powersample.experiments.workload import Epoch, Training, plan, train, train
 BUDGET_S = 72.0  # that is planned for everything, unless a number of epochs is asked for
 SLOWDOWN_BY_S = 80.0  # after so long no further round of the slowdown begins, once there are LEAST_PAIRS
 LEAST_PAIRS, PAIRS = 3, 6
+SLOW_START_S = 1.0  # who takes longer to start is not timed in pairs unless they are asked for
+COLD_START_S = 4.0  # who takes longer at first is not tried a second time
 MARGIN_S = 0.3  # a method runs so long before and after its lap
 LAP_ASIDE_S = 0.4  # what a lap takes beside its epochs, margins and starts
 SETTLE_S = 0.05
@@ -45,6 +47,7 @@ class Race:
         epochs: The epochs that each method measured, in the order of the plan.
         methods: Every method, in the order asked for; those that could not run with their reason.
         slowdowns: Slowdown of the training by method.
+        untimed: Methods whose slowdown was left out, because they take so long to start.
         noise: The same of nothing at all (A/A): what this machine cannot tell from no slowdown.
         took_s: How long it all took.
     """
@@ -57,6 +60,7 @@ class Race:
     epochs: tuple[Epoch, ...]
     methods: tuple[Method, ...]
     slowdowns: dict[str, Slowdown] = field(default_factory=dict)
+    untimed: tuple[str, ...] = ()
     noise: Slowdown | None = None
     took_s: float = 0.0
 
@@ -92,7 +96,7 @@ def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
         epochs = _epochs(setup, starts_s, BUDGET_S - (time.monotonic() - begin_s))
         timed(_announce(setup, epochs, starts_s))
         ran = track.together(epochs, starts_s) if setup.together else track.in_turn(epochs, starts_s)
-        slowdowns, noise = track.slowdowns(block, list(starts_s), begin_s + SLOWDOWN_BY_S)
+        slowdowns, noise = track.slowdowns(block, starts_s, begin_s + SLOWDOWN_BY_S)
         methods = [
             ran[name] if name in ran else _absent(name, setup, ground, Path(folder), refused[name])
             for name in setup.methods
@@ -106,6 +110,9 @@ def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
             epochs=epochs,
             methods=tuple(methods),
             slowdowns=slowdowns,
+            untimed=tuple(
+                name for name, start_s in starts_s.items() if not _pairs(setup, start_s) and setup.pairs != 0
+            ),
             noise=noise,
             took_s=time.monotonic() - begin_s,
         )
@@ -131,11 +138,16 @@ def _epochs(setup: Setup, starts_s: dict[str, float], left_s: float) -> tuple[Ep
 def _aside_s(setup: Setup, starts_s: dict[str, float]) -> float:
     """Return about how long everything but the epochs takes."""
     laps = 1 if setup.together else len(starts_s)
-    starting_s = sum(starts_s.values())
-    pairs_s = (PAIRS if setup.pairs is None else setup.pairs) * (
-        starting_s + (len(starts_s) + 1) * 2 * (BLOCK_S + SETTLE_S)
-    )
-    return laps * (2 * MARGIN_S + LAP_ASIDE_S) + starting_s + pairs_s
+    pair_s = 2 * (BLOCK_S + SETTLE_S)
+    pairs_s = sum(_pairs(setup, start_s) * (pair_s + start_s) for start_s in (0.0, *starts_s.values()))
+    return laps * (2 * MARGIN_S + LAP_ASIDE_S) + sum(starts_s.values()) + pairs_s
+
+
+def _pairs(setup: Setup, start_s: float) -> int:
+    """Return how many pairs a method gets that takes so long to start."""
+    if setup.pairs is not None:
+        return setup.pairs
+    return PAIRS if start_s < SLOW_START_S else 0
 
 
 def _announce(setup: Setup, epochs: Sequence[Epoch], starts_s: dict[str, float]) -> str:
@@ -144,24 +156,6 @@ def _announce(setup: Setup, epochs: Sequence[Epoch], starts_s: dict[str, float])
     how = "all at once" if setup.together else "one after the other"
     about_s = laps * lap_s + _aside_s(setup, starts_s)
     return f"{len(starts_s)} methods, {how}: {len(epochs)} epochs, {lap_s:.3g} s, about {about_s:.0f} s in all"
-
-
-@dataclass(frozen=True, slots=True)
-class _Used:
-    """CPU seconds so far: of this process, of its main thread, of the children it has seen end."""
-
-    process_s: float
-    main_s: float
-    children_s: float
-
-    @classmethod
-    def now(cls) -> _Used:
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return cls(time.process_time(), time.thread_time(), children.ru_utime + children.ru_stime)
-
-    @property
-    def all_s(self) -> float:
-        return self.process_s + self.children_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,23 +173,25 @@ class _Track:
         return enter(name, self.setup, self.ground, self.folder)
 
     def probe(self) -> tuple[dict[str, float], dict[str, str]]:
-        """Start every method once; return how long the second start took of those that can, and why others cannot."""
+        """Start every method; return how long a warm start took of those that can run, and why others cannot."""
         starts_s: dict[str, float] = {}
         refused: dict[str, str] = {}
         for name in self.setup.methods:
             self.say(f"trying {name}")
-            for _ in range(2):  # the first start imports and warms
-                entrant = self._enter(name)
-                begin_s = time.monotonic()
-                try:
-                    entrant.start()
-                except errors.PowerSampleError as error:
-                    refused[name] = str(error)
-                    break
-                finally:
-                    entrant.quit()
-                starts_s[name] = time.monotonic() - begin_s
-        return {name: took_s for name, took_s in starts_s.items() if name not in refused}, refused
+            try:
+                cold_s = self._start_and_quit(name)
+                starts_s[name] = cold_s if cold_s > COLD_START_S else self._start_and_quit(name)
+            except errors.PowerSampleError as error:
+                refused[name] = str(error)
+        return starts_s, refused
+
+    def _start_and_quit(self, name: str) -> float:
+        entrant, begin_s = self._enter(name), time.monotonic()
+        try:
+            entrant.start()
+            return time.monotonic() - begin_s
+        finally:
+            entrant.quit()
 
     def in_turn(self, epochs: Sequence[Epoch], starts_s: dict[str, float]) -> dict[str, Method]:
         """Let each method measure the same epochs by itself, methods and epochs in random order."""
@@ -219,35 +215,39 @@ class _Track:
         failed: dict[str, str] = {}
         with ExitStack() as stack:
             self.ground.begin(self.folder)
-            before, begin_s = _Used.now(), time.monotonic()
+            before, begin_s = Used.now(), time.monotonic()
             for name, entrant in entrants.items():
                 stack.callback(entrant.quit)
                 _try(entrant.start, name, failed)
-            started, start_s = _Used.now(), time.monotonic() - begin_s
+            started, start_s = Used.now(), time.monotonic() - begin_s
             time.sleep(MARGIN_S)
             trained = train(epochs, self.network, node=self.ground.node, python_load=self.setup.python_load)
             time.sleep(MARGIN_S)
-            ending = _Used.now()
+            ending = Used.now()
             for name, entrant in entrants.items():
                 if name not in failed:
                     _try(entrant.stop, name, failed)
-            after = _Used.now()
+            after = Used.now()
             lap = self.ground.lap(trained)
-            cost = _cost(before, started, ending, after, start_s) if len(names) == 1 else None
+            cost = cost_of(before, started, ending, after, start_s) if len(names) == 1 else None
             return [
                 Method(name, one.reads, one.asked_hz, failed[name]) if name in failed else one.method(lap, cost)
                 for name, one in entrants.items()
             ]
 
-    def slowdowns(self, block: Block, names: list[str], by_s: float) -> tuple[dict[str, Slowdown], Slowdown | None]:
+    def slowdowns(
+        self, block: Block, starts_s: dict[str, float], by_s: float
+    ) -> tuple[dict[str, Slowdown], Slowdown | None]:
         """Time the same work beside each method and alone, in turns, and alone twice (A/A)."""
-        pairs: dict[str | None, list[tuple[float, float]]] = {name: [] for name in (None, *names)}
+        pairs: dict[str | None, list[tuple[float, float]]] = {name: [] for name in (None, *starts_s)}
         rounds = PAIRS if self.setup.pairs is None else self.setup.pairs
         for number in range(rounds):
             if self.setup.pairs is None and number >= LEAST_PAIRS and time.monotonic() > by_s:
                 break
             self.say(f"slowdown, round {number + 1} of {rounds}")
             for name in self.dice.sample(list(pairs), len(pairs)):
+                if number >= _pairs(self.setup, 0.0 if name is None else starts_s[name]):
+                    continue
                 first = self.dice.random() < 0.5  # whether the method comes first
                 took_s = [self._block(block, name if beside else None) for beside in (first, not first)]
                 pairs[name].append((took_s[0], took_s[1]) if first else (took_s[1], took_s[0]))
@@ -275,10 +275,3 @@ def _try(do: Callable[[], None], name: str, failed: dict[str, str]) -> None:
         do()
     except errors.PowerSampleError as error:
         failed[name] = str(error)
-
-
-def _cost(before: _Used, started: _Used, ending: _Used, after: _Used, start_s: float) -> Cost:
-    """Return what a method cost that ran alone: all but the training thread's own CPU time, children included."""
-    training_s = after.main_s - started.main_s
-    aside_s = (started.all_s - before.all_s) + (after.main_s - ending.main_s)
-    return Cost(max(0.0, after.all_s - started.all_s - training_s), start_s, aside_s)

@@ -11,7 +11,7 @@ from powersample.errors import InvalidArgument
 from powersample.experiments.race.entrants import METHODS
 from powersample.experiments.workload import plan
 
-LENGTHS_S = (0.3, 1.0, 3.0)
+LENGTHS_S = (0.3, 1.0)
 MOST_PAIRS = 1000
 MOST_CALL_US = 1e6
 

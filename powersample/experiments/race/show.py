@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
 
 from powersample.experiments.figures import Figures, figures, known, method_json, published_few
 from powersample.experiments.method import Method
@@ -74,6 +77,7 @@ def to_json(race: Race) -> dict[str, Any]:
             method_json(method) | {"slowdown_pct": _slowdown_json(race.slowdowns.get(method.name))}
             for method in race.methods
         ],
+        "slow_to_start": list(race.untimed),
         "noise_slowdown_pct": _slowdown_json(race.noise),
         "interpreter": {"version": sys.version.split()[0], "free_threaded": free_threaded(), "lock": lock_claim(race)},
     }
@@ -100,16 +104,13 @@ def _wrapped(line: str) -> list[str]:
 
 
 def _opening(race: Race) -> list[str]:
-    setup = race.setup
-    by_length: dict[float, int] = {}
-    for epoch in race.epochs:
-        by_length[epoch.seconds] = by_length.get(epoch.seconds, 0) + 1
-    epochs = ", ".join(f"{count} of {seconds:g} s" for seconds, count in sorted(by_length.items()))
-    how = "all methods at once" if setup.together else "each method alone, the same epochs in an order of its own"
+    setup, by_length = race.setup, Counter(epoch.seconds for epoch in race.epochs)
+    epochs = ", ".join(f"{count} x {seconds:g} s" for seconds, count in sorted(by_length.items()))
+    how = "all methods at once" if setup.together else "every method alone, in an order of its own"
     busy = ", data prepared in pure Python" if setup.python_load else ""
     calls = f"; every driver call takes {setup.call_us:g} us" if setup.call_us else ""
     return [
-        f"training in {setup.training}{busy}: {epochs}; {how}{calls}",
+        f"training in {setup.training}{busy}, {epochs}; {how}{calls}",
         f"reference: {race.reference}{_board(race)}",
     ]
 
@@ -127,25 +128,30 @@ def _number(value: float | None, form: str) -> str:
     return MISSING if value is None else format(value, form)
 
 
+def _short(value: float) -> str:
+    """Return three digits, never an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def _energy_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
     lengths = sorted({epoch.seconds for epoch in race.epochs})[:MOST_LENGTHS]
     names = "".join(f"{f'{seconds:g} s':>7}" for seconds in lengths)
-    over = f"{'updates':>27}{'error of an epoch, %, median':>{max(29, 7 * len(lengths) + 7)}}"
+    wide = 7 * len(lengths) + 7
     lines = [
-        over.rstrip(),
-        f"{'':16}{'seen of':>11}{names}{'worst':>8}{'run %':>7}{'in 95 %':>9}{'r of W':>8}{'bias W':>8}{'+-':>6}",
+        f"{'':16}{'updates':>10}{'error of an epoch, %':>{wide}}{'run':>7}{'truth':>8}{'mean power of epochs':>23}",
+        f"{'':16}{'seen':>10}{names}{'worst':>7}{'%':>7}{'in 95 %':>8}{'r':>8}{'bias W':>9}{'+-':>6}",
     ]
     for method, one in entries:
         of = {part.seconds: part.error_pct.median for part in one.by_length}
         cells = "".join(f"{_number(_nearest(of, seconds), '.1f'):>7}" for seconds in lengths)
-        seen = f"{one.updates_seen} of {_number(one.updates_published, 'd') if one.updates_published else '?'}"
-        held = MISSING if one.held is None or not one.held.rated else f"{one.held.held} of {one.held.rated}"
+        published = "?" if one.updates_published is None else one.updates_published
+        held = MISSING if one.held is None else f"{one.held.held}/{one.held.rated}"
         limits = one.power.limits
+        half_w = None if limits is None else (limits[1] - limits[0]) / 2
         lines.append(
-            f"{method.name:16}{seen:>11}{cells}{_number(one.error_pct.max, '.1f'):>8}"
-            f"{_number(one.run_error_pct, '+.1f'):>7}{held:>9}{_number(one.power.pearson, '.3f'):>8}"
-            f"{_number(one.power.bias, '+.1f'):>8}"
-            f"{_number(None if limits is None else (limits[1] - limits[0]) / 2, '.0f'):>6}"
+            f"{method.name:16}{f'{one.updates_seen}/{published}':>10}{cells}{_number(one.error_pct.max, '.1f'):>7}"
+            f"{_number(one.run_error_pct, '+.1f'):>7}{held:>8}{_number(one.power.pearson, '.3f'):>8}"
+            f"{_number(one.power.bias, '+.1f'):>9}{_number(half_w, '.0f'):>6}"
         )
     return lines
 
@@ -158,24 +164,24 @@ def _nearest(of: dict[float, float | None], seconds: float) -> float | None:
 
 def _cost_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
     lines = [
-        f"{'':15}{'polls/s':>13}{'gap, ms':>20}{'epochs <= 10':>17}{'CPU':>8}{'us':>8}{'slowdown':>17}",
-        f"{'':15}{'got of':>13}{'p50':>6}{'p99':>7}{'max':>7}{'polls':>9}{'updates':>8}{'ms/s':>8}{'a poll':>8}"
-        f"{'% [95 %]':>17}",
+        f"{'':16}{'polls/s':>10}{'gap, ms':>20}{'epochs with <= 10':>19}{'CPU':>8}{'us':>8}{'slowdown':>19}",
+        f"{'':16}{'got/asked':>10}{'p50':>6}{'p99':>7}{'max':>7}{'polls':>9}{'updates':>10}{'ms/s':>8}{'a poll':>8}"
+        f"{'% [95 %]':>19}",
     ]
     for method, one in entries:
         lap = method.lap
         assert lap is not None
         cpu_s, epochs = method.cost.cpu_s, len(lap.epochs)
-        asked = "" if method.asked_hz is None else f" of {method.asked_hz:.4g}"
+        asked = "" if method.asked_hz is None else f"/{method.asked_hz:.4g}"
         lines.append(
-            f"{method.name:15}{f'{one.achieved_hz:.3g}{asked}':>13}"
-            f"{one.gap_p50_ms:>6.3g}{one.gap_p99_ms:>7.3g}{one.gap_max_ms:>7.3g}"
-            f"{f'{one.few_polls} of {epochs}':>9}{one.few_updates:>8}"
-            f"{_number(None if cpu_s is None else 1e3 * cpu_s / lap.run.duration_s, '.3g'):>8}"
-            f"{_number(one.cpu_us_per_poll, '.0f'):>8}{_slow(race.slowdowns.get(method.name)):>17}"
+            f"{method.name:16}{f'{_short(one.achieved_hz)}{asked}':>10}"
+            f"{_short(one.gap_p50_ms):>6}{_short(one.gap_p99_ms):>7}{_short(one.gap_max_ms):>7}"
+            f"{f'{one.few_polls}/{epochs}':>9}{f'{one.few_updates}/{epochs}':>10}"
+            f"{MISSING if cpu_s is None else _short(1e3 * cpu_s / lap.run.duration_s):>8}"
+            f"{_number(one.cpu_us_per_poll, '.0f'):>8}{_slow(race.slowdowns.get(method.name)):>19}"
         )
     if race.noise is not None:
-        lines.append(f"{'nothing (A/A)':15}{'':66}{_slow(race.noise):>17}")
+        lines.append(f"{'nothing (A/A)':16}{'':65}{_slow(race.noise):>19}")
     return lines
 
 
@@ -184,25 +190,54 @@ def _slow(one: Slowdown | None) -> str:
 
 
 def _findings(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
-    lines: list[str] = []
+    lines = [
+        "seen: of the values that the sensor published; +-: limits of agreement; slowdown: of the same work beside the "
+        "method and alone in turns, A/A being the noise."
+    ]
     few = next((value for method, _ in entries if (value := published_few(method)) is not None), None)
-    total = len(race.epochs)
     if few is not None:
         lines.append(
-            f"In {few} of {total} epochs the sensor itself published at most 10 values. More polls of a 100 ms sensor "
-            "are no information: what counts is whether its updates were met, and what was made of them."
+            f"In {few} of {len(race.epochs)} epochs the sensor itself published at most 10 values. More polls of a "
+            f"{_period(entries)}sensor are no information: what counts is which of its values were seen, what each "
+            "means, and what was made of them."
         )
-    claim = lock_claim(race)
-    if claim["reason"] is None and claim["ratio"] is not None:
-        lines.append(
-            f"Beside a Python-busy program a pynvml thread got {100 * claim['thread_share']:.0f} % of the readings it "
-            f"asked for, the native sampler {100 * claim['native_share']:.0f} %."
-        )
-    elif free_threaded():
-        lines.append("This interpreter has no global lock: what a Python-busy program does to a thread is left out.")
+    lines += [
+        f"{method.name} says itself how far to trust it: {_verdicts(method)}."
+        for method, one in entries
+        if one.held is not None
+    ][:1]
+    lines += _lock(race)
+    slow = [f"{m.name} ({m.cost.start_s:.1f} s)" for m, _ in entries if m.name in race.untimed and m.cost.start_s]
+    if slow:
+        lines.append(f"Slow to start, and so not timed for slowdown unless --pairs asks for it: {', '.join(slow)}.")
     void = [f"{method.name} ({method.lap.void})" for method, _ in entries if method.lap and method.lap.void]
     if void:
         lines.append(f"Not to be trusted, their truth is void: {', '.join(void)}.")
+    lines += [f"{method.name}: {method.trouble}." for method, _ in entries if method.trouble]
+    lines += [f"{method.name}: {method.failed} readings failed." for method, _ in entries if method.failed]
     reads = dict.fromkeys(method.reads for method, _ in entries)
     lines += [f"{', '.join(m.name for m, _ in entries if m.reads == one)}: {one}." for one in reads]
     return lines
+
+
+def _period(entries: Sequence[tuple[Method, Figures]]) -> str:
+    """Return how often the first method's sensor publishes, as "100 ms "; "" when nobody knows."""
+    published_ns = entries[0][0].published_ns
+    return "" if published_ns is None or len(published_ns) < 2 else f"{np.median(np.diff(published_ns)) / 1e6:.0f} ms "
+
+
+def _verdicts(method: Method) -> str:
+    found = Counter(one.verdict for one in method.accounts if one.verdict)
+    return ", ".join(f"{verdict} in {count}" for verdict, count in found.most_common()) + f" of {found.total()} epochs"
+
+
+def _lock(race: Race) -> list[str]:
+    claim = lock_claim(race)
+    if claim["reason"] is None and claim["ratio"] is not None:
+        return [
+            f"Beside a Python-busy program a pynvml thread got {100 * claim['thread_share']:.0f} % of the readings it "
+            f"asked for, the native sampler {100 * claim['native_share']:.0f} %."
+        ]
+    if free_threaded():
+        return ["This interpreter has no global lock: what a Python-busy program does to a thread is left out."]
+    return []
