@@ -40,7 +40,7 @@ def load(home, system_file=ABSENT):
 
 
 def test_every_key_is_either_a_root_or_a_matter_of_taste():
-    assert sorted([*ROOTS, *PACE]) == sorted(KEYS)
+    assert sorted([*ROOTS, *PACE, "meters"]) == sorted(KEYS)  # meters are no plan's: the session takes them
 
 
 def test_configuration_without_a_file_is_empty(tmp_path):
@@ -57,6 +57,7 @@ def test_configuration_without_a_file_is_empty(tmp_path):
         ('rate_hz = "auto"', "rate_hz", None),
         ('mode = "tight"', "mode", "tight"),
         ("cpu = 0", "cpu", 0),
+        ('meters = ["lmg450:/dev/ttyUSB0,i=5"]', "meters", ("lmg450:/dev/ttyUSB0,i=5",)),
         ("fifo = 10", "fifo", 10),
         ('keep = "changes"', "keep", "changes"),
         ('devfs = "/host-dev"', "devfs", "/host-dev"),

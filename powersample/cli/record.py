@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from powersample.capture import Plan
+    from powersample.session.meters import Asked
 
 EXAMPLE = """\
 examples:
   powersample record -o run.parquet -- python train.py --epochs 3
   powersample record --simulate h100 -o try.parquet -- python -c 'sum(range(10**8))'
   powersample record --duration 60 -o idle.parquet
+  powersample record --meter lmg450:/dev/ttyUSB0,baud=57600,i=10 -- python train.py
 
 The exit code is the program's. To mark windows from inside it, in Python:
   import powersample as ps
@@ -28,7 +30,7 @@ ID: a number of yours, the same in both. TIME: CLOCK_MONOTONIC in ns, as Python'
 BOOT: the content of /proc/sys/kernel/random/boot_id. The name is a JSON string.
 
 Defaults for the sampling options may stand in ~/.config/powersample/config.toml or /etc/powersample/config.toml:
-  rate_hz = 100                  (sources, rate_hz, mode, cpu, fifo, keep, nvml_lib, sysfs, devfs)
+  rate_hz = 100                  (sources, rate_hz, mode, cpu, fifo, keep, nvml_lib, sysfs, devfs, meters)
 
 Exit codes of its own: 1 failed, 2 usage, 3 nothing measurable, 126 and 127 as a shell's.
 """
@@ -66,6 +68,13 @@ def add(verbs: Any) -> None:
     sampling.add_argument(
         "--devfs", metavar="DIR", help="where cpu/N/msr is; default /dev, or nowhere beside another sysfs"
     )
+    verb.add_argument(
+        "--meter",
+        action="append",
+        metavar="ADDRESS",
+        help="external meter to record beside: [NAME=]KIND:WHERE[,KEY=VALUE...]; may be repeated; "
+        "`powersample record --meter help` lists the kinds",
+    )
     simulated = verb.add_argument_group("simulated node")
     simulated.add_argument(
         "--simulate",
@@ -89,16 +98,12 @@ def add(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Record and answer with the program's exit code."""
-    from powersample import errors
     from powersample.session.command import record_command, record_for
 
-    if not options.command and options.duration is None:
-        raise errors.InvalidArgument("nothing to record: add `-- COMMAND`, or --duration S")
-    if options.command and options.duration is not None:
-        raise errors.InvalidArgument("--duration is for recording without a command")
-    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
-        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
-    plan = _plan(options)
+    if options.meter == ["help"]:
+        return _list_meters()
+    _refuse(options)
+    plan, meters = _plan(options)
     output = options.output or _default_output(options.command)
     node = None
     try:
@@ -107,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
 
             node = make_node(options.simulate, options.board, node_seed=options.node_seed)
             plan = simulated_plan(plan, node)
-        common = {"node": node, "replace": options.force}
+        common = {"node": node, "replace": options.force, "meters": meters}
         if options.command:
             result = record_command(
                 plan,
@@ -134,9 +139,36 @@ def run(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _refuse(options: argparse.Namespace) -> None:
+    """Raise InvalidArgument for options that do not go together."""
+    from powersample import errors
+
+    if not options.command and options.duration is None:
+        raise errors.InvalidArgument("nothing to record: add `-- COMMAND`, or --duration S")
+    if options.command and options.duration is not None:
+        raise errors.InvalidArgument("--duration is for recording without a command")
+    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
+        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
+
+
+def _list_meters() -> int:
+    from powersample.cli.output import emit
+    from powersample.meters.registry import DRIVERS
+    from powersample.report.table import table
+
+    rows = [
+        [kind, one.what, f"pip install 'powersample[{one.extra}]'" if one.extra else ""]
+        for kind, one in DRIVERS.items()
+    ]
+    rows.append(["sim", "the simulated node's LMG450, with --simulate NODE", ""])
+    emit("\n".join(table(["kind", "meter", "needs"], rows, "lll")))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> tuple[Plan, Asked]:
     """Return what was asked for over the configuration's defaults; its roots are no simulated node's."""
     from powersample.capture import PACE, ROOTS, plan_with_defaults
+    from powersample.session.meters import asked_meters
     from powersample.store.config import load_configuration
 
     asked = {
@@ -153,7 +185,9 @@ def _plan(options: argparse.Namespace) -> Plan:
     given = {name: value for name, value in asked.items() if value is not None}
     if options.rate is not None:
         given["rate_hz"] = _rate(options.rate)
-    return plan_with_defaults(given, load_configuration(), keys=PACE if options.simulate else (*ROOTS, *PACE))
+    configuration = load_configuration()
+    plan = plan_with_defaults(given, configuration, keys=PACE if options.simulate else (*ROOTS, *PACE))
+    return plan, asked_meters(options.meter, None if options.simulate else configuration)
 
 
 def _rate(text: str) -> float | None:

@@ -135,14 +135,14 @@ def power_channel(name: str, sensor: str, *, part: str = "", span: str = "sample
     Args:
         name: The meter's name: "wall".
         sensor: Where the value comes from, in the meter's words: "lmg450.P".
-        part: "" for the total that stands for the meter, else the part's name: "ch2".
+        part: "" for the total that stands for the meter, else the part's name: "ch2", which is in no total.
         span: "sample" when readings average their cycle, "none" when they are instants.
         domain: What it measures, when that is not the whole node: "gpu" for an inline meter.
     """
     return Channel(
         name=f"{name}.power.{part}" if part else f"{name}.power",
-        device=name,
-        domain=domain,
+        device=f"{name}.{part}" if part else name,
+        domain="supply" if part else domain,
         kind=Kind.POWER,
         unit="W",
         raw_dtype="float64",

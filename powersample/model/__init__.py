@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recording is, in memory: numpy and the standard library only, no files, no devices."""
 
-from powersample.model.channel import KEPT_DTYPE, SAMPLE_DTYPE, Channel, Kind
+from powersample.model.channel import KEPT_DTYPE, METER_DTYPE, SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, to_realtime_ns
 from powersample.model.clock_fit import ClockFit, Knot
 from powersample.model.energy import BudgetTerm, Energy, Window
@@ -14,6 +14,7 @@ from powersample.model.trace import TRUTH_PREFIX, Backend, Extent, InMemory, Tra
 
 __all__ = [
     "KEPT_DTYPE",
+    "METER_DTYPE",
     "SAMPLE_DTYPE",
     "TRUTH_PREFIX",
     "Accuracy",

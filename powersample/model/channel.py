@@ -22,6 +22,7 @@ SAMPLE_DTYPE = np.dtype(
     ]
 )
 KEPT_DTYPE = np.dtype([*SAMPLE_DTYPE.descr, ("omitted", "<u4"), ("reserved", "<u4")])
+METER_DTYPE = np.dtype([*SAMPLE_DTYPE.descr, ("span_ns", "<i8")])  # of a meter's part in a spool, which no C writes
 
 
 class Kind(StrEnum):

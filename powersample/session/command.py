@@ -14,7 +14,8 @@ from powersample import errors
 from powersample.capture import Plan
 from powersample.marks import ENVIRONMENT, MarkWriter
 from powersample.session.child import Child, until_asked_to_end
-from powersample.session.recording import MARGIN_S, Recording
+from powersample.session.meters import Asked
+from powersample.session.recording import NO_METERS, Recording
 
 if TYPE_CHECKING:
     from powersample.sim import Node
@@ -45,6 +46,7 @@ def record_command(
     load: str = "cpu",
     replace: bool = False,
     store_command: bool = False,
+    meters: Asked = NO_METERS,
     on_trouble: Callable[[str], None] = lambda _: None,
 ) -> CommandResult:
     """Run `command` to its end while the sampler executable records; the window is called "run".
@@ -59,6 +61,7 @@ def record_command(
         load: The node's load, see `simulate.apply_load`.
         replace: Replace an existing output.
         store_command: Store the arguments in the trace.
+        meters: The meters to record beside.
         on_trouble: Told once, while the program runs, when recording fails; the program goes on.
 
     Raises:
@@ -73,6 +76,7 @@ def record_command(
         replace=replace,
         command=command,
         store_command=store_command,
+        meters=meters,
     )
     environment = {**os.environ, ENVIRONMENT: str(recording.marks.absolute())}
     told: list[str] = []
@@ -89,13 +93,13 @@ def record_command(
 
             apply_load(node, load, child.pid)
         recording.start()
-        time.sleep(MARGIN_S)
+        time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)
         mark = writer.begin("run")
         child.release()
         code = child.wait(watch)
         writer.end(mark)
-        time.sleep(MARGIN_S)
+        time.sleep(recording.margin_s)
         return _finish(recording, code, exit_code=code)
 
 
@@ -116,6 +120,7 @@ def record_for(
     node: Node | None = None,
     load: str = "idle",
     replace: bool = False,
+    meters: Asked = NO_METERS,
 ) -> CommandResult:
     """Record the machine for `duration_s`, or until SIGINT, SIGTERM or SIGHUP; the window is called "run".
 
@@ -126,14 +131,14 @@ def record_for(
     """
     if duration_s is not None and not duration_s > 0:
         raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
-    recording = Recording(plan, output, node=node, in_process=False, replace=replace)
+    recording = Recording(plan, output, node=node, in_process=False, replace=replace, meters=meters)
     with until_asked_to_end() as asked, recording:
         if node is not None:
             from powersample.session.simulate import apply_load
 
             apply_load(node, load, 0)
         recording.start()
-        time.sleep(MARGIN_S)
+        time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)
         mark = writer.begin("run")
         deadline = None if duration_s is None else time.monotonic() + duration_s
@@ -141,5 +146,5 @@ def record_for(
             if recording.recorder.failure() or (deadline is not None and time.monotonic() >= deadline):
                 break
         writer.end(mark)
-        time.sleep(MARGIN_S)
+        time.sleep(recording.margin_s)
         return _finish(recording, None)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 from powersample import errors
 from powersample._native import api
 from powersample.capture import Inventory, Plan, Recorder, discover, recorder_for
+from powersample.session.meters import Asked, Meters
 
 if TYPE_CHECKING:
     from powersample.model import SensorModel, Series, Trace
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # Recording goes on around every window: what covers an edge is published up to a period and a window later.
 MARGIN_S = 0.3
 CONVERT_EVERY_S = 2.0
+NO_METERS = Asked()
 
 
 def spool_of(output: Path) -> Path:
@@ -82,6 +84,7 @@ class Recording:
         replace: Replace an existing output.
         command: Program and arguments; stored as the program's name and a hash unless `store_command`.
         store_command: Store the arguments too.
+        meters: The meters to record beside.
     """
 
     def __init__(
@@ -94,9 +97,11 @@ class Recording:
         replace: bool = False,
         command: Sequence[str] = (),
         store_command: bool = False,
+        meters: Asked = NO_METERS,
     ) -> None:
         check_output(output, replace=replace)
         self.plan, self.output, self.node = plan, output, node
+        self.meters = Meters(meters)
         self.inventory = discover(plan)
         self.spool = spool_of(output)
         self.marks = self.spool / "marks"
@@ -112,10 +117,11 @@ class Recording:
         self._trouble: list[str] = []
 
     def start(self) -> None:
-        """Create the spool and start the lanes; nothing is left behind when that fails.
+        """Create the spool, open the meters and start the lanes; nothing is left behind when that fails.
 
         Raises:
             OutputExists: Another recording of the same output has begun meanwhile.
+            PowerSampleError: A meter cannot be used; see `meters.contract.Meter.open`.
         """
         from powersample.store import Converter
         from powersample.store.lock import SpoolLock
@@ -123,14 +129,18 @@ class Recording:
         try:
             self.spool.mkdir()
         except FileExistsError:
+            self.meters.close()
             raise errors.OutputExists(f"{self.output} is being recorded already; choose another name") from None
         self._made = True
         try:
             self._lock = SpoolLock(self.spool, patience_s=1.0)  # who looks whether it is held holds it for a moment
+            self.meters.open()
+            self._meta["notes"] += self.meters.notes
             self._write_meta()
             self.marks.touch()
             self._converter = Converter(self.spool, self.output, replace=self._replace)
             self.recorder.start(keep=(self._lock.fd,))
+            self.meters.recorder.start(self.spool)
             self._background = threading.Thread(
                 target=self._convert, args=(self._converter,), name="powersample-convert", daemon=True
             )
@@ -147,6 +157,11 @@ class Recording:
                 # Kept raw; the end tries again and reports.
                 self._trouble.append(f"converting while recording: {str(error) or 'out of memory'}")
                 return
+
+    @property
+    def margin_s(self) -> float:
+        """How long recording goes on before and after a window, s."""
+        return max(MARGIN_S, self.meters.recorder.margin_s)
 
     def so_far(self) -> StoredTrace:
         """Return a trace of what has been recorded until now."""
@@ -167,7 +182,7 @@ class Recording:
         assert self._lock is not None
         self._stop()
         end_ns = api.now_ns()
-        trouble = [text for text in (self.recorder.failure(), *self._trouble) if text]
+        trouble = [text for text in (self.recorder.failure(), *self._trouble, *self.meters.recorder.trouble()) if text]
         self._meta.update(more, ended_ns=end_ns, trouble=trouble)
         extra: Iterable[Series] = ()
         if self.node is not None:
@@ -209,6 +224,7 @@ class Recording:
     def _stop(self) -> None:
         self._ending.set()
         self.recorder.stop()
+        self.meters.close()
         if self._background is not None:
             self._background.join()
 

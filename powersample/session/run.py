@@ -19,7 +19,8 @@ from powersample import errors
 from powersample._native import api
 from powersample.capture import ROOTS, Plan, plan_with_defaults
 from powersample.marks import MarkWriter, dismiss, enlist
-from powersample.session.recording import MARGIN_S, Recording
+from powersample.session.meters import Asked, asked_meters
+from powersample.session.recording import NO_METERS, Recording
 
 if TYPE_CHECKING:
     from powersample.model import Energy, Window
@@ -46,13 +47,14 @@ def measure(
     cpu: int | None = None,
     fifo: int | None = None,
     keep: str = "all",
+    meters: str | Sequence[str] | None = None,
     replace: bool = False,
 ) -> Run:
     """Return a recording to be used as a context manager around the work to be measured.
 
-    What is left out of `sources`, `nvml_library` and `sysfs`, which tell where this machine's devices are, comes from
-    the configuration file if that has it (see `powersample record --help`); nothing else does, so that a program
-    measures alike for everybody.
+    What is left out of `sources`, `nvml_library`, `sysfs` and `meters`, which tell where this machine's devices are,
+    comes from the configuration file if that has it (see `powersample record --help`); nothing else does, so that a
+    program measures alike for everybody.
 
     Args:
         simulate: A profile ("h100", "h100x4", "h100x4+amd_milanx2", "h100+none" ...) or a `powersample.sim.Node`:
@@ -78,6 +80,9 @@ def measure(
             refuses they run without, and the report says so.
         keep: "all", or "changes" for long recordings: of readings that repeat themselves the first and the last are
             stored, and how many lie between; energies, updates and gaps come out the same.
+        meters: External meters to record beside, each "[NAME=]KIND:WHERE[,KEY=VALUE...]": "lmg450:/dev/ttyUSB0",
+            "lmg600:tcp://HOST", "shelly:http://HOST", or "sim", the simulated node's own. One that cannot be used is
+            an error; one of the configuration's, a note.
         replace: Replace an existing `output`.
 
     Returns:
@@ -99,16 +104,17 @@ def measure(
         "fifo": fifo,
         "keep": keep,
     }
-    plan = _plan({name: value for name, value in given.items() if value is not None}, simulated=simulate is not None)
-    return Run(plan, simulate=simulate, load=load, output=output, replace=replace)
+    asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    texts = [meters] if isinstance(meters, str) else meters
+    if simulate is not None:  # it brings devices of its own
+        plan, wanted = Plan(**asked), asked_meters(texts, None)
+    else:
+        from powersample.store.config import load_configuration
 
-
-def _plan(given: dict[str, Any], *, simulated: bool) -> Plan:
-    if simulated:  # it brings devices of its own
-        return Plan(**given)
-    from powersample.store.config import load_configuration
-
-    return plan_with_defaults(given, load_configuration(), keys=ROOTS)
+        configuration = load_configuration()
+        plan = plan_with_defaults(asked, configuration, keys=ROOTS)
+        wanted = asked_meters(texts, configuration)
+    return Run(plan, simulate=simulate, load=load, output=output, replace=replace, meters=wanted)
 
 
 def _names(value: str | int | Sequence[str | int]) -> tuple[str, ...]:
@@ -132,8 +138,10 @@ class Run:
         load: str,
         output: str | os.PathLike[str] | None,
         replace: bool,
+        meters: Asked = NO_METERS,
     ) -> None:
         self._plan, self._simulate, self._load, self._replace = plan, simulate, load, replace
+        self._meters = meters
         self._output = None if output is None else Path(output)
         self._scratch: _Scratch | None = None
         self._node: Node | None = None
@@ -166,9 +174,10 @@ class Run:
                     from powersample.session.simulate import simulated_plan
 
                     plan = simulated_plan(plan, node)
-                recording = Recording(plan, self._output_path(), node=node, replace=self._replace)
+                output = self._output_path()
+                recording = Recording(plan, output, node=node, replace=self._replace, meters=self._meters)
                 recording.start()
-                time.sleep(MARGIN_S)
+                time.sleep(recording.margin_s)
                 writer = MarkWriter(recording.marks)
                 self._run_mark = writer.begin("run")
             except BaseException:  # a Ctrl-C too: no lane may run on that nobody can stop
@@ -190,7 +199,7 @@ class Run:
             dismiss(writer, self._marked_before)
             try:
                 writer.end(self._run_mark)
-                time.sleep(MARGIN_S)
+                time.sleep(recording.margin_s)
                 self._trace = recording.finish()
                 self._trace.keep = self._scratch  # who returns the trace out of the run's reach can still read it
             except BaseException as error:
@@ -298,7 +307,8 @@ class Run:
     def energy(self, window: str | Window = "run", device: str | None = None, *, domain: str = "gpu") -> Energy:
         """Return the energy of one device and domain over a window, by its primary channel.
 
-        While the run goes on this waits until the sensor's update after the window has been recorded (at most 0.3 s).
+        While the run goes on this waits until the sensor's update after the window has been recorded (at most 0.3 s;
+        beside a slow meter two of its cycles).
 
         Args:
             window: A window's name, if only one bears it, or the window.
@@ -317,7 +327,7 @@ class Run:
         if self._recording is not None:
             if OPEN in found.flags:
                 raise errors.StateError(f"window {found.name!r} is still open", "End it first.")
-            missing_s = MARGIN_S - (api.now_ns() - found.end_ns) / 1e9
+            missing_s = self._recording.margin_s - (api.now_ns() - found.end_ns) / 1e9
             if missing_s > 0:
                 time.sleep(missing_s)
                 trace = self.trace

@@ -126,6 +126,12 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(word.strip() for word in words)
 
 
+def _addresses(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
+        raise TypeError  # no comma-separated text: addresses have commas
+    return tuple(word.strip() for word in value)
+
+
 def _rate(value: object) -> float | None:
     if value == "auto":
         return None
@@ -170,5 +176,6 @@ KEYS: Mapping[str, tuple[Callable[[object], Any], str]] = MappingProxyType(
         "nvml_lib": (_library, "the absolute path of a library, or its name"),
         "sysfs": (_folder, "the absolute path of a folder"),
         "devfs": (_folder, "the absolute path of a folder"),
+        "meters": (_addresses, 'a list of addresses, such as ["lmg450:/dev/ttyUSB0"]'),
     }
 )

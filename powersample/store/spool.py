@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a spool: raw parts, parts already converted, events, marks and the session file.
 
-It may be read while it is written, after a clean end, and after a kill. Two samplers may write into one: the second's
-parts have numbers of their own (`store.stream`), and its events a file of their own. A part is found under one of three
-names: `part-N.open` (being written), `part-N.part` (closed), `part-N.parquet` (converted; the raw one is
-then gone).
+It may be read while it is written, after a clean end, and after a kill. Two samplers may write into one, and meters:
+the later ones' parts have numbers of their own (`store.stream`, `store.meter_spool`), and their events a file each. A
+part is found under one of three names: `part-N.open` (being written), `part-N.part` (closed), `part-N.parquet`
+(converted; the raw one is then gone).
 """
 
 import io
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from powersample import marks
 from powersample.errors import AccessDenied, BadFormat, InputNotFound
-from powersample.model import KEPT_DTYPE, SAMPLE_DTYPE, Anchor, Channel, Extent, LaneStats, Series
+from powersample.model import KEPT_DTYPE, METER_DTYPE, SAMPLE_DTYPE, Anchor, Channel, Extent, LaneStats, Series
 from powersample.store.lock import NAME as LOCK
 from powersample.store.schema import Description
 from powersample.store.stored import ParquetFile, PathLike, StoredTrace, open_parquet
@@ -28,6 +28,7 @@ from powersample.store.writer import BUSY_ROWS, PART_ROWS
 SPOOL_VERSION = 1
 SLICE_RECORDS = 1 << 16  # 2 MB
 HEADER_LIMIT = 1 << 24
+MOST_GAPS = 1000  # of a meter that are listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class RawPart:
                 f"{path}: spool version {version} is newer than {SPOOL_VERSION}", "Use a newer powersample."
             )
         self.kept = self.header.get("keep") == "changes"
-        self._dtype = KEPT_DTYPE if self.kept else SAMPLE_DTYPE
+        spans = record_bytes == METER_DTYPE.itemsize and bool(self.header.get("spans"))
+        self._dtype = METER_DTYPE if spans else KEPT_DTYPE if self.kept else SAMPLE_DTYPE
         if record_bytes != self._dtype.itemsize or len(line) != self._offset:
             raise BadFormat(
                 f"{path}: a header of {len(line)} bytes and records of {record_bytes} do not fit its format"
@@ -139,6 +141,7 @@ def _channel(data: dict[str, Any], lanes: list[str]) -> Channel:
 
 
 def _series(channel: Channel, records: NDArray[np.void]) -> Series:
+    names = records.dtype.names or ()
     return Series(
         channel,
         np.ascontiguousarray(records["t0_ns"]),
@@ -146,7 +149,8 @@ def _series(channel: Channel, records: NDArray[np.void]) -> Series:
         np.ascontiguousarray(records["raw"]).view(channel.raw_dtype),
         np.ascontiguousarray(records["status"]),
         np.ascontiguousarray(records["seq"]),
-        omitted=np.ascontiguousarray(records["omitted"]) if "omitted" in (records.dtype.names or ()) else None,
+        span_ns=np.ascontiguousarray(records["span_ns"]) if "span_ns" in names and channel.span == "sample" else None,
+        omitted=np.ascontiguousarray(records["omitted"]) if "omitted" in names else None,
     )
 
 
@@ -195,7 +199,7 @@ def open_part(directory: Path, number: int) -> tuple[Part, Description]:
         header = raw.header
         anchors = (Anchor.from_json(header["anchor"]),) if header.get("anchor") else ()
         lanes = tuple(LaneStats.from_json(one) for one in header.get("lanes", ()) if isinstance(one, dict))
-        meta = {"boot_id": header.get("boot_id"), "keep": header.get("keep", "all")}
+        meta = {"boot_id": header.get("boot_id"), "keep": header.get("keep")}
         return raw, Description(tuple(raw.channels.values()), anchors=anchors, lanes=lanes, meta=meta)
     raise InputNotFound(f"{directory / stem} has gone", "Was the recording finished meanwhile? Read its output.")
 
@@ -212,6 +216,7 @@ class Survey:
     meta: dict[str, Any] = field(default_factory=dict)
     boot_id: str | None = None
     keep: str = "all"
+    meters: dict[str, dict[str, Any]] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)  # what keeps the spool from being removed
     trouble_said: list[str] = field(default_factory=list)  # what the sampler itself wrote down
     end: dict[str, Any] | None = None  # None while it is written, and after a kill
@@ -226,6 +231,8 @@ class Survey:
             meta["marks_left_out"] = left_out
         trouble = [*meta.get("trouble", ()), *self.trouble_said, *self.trouble]
         meta |= {"keep": self.keep, "trouble": trouble, "spool_end": self.end}
+        if self.meters:
+            meta["meters"] = [one | {"gaps": list(one["gaps"].values())} for one in self.meters.values()]
         anchors = sorted(set(self.anchors), key=lambda anchor: anchor.monotonic_ns)
         return Description(
             tuple(self.channels.values()), found.windows, tuple(anchors), tuple(self.lanes.values()), meta
@@ -265,7 +272,7 @@ def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None 
         found.anchors += description.anchors
         found.lanes |= {lane.name: lane for lane in description.lanes}
         found.boot_id = found.boot_id or (description.meta or {}).get("boot_id") or None
-        found.keep = (description.meta or {}).get("keep", "all")
+        found.keep = (description.meta or {}).get("keep") or found.keep
         if isinstance(part, RawPart) and not scan:
             continue
         if isinstance(part, RawPart):
@@ -318,11 +325,26 @@ def _read_events(path: Path, found: Survey) -> None:
             found.anchors.append(Anchor.from_json(event.get("anchor", event)))
         elif event.get("event") == "failed":
             found.trouble_said.append(f"the spool stopped writing: {event.get('status')} (errno {event.get('errno')})")
+        elif str(event.get("event")).startswith("meter"):
+            _read_meter(event, found.meters)
         elif event.get("event") == "end":
             found.end = found.end or {key: event.get(key) for key in ("reason", "omitted", "discarded")}
         lanes = event.get("lanes", lanes)  # cumulative: the newest says all
     if lanes:  # a kill leaves only what the parts' headers say of their lanes
         found.lanes |= {lane.name: lane for lane in map(LaneStats.from_json, lanes)}
+
+
+def _read_meter(event: dict[str, Any], meters: dict[str, dict[str, Any]]) -> None:
+    name = str(event.get("name"))
+    if event["event"] == "meter":
+        meters[name] = dict(event["meter"]) | {"gaps": {}, "gaps_total": 0, "counts": {}}
+    elif name in meters and event["event"] == "meter_gap":
+        gaps, start_ns = meters[name]["gaps"], event["gap"]["start_ns"]
+        meters[name]["gaps_total"] += start_ns not in gaps
+        if start_ns in gaps or len(gaps) < MOST_GAPS:
+            gaps[start_ns] = event["gap"]  # one that has ended comes again
+    elif name in meters and event["event"] == "meter_counts":
+        meters[name]["counts"] = event["counts"]
 
 
 class SpoolParts:

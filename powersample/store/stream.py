@@ -111,7 +111,7 @@ class StreamSpool:
         with self._noting_failure():
             path = self._directory / f"part-{self._number:06d}.open"
             self._part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            _write_all(self._part, header)
+            write_all(self._part, header)
             self._dirty = True
 
     def _end_part(self, *, whole: bool) -> None:
@@ -133,7 +133,7 @@ class StreamSpool:
             self.discarded_bytes += len(piece)
             return
         with self._noting_failure():
-            _write_all(self._part, piece)
+            write_all(self._part, piece)
             self._dirty = True
 
     def _write_event(self, line: bytes) -> None:
@@ -141,7 +141,7 @@ class StreamSpool:
             if self._events is None:
                 path = self._directory / self._events_name
                 self._events = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            _write_all(self._events, line)
+            write_all(self._events, line)
 
     def _sync(self) -> None:
         now_ns = time.monotonic_ns()
@@ -161,6 +161,7 @@ class StreamSpool:
                 self._end_part(whole=True)  # what is on the disk stays, closed like any part
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Write bytes to a descriptor, in as many calls as it takes."""
     while data:
         data = data[os.write(fd, data) :]

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Meters beside the lanes of a recording: one trace, gaps with causes, and a meter's faults hurt nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from meter_tools import constant_w
+
+import powersample as ps
+from powersample import errors, store
+from powersample.meters import lmg, lmg_dialogue
+from powersample.meters.contract import power_channel
+from powersample.sim import Node
+from powersample.sim.lmg import LmgSimulator
+from powersample.store.meter_spool import METERS, MeterSpool
+
+CHANNEL = power_channel("wall", "test.P")
+
+
+@pytest.fixture
+def node():
+    with Node("h100") as node:
+        yield node
+
+
+@pytest.fixture
+def meter(monkeypatch):
+    monkeypatch.setattr(lmg_dialogue, "REPLY_S", 0.4)
+    monkeypatch.setattr(lmg_dialogue, "QUIET_S", 0.03)
+    monkeypatch.setattr(lmg, "RETRY_S", 0.1)
+    with LmgSimulator(constant_w) as sim:
+        yield sim
+
+
+def told(trace, name="wall"):
+    return next(one for one in trace.meta["meters"] if one["name"] == name)
+
+
+def test_measure_records_a_meter_beside_the_lanes(node, meter):
+    with ps.measure(simulate=node, meters=[f"lmg450:{meter.address}"]) as run:
+        time.sleep(0.4)
+        assert len(run.trace.series("wall.power")) > 2  # so far
+    trace = run.trace
+    series, info = trace.series("wall.power"), told(trace)
+    assert len(series) >= 15
+    assert series.value == pytest.approx(783.5, rel=1e-5)
+    assert set(series.span_ns) == {40_000_000, 60_000_000}
+    assert list(series.seq) == list(range(len(series)))
+    assert trace.channel("wall.power").stamp == "arrival"
+    assert (info["model"], info["simulated"], info["gaps"]) == ("LMG450", True, [])
+    assert info["accuracy"]["reading_pct"] == 0.07
+    assert len(trace.series("gpu0.power.instant")) > 100
+    assert trace.meta["trouble"] == []
+
+
+def test_unplugged_while_recording_is_a_gap_with_its_cause_and_the_lanes_go_on(node, meter):
+    with ps.measure(simulate=node, meters=[f"rack=lmg450:{meter.address}"]) as run:
+        time.sleep(0.2)
+        meter.unplug()
+        time.sleep(0.3)
+        meter.plug()
+        time.sleep(0.8)
+    trace = run.trace
+    series, (gap,) = trace.series("rack.power"), told(trace, "rack")["gaps"]
+    assert (gap["cause"], gap["missing"]) == ("unplugged", None)
+    assert 0.3e9 < gap["end_ns"] - gap["start_ns"] < 3e9
+    assert (np.diff(series.seq.astype(int)) > 1).sum() == 1
+    assert series.t1_ns[-1] > gap["end_ns"]
+    assert np.diff(trace.series("gpu0.power.instant").t0_ns).max() < 0.3e9  # nobody waited for it
+    assert trace.meta["trouble"] == []
+
+
+def test_meter_that_cannot_be_used_is_refused_before_anything_is_recorded(node, tmp_path):
+    output = tmp_path / "x.parquet"
+    with pytest.raises(errors.DeviceNotFound, match="no such port"):
+        ps.measure(simulate=node, meters="lmg450:/dev/nowhere", output=output).start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_first_meter_is_given_back_when_the_second_cannot_be_used(node, meter, tmp_path):
+    with pytest.raises(errors.DeviceNotFound):
+        ps.measure(simulate=node, meters=[f"lmg450:{meter.address}", "lmg450:/dev/nowhere"]).start()
+    with ps.measure(simulate=node, meters=f"lmg450:{meter.address}") as run:
+        pass
+    assert len(run.trace.series("wall.power"))
+
+
+def test_meter_of_the_configuration_that_is_not_there_is_a_note(node, tmp_path, monkeypatch):
+    folder = tmp_path / "powersample"
+    folder.mkdir()
+    (folder / "config.toml").write_text(f'meters = ["lmg450:/dev/nowhere"]\nnvml_lib = "{node.library}"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with ps.measure(sources="nvml") as run:
+        pass
+    assert any("left out" in note and "/dev/nowhere" in note for note in run.trace.meta["notes"])
+    assert "wall.power" not in run.trace.channels
+
+
+def test_wrong_address_in_the_configuration_names_the_file(tmp_path, monkeypatch):
+    folder = tmp_path / "powersample"
+    folder.mkdir()
+    (folder / "config.toml").write_text('meters = ["lmg9999:/dev/x"]\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(errors.ConfigurationError, match=r"config\.toml: meters: .*unknown kind"):
+        ps.measure()
+
+
+def test_simulated_meter_without_a_node_is_refused():
+    with pytest.raises(errors.InvalidArgument, match="--simulate"):
+        ps.measure(meters="sim", sources="nvml", nvml_library="/nowhere").start()
+
+
+def test_driver_that_fails_ends_its_meter_and_nothing_else(node, meter, monkeypatch, caplog):
+    def broken(self, timeout_s):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(lmg.Lmg, "read", broken)
+    run = ps.measure(simulate=node, meters=f"lmg450:{meter.address}").start()
+    time.sleep(0.1)
+    with pytest.warns(RuntimeWarning, match="meter wall ended early: a mistake"):
+        run.stop()
+    assert len(run.trace.series("gpu0.power.instant")) > 100
+    assert "a mistake" in caplog.text
+
+
+def test_killed_recording_brings_its_meter_back(meter, tmp_path):
+    code = (
+        "import sys, time, powersample as ps\n"
+        "run = ps.measure(simulate='h100+none', meters=sys.argv[1], output='x.parquet').start()\n"
+        "run.begin_window('one'); open('ready', 'w'); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, f"lmg450:{meter.address}"], cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ready").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    trace = store.recover(tmp_path / "x.parquet.spool")
+    series = trace.series("wall.power")
+    assert len(series) >= 5
+    assert set(series.span_ns) <= {40_000_000, 60_000_000}
+    assert told(trace)["serial"] == "SIM-0000"
+    assert "open" in trace.windows[-1].flags
+
+
+# ---- the spool by itself --------------------------------------------------------------------------------------------
+
+
+def write(spool, start, count, before=None):
+    t_ns = np.arange(start, start + count, dtype=np.int64) * 50_000_000
+    spans = np.full(count, 50_000_000, np.int64)
+    spool.readings("wall.power", t_ns, spans, t_ns * 1e-9, np.zeros(count, np.uint16), before or {})
+
+
+def test_spool_parts_rotate_and_keep_every_reading_and_span(tmp_path, monkeypatch):
+    monkeypatch.setattr("powersample.store.meter_spool.PART_RECORDS", 100)
+    folder = tmp_path / "x.spool"
+    folder.mkdir()
+    spool = MeterSpool(folder, [CHANNEL])
+    for start in range(1, 1000, 10):
+        write(spool, start, 10, {start * 50_000_000: 2} if start == 501 else None)
+    assert len(store.read_spool(folder).series("wall.power")) == 1000
+    spool.close()
+    spool.close()
+    assert len(list(folder.glob("*.part"))) == 11
+    trace = store.recover(folder, tmp_path / "x.parquet")
+    series = trace.series("wall.power")
+    assert series.value == pytest.approx(np.arange(1, 1001) * 0.05)
+    assert (series.span_ns == 50_000_000).all()
+    assert np.flatnonzero(np.diff(series.seq.astype(int)) == 3).tolist() == [499]
+
+
+def test_spool_torn_by_a_kill_loses_the_torn_record_only(tmp_path):
+    folder = tmp_path / "x.spool"
+    folder.mkdir()
+    spool = MeterSpool(folder, [CHANNEL])
+    spool.event("meter", "wall", meter={"name": "wall"})
+    write(spool, 1, 10)
+    spool._end_part()
+    part = folder / f"part-{METERS:06d}.part"
+    part.write_bytes(part.read_bytes()[:-7])
+    with (folder / f"events-{METERS:06d}.jsonl").open("a") as file:
+        file.write('{"event":"meter_gap","na')
+    trace = store.recover(folder, tmp_path / "x.parquet")
+    assert len(trace.series("wall.power")) == 9
+    assert trace.meta["meters"] == [{"name": "wall", "gaps": [], "gaps_total": 0, "counts": {}}]
+
+
+def test_spool_on_a_full_disk_stops_writing_and_counts(tmp_path, monkeypatch):
+    spool = MeterSpool(tmp_path, [CHANNEL])
+    write(spool, 1, 10)
+
+    def full(fd, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("powersample.store.meter_spool.write_all", full)
+    write(spool, 11, 10)
+    write(spool, 21, 10)
+    spool.event("meter_counts", "wall", counts={})
+    spool.close()
+    assert spool.failure.errno == 28
+    assert spool.discarded == 10
+    assert len(store.read_spool(tmp_path).series("wall.power")) == 10
+
+
+def test_spool_lists_gaps_once_and_at_most_so_many(tmp_path, monkeypatch):
+    monkeypatch.setattr("powersample.store.spool.MOST_GAPS", 2)
+    folder = tmp_path / "x.spool"
+    folder.mkdir()
+    spool = MeterSpool(folder, [CHANNEL])
+    spool.event("meter", "wall", meter={"name": "wall"})
+    for start_ns, end_ns in ((1, None), (1, 5), (7, 8), (9, 10)):
+        spool.event("meter_gap", "wall", gap={"start_ns": start_ns, "end_ns": end_ns, "cause": "unplugged"})
+    spool.close()
+    (one,) = store.read_spool(folder).meta["meters"]
+    assert [(gap["start_ns"], gap["end_ns"]) for gap in one["gaps"]] == [(1, 5), (7, 8)]
+    assert one["gaps_total"] == 3
