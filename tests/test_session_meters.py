@@ -115,6 +115,19 @@ def test_simulated_meter_without_a_node_is_refused():
         ps.measure(meters="sim", sources="nvml", nvml_library="/nowhere").start()
 
 
+def test_simulated_nodes_own_meter_tells_its_wall_power(node):
+    node.load_wave(0, 250.0, 350.0, period_s=0.4, duty=0.5)
+    with ps.measure(simulate=node, meters="sim") as run:
+        time.sleep(0.6)
+    trace = run.trace
+    series = trace.series("wall.power")
+    whole = next(one for one in trace.windows if one.name == "run")
+    mean_w = node.wall.mean_w(whole.start_ns, whole.end_ns)
+    assert series.value.mean() == pytest.approx(mean_w, rel=0.05)
+    assert told(trace)["simulated"]
+    assert trace.simulated
+
+
 def test_driver_that_fails_ends_its_meter_and_nothing_else(node, meter, monkeypatch, caplog):
     def broken(self, timeout_s):
         raise ZeroDivisionError("a mistake")

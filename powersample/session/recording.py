@@ -101,7 +101,7 @@ class Recording:
     ) -> None:
         check_output(output, replace=replace)
         self.plan, self.output, self.node = plan, output, node
-        self.meters = Meters(meters)
+        self.meters = Meters(meters, node)
         self.inventory = discover(plan)
         self.spool = spool_of(output)
         self.marks = self.spool / "marks"
