@@ -22,9 +22,11 @@ from bench import (
     instructions,
     loop,
     machine,
+    methods,
     pinned,
     rapl,
     ring,
+    spawn,
     table,
 )
 from bench.figure import Figure
@@ -76,6 +78,8 @@ def main() -> int:
         "loop": loop.figures,
         "ring": ring.figures,
         "beside": beside.figures,
+        "spawn": spawn.figures,
+        "methods": methods.figures,
         "rapl": rapl.figures,
         "hogs": hogs.figures,
         "blocking": blocking.figures,

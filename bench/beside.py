@@ -1,81 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling at 1 kHz beside a main thread that is busy in Python.
-
-The native lane and a pynvml thread, each also beside an idle main thread.
-"""
+"""Sampling beside a main thread busy in Python: the native lane and a pynvml thread on the same grid, by turns."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
-from bench import native
+from bench import native, sustained
 from bench.figure import Bar, Figure, spread
+from bench.sustained import Taken
 
-RATE_HZ = 1000.0
-
-
-def _idle(seconds: float) -> None:
-    time.sleep(seconds)
-
-
-def _busy(seconds: float) -> None:
-    """Pure Python, never giving up the interpreter by itself."""
-    end_s, total = time.monotonic() + seconds, 0
-    while time.monotonic() < end_s:
-        for i in range(1000):
-            total += i * i % 7
+KEY = "beside"
+MORE = "readings of the native lane over those of a pynvml thread, {:g} kHz, beside a Python-busy main thread"
+CLOSER = "p99 gap of a pynvml thread over that of the native lane, {:g} kHz, beside the same"
+BARS = {1000.0: (Bar(">=", 2.5), None), 10_000.0: (Bar(">=", 15), Bar(">=", 20))}
 
 
-def _native_lane(load: Callable[[float], None], seconds: float) -> float:
-    """Return the share of slots served; the identities must hold."""
-    from powersample._native import api
-    from powersample._native.api_nvml import Nvml
-
-    with api.Sampler() as sampler:
-        with Nvml(native.stub_library()) as nvml:
-            sampler.add(nvml.source(0), api.LaneOptions(rate_hz=RATE_HZ))
-        sampler.start()
-        load(seconds)
-        sampler.stop()
-        stats = sampler.stats(0)
-    if stats["slots"] != stats["passes"] + stats["skipped"] or stats["dropped"]:
-        raise RuntimeError(f"the lane's account does not add up: {stats}")
-    return stats["passes"] / stats["slots"]
+def _share(taken: Taken) -> float:
+    """Return the share of slots served; of a method without slots, readings over those asked for."""
+    if taken.slots and taken.passes is not None:
+        return taken.passes / taken.slots
+    return len(taken) / (taken.seconds * taken.asked_hz)
 
 
-def _pynvml_thread(load: Callable[[float], None], seconds: float) -> float:
-    """Return readings over those asked for."""
-    from powersample.experiments.baselines.pynvml_thread import PynvmlThread
+def _run(method: str, rate_hz: float, load: str, seconds: float) -> Taken:
+    from powersample.experiments.baselines import PynvmlThread
 
-    thread = PynvmlThread(native.stub_library(), asked_hz=RATE_HZ)
-    begin_s = time.monotonic()
-    thread.start()
-    load(seconds)
-    took_s = time.monotonic() - begin_s
-    return len(thread.stop().t_ns) / (took_s * RATE_HZ)
+    library = native.stub_library()
+    if method == "native":
+        return sustained.lane(library, rate_hz, sustained.LOADS[load], seconds)
+    return sustained.baseline(PynvmlThread(library, asked_hz=rate_hz), sustained.LOADS[load], seconds)
+
+
+def between_neighbours(runs: list[Taken]) -> str:
+    """Return how far one method's runs differ by themselves, as a note: what is less than that is no difference."""
+    rates = [len(one) / one.seconds for one in runs]
+    differing = [abs(one / other - 1) for one, other in pairwise(rates)]
+    return f"{np.median(differing):.1%}" if differing else "unknown"
+
+
+def _at(rate_hz: float, repeats: int, seconds: float) -> Iterator[Figure]:
+    runs: dict[tuple[str, str], list[Taken]] = {
+        (method, load): [] for method in ("native", "pynvml") for load in ("idle", "python")
+    }
+    for _ in range(repeats):
+        for (method, load), mine in runs.items():
+            mine.append(_run(method, rate_hz, load, seconds))
+    ours, theirs = runs["native", "python"], runs["pynvml", "python"]
+    khz = rate_hz / 1000
+    where = f"{repeats} runs of {seconds:g} s by turns at {khz:g} kHz, stand-in: the stub library, whose call is free"
+    if rate_hz == 1000:
+        for method, what, bar in (
+            ("native", "slots served by the native lane beside a Python-busy main thread", Bar(">=", 0.98)),
+            ("pynvml", "readings of a pynvml thread over those asked for, beside the same", None),
+        ):
+            at_rest = [_share(one) for one in runs[method, "idle"]]
+            shares = [_share(one) for one in runs[method, "python"]]
+            notes = [where, f"beside an idle main thread: {np.median(at_rest):.4f}", f"quartiles {spread(shares)}"]
+            yield Figure(KEY, what, "share", bar, shares, notes)
+    ratios = [len(one) / max(1, len(other)) for one, other in zip(ours, theirs, strict=True)]
+    at_rest = [
+        len(one) / max(1, len(other)) for one, other in zip(runs["native", "idle"], runs["pynvml", "idle"], strict=True)
+    ]
+    more, closer = BARS[rate_hz]
+    notes = [
+        where,
+        f"quartiles {spread(ratios)}",
+        f"beside an idle main thread {np.median(at_rest):.3g}",
+        f"A/A: neighbouring runs of one method differ by {between_neighbours(ours)} (native) and "
+        f"{between_neighbours(theirs)} (pynvml), median",
+    ]
+    yield Figure(KEY, MORE.format(khz), "ratio", more, ratios, notes)
+    gaps = [other.gap_us(99) / one.gap_us(99) for one, other in zip(ours, theirs, strict=True)]
+    ours_us, theirs_us = ([one.gap_us(99) for one in mine] for mine in (ours, theirs))
+    notes = [
+        where,
+        f"quartiles {spread(gaps)}",
+        f"p99 of the gaps {np.median(ours_us):.0f} us (native) and {np.median(theirs_us):.0f} us (pynvml)",
+    ]
+    yield Figure(KEY, CLOSER.format(khz), "ratio", closer, gaps, notes)
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    """Yield the shares of both, busy and idle in turns."""
+    """Yield shares of both methods and their ratios at 1 and 10 kHz."""
+    if not sustained.interpreter_has_a_lock():
+        reason = "this Python has no interpreter lock, which is what keeps a thread from sampling"
+        for rate_hz, (more, closer) in BARS.items():
+            yield Figure(KEY, MORE.format(rate_hz / 1000), "ratio", more, skipped=reason)
+            yield Figure(KEY, CLOSER.format(rate_hz / 1000), "ratio", closer, skipped=reason)
+        return
     repeats, seconds = (2, 0.5) if quick else (5, 2.0)
-    shares: dict[str, list[float]] = {
-        "native busy": [],
-        "native idle": [],
-        "pynvml busy": [],
-        "pynvml idle": [],
-    }
-    for _ in range(repeats):
-        for method, run in (("native", _native_lane), ("pynvml", _pynvml_thread)):
-            for name, load in (("idle", _idle), ("busy", _busy)):
-                shares[f"{method} {name}"].append(run(load, seconds))
-    where = f"{repeats} runs of {seconds:g} s at 1 kHz, stand-in: the stub library"
-    for method, what, bar in (
-        ("native", "slots served by the native lane beside a Python-busy main thread", Bar(">=", 0.98)),
-        ("pynvml", "readings of a pynvml thread over those asked for, beside the same", None),
-    ):
-        busy, idle = shares[f"{method} busy"], shares[f"{method} idle"]
-        notes = [where, f"beside an idle main thread: {np.median(idle):.4f}", f"quartiles {spread(busy)}"]
-        yield Figure("beside", what, "share", bar, busy, notes)
+    for rate_hz in BARS:
+        yield from _at(rate_hz, repeats, seconds)

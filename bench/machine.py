@@ -68,6 +68,23 @@ def describe() -> dict[str, Any]:
     }
 
 
+def timing() -> dict[str, Any]:
+    """Return what else bears on wake-ups and readings here; "unknown" where the kernel does not say, as in guests."""
+    slack_ns = _first_line("/proc/self/timerslack_ns")
+    return {
+        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "timer_slack_ns": int(slack_ns) if slack_ns.isdigit() else slack_ns,
+        "preemption": next((word for word in platform.version().split() if word.startswith("PREEMPT")), "unknown"),
+        "nvml": _nvml(),
+    }
+
+
+def _nvml() -> str:
+    """Return the driver that this machine has. The benchmarks' own readings are of stand-ins all the same."""
+    driver = _first_line("/proc/driver/nvidia/version", "")
+    return f"stand-in; the machine has {driver}" if driver else "stand-in"
+
+
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two descriptions are of one machine."""
     return all(one.get(key) == other.get(key) for key in SAME)
