@@ -25,10 +25,11 @@ from powersample.sim import profile as profiles
 from powersample.sim.faults import FaultControl, Latency
 from powersample.sim.file_faults import FileFaultControl
 from powersample.sim.loads import LoadControl
+from powersample.sim.plug import PlugControl
 from powersample.sim.truths import WALL, TruthControl
 
 
-class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
+class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultControl):
     """A simulated node of 1 to 16 GPUs of one profile, and CPUs if it is given some.
 
     Its folder holds a copy of the NVML stand-in `libnvidia-ml.so.1` (a copy, so that one process can load
@@ -102,7 +103,7 @@ class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
         wrap_after_j: float | None = None,
         time_scale: float = 1.0,
     ) -> None:
-        made, self._drawn = supply.draw(supply.made_of(profile, gpus, cpu, packages), node_seed)
+        made, self._drawn = supply.draw(supply.made_of(profile, gpus, cpu, packages), node_seed, seed)
         self._name, self._profile, self._cpu, self._packages = made.name, made.gpu, made.cpu, made.packages
         gpus, board_seed = made.gpus, node_seed if board_seed is None else board_seed
         self._driver = profiles.driver(self._profile, driver_version)
@@ -285,6 +286,7 @@ class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
             "boards": boards,
             "cpu": None if self._cpu is None else {"profile": self._cpu.name, "packages": self._packages},
             "wall": {"node_seed": self._drawn.seed, **asdict(self._model)},
+            "meter": dict(self._describe_meter()),
         }
 
     # ---- sensors ------------------------------------------------------------
@@ -326,11 +328,13 @@ class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
 
     def _release(self) -> None:
         moved, self._moved = self._moved, None
-        if moved is not None and os.getpid() == self._owner:  # a forked child has no such thread
-            moved.stop()
-        if self._wall is not None:
-            self._wall.close()
-            self._wall = None
+        wall, self._wall = self._wall, None
+        if os.getpid() == self._owner:  # a forked child has no such threads, nor what they held
+            self._unplug()
+            if moved is not None:
+                moved.stop()
+            if wall is not None:
+                wall.close()
         for truth in self._truths.values():
             truth.close()
         if self._file is not None:
@@ -358,6 +362,10 @@ class Node(TruthControl, LoadControl, FaultControl, FileFaultControl):
         gpu = (layout.milliwatts(self._profile, "idle_w"), layout.milliwatts(self._profile, "max_w"))
         boards = {layout.gpu_name(index): gpu for index in range(len(self._boards))}
         return boards | {part.name: (part.idle_mw, part.max_mw) for part in self._parts}
+
+    def _most_w(self) -> float:
+        ranges = self._ranges_mw()
+        return supply.most_mw(self._model, sum(ranges[name][1] for name in self._sums[cpus.NODE])) / 1e3
 
     def _sources(self) -> dict[str, tuple[api_sim.Truth, int, int]]:
         return {name: (self._truths[name], *span) for name, span in self._ranges_mw().items()}

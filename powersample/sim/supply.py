@@ -50,12 +50,16 @@ class Drawn:
         factors: By the names of the profile's spreads.
         meter_gain: Of the meter at the plug.
         meter_noise_w: Standard deviation of one of its cycles.
+        meter_latency_s: From the end of a cycle to its first byte: of every node, nobody is told.
+        meter_skew_ppm: By how much its clock is fast: likewise.
     """
 
     seed: int | None
     factors: Mapping[str, float]
     meter_gain: float
     meter_noise_w: float
+    meter_latency_s: float
+    meter_skew_ppm: float
 
 
 @cache
@@ -108,10 +112,16 @@ def with_figures(profile: Profile, figures: Mapping[str, Any]) -> Profile:
     return replace(profile, figures={**profile.figures, **figures})
 
 
-def draw(made: Made, node_seed: int | None) -> tuple[Made, Drawn]:
-    """Return the node that an integer draws within its kind's spreads, the same for the same; None: the kind itself."""
+def draw(made: Made, node_seed: int | None, seed: int = 0) -> tuple[Made, Drawn]:
+    """Return the node that an integer draws within its kind's spreads, the same for the same; None: the kind itself.
+
+    The meter's clock is drawn always, then by `seed`: no clock is the host's.
+    """
     figures = made.figures
     dice = random.Random(stable_hash("node", made.name, node_seed))
+    clock = random.Random(stable_hash("meter", made.name, node_seed, seed))
+    latency_s = clock.uniform(*figures["spread.meter_latency_ms"]) / 1e3
+    skew_ppm = clock.uniform(*figures["spread.meter_skew_ppm"])
     spreads = [key.removeprefix("spread.") for key in figures.figures if key.startswith("spread.")]
     factors = {
         name: dice.uniform(*figures[f"spread.{name}"]) if node_seed is not None else 1.0
@@ -120,13 +130,13 @@ def draw(made: Made, node_seed: int | None) -> tuple[Made, Drawn]:
     }
     gain, noise_w = figures["meter.gain"], figures["meter.noise_w"]
     if node_seed is None:
-        return made, Drawn(None, factors, gain, noise_w)
+        return made, Drawn(None, factors, gain, noise_w, latency_s, skew_ppm)
     gain *= NormalDist(1.0, figures["spread.meter_gain_sd"]).inv_cdf(dice.uniform(0.005, 0.995))
     noise_w += dice.uniform(*figures["spread.meter_noise_w"])
     if made.cpu is not None:
         board = {key: made.cpu[key] * factors["board"] for key in ("board.idle_w", "board.max_w")}
         made = replace(made, cpu=with_figures(made.cpu, board))
-    return made, Drawn(node_seed, factors, gain, noise_w)
+    return made, Drawn(node_seed, factors, gain, noise_w, latency_s, skew_ppm)
 
 
 def wall_model(made: Made, drawn: Drawn, ranges_mw: Iterable[tuple[int, int]], time_scale: float) -> WallModel:
@@ -162,6 +172,12 @@ def wall_model(made: Made, drawn: Drawn, ranges_mw: Iterable[tuple[int, int]], t
         fan_tau_ns=_scaled_ns(figures["fan.tau_s"] * factors["fan_tau"] * 1e9, time_scale),
         grid_ns=_scaled_ns(figures["fan.grid_ms"] * 1e6, time_scale),
     )
+
+
+def most_mw(model: WallModel, parts_mw: float) -> float:
+    """Return what the plug gives when the parts draw so much and the fans are at full speed."""
+    given = parts_mw + model.fan_max_mw
+    return given + model.loss_fixed_mw + model.loss_ratio * given + model.loss_per_mw * given**2
 
 
 def _scaled_ns(duration_ns: float, time_scale: float) -> int:
