@@ -4,6 +4,7 @@
 import os
 import pty
 import select
+import socket
 import threading
 import time
 import tty
@@ -86,3 +87,48 @@ class Terminal:
         for one in (self._slave, self.master, *self._wake):
             os.close(one)
         self.master = -1
+
+
+class LineServer:
+    """A TCP server that answers lines: `answer(line)` gives text, bytes to send as they are, or None."""
+
+    def __init__(self):
+        self.asked, self._connections, self._threads = [], [], []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._spawn(self._serve)
+
+    def answer(self, line):
+        raise NotImplementedError
+
+    def _spawn(self, run, *arguments):
+        self._threads.append(threading.Thread(target=run, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def _serve(self):
+        with suppress(OSError):
+            while True:
+                one, _ = self._listener.accept()
+                self._connections.append(one)
+                self._spawn(self._talk, one)
+
+    def _talk(self, one):
+        with one, one.makefile("rb") as lines, suppress(OSError):
+            for line in lines:
+                self.asked.append(line.decode().strip())
+                answer = self.answer(self.asked[-1])
+                if answer is not None:
+                    one.sendall(answer if isinstance(answer, bytes) else f"{answer}\r\n".encode())
+
+    def hang_up(self):
+        for one in self._connections:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._connections.clear()
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.hang_up()
+        for one in self._threads:
+            one.join(5)

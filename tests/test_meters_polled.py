@@ -2,18 +2,21 @@
 """Meters that are asked, whatever they are: the period, readings that are none, losses and recovery."""
 
 import math
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from powersample.errors import BadFormat, DeviceError, NotSupported, Timeout
+from powersample.errors import BadFormat, DeviceError, InvalidArgument, NotSupported, Timeout
 from powersample.meters import parse_addresses
 from powersample.meters.contract import NO_NUMBER, OVER_RANGE, MeterInfo, power_channel
 from powersample.meters.polled import Polled
 from powersample.meters.registry import DRIVERS, make_meter
 
 PERIOD_S = 0.005
+KIND = re.compile(r"`(\w+)`")
 
 
 class Answers:
@@ -134,3 +137,26 @@ def test_every_kind_of_meter_is_made_without_opening_anything_and_refuses_option
     make_meter(parse_addresses([f"{kind}:{where}"])[0]).close()
     with pytest.raises(ValueError, match="colour"):
         make_meter(parse_addresses([f"{kind}:{where},colour=red"])[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [("hwmon", "hwmon"), ("acpi", "hwmon"), ("ina3221", "hwmon"), ("rapl", "rapl")]
+)
+def test_kinds_that_the_sampler_reads_itself_say_so(kind, source):
+    with pytest.raises(InvalidArgument, match=f"--sources {source}"):
+        parse_addresses([f"{kind}:"])
+
+
+def test_meter_of_a_card_is_not_called_wall_unless_it_is_named_so():
+    assert [one.name for one in parse_addresses(["pmd:/a", "pmd:/b", "shelly:http://h", "x=pmd:/c"])] == [
+        "pmd", "pmd1", "wall", "x",
+    ]  # fmt: skip
+
+
+def test_docs_have_a_row_for_every_kind_of_meter_and_no_other():
+    text = (Path(__file__).parents[1] / "docs" / "meters.md").read_text("utf-8")
+    table = text.split("## Kinds", 1)[1].split("\n## ", 1)[0]
+    documented = [
+        kind for line in table.splitlines() if line.startswith("| `") for kind in KIND.findall(line.split("|")[1])
+    ]
+    assert sorted(documented) == sorted([*DRIVERS, "sim"])

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """PTDaemon over TCP against a server that speaks as it does, refuses, stammers, falls silent and hangs up."""
 
-import contextlib
 import math
-import socket
-import threading
 import time
 
 import numpy as np
 import pytest
-from meter_kit import first, first_gap, meter, opened
+from meter_kit import LineServer, first, first_gap, meter, opened
 from ptd_run import spl_line
 
 from powersample.errors import BadFormat, DeviceError, DeviceNotFound, InvalidArgument, Timeout
@@ -66,8 +63,8 @@ def test_replies_and_marks_that_are_none_are_refused(call, error):
 # ---- the driver ----
 
 
-class Daemon:
-    """A PTDaemon: `answers` by command or its first word; `samples` are what RL gives; None is silence."""
+class Daemon(LineServer):
+    """A PTDaemon: `answers` by command or its first word; `samples` are what RL gives."""
 
     def __init__(self):
         self.answers = {
@@ -77,31 +74,10 @@ class Daemon:
             "Stop": "Stopping untimed measurement",
         }
         self.ranges = {"A": "1,5.000000", "V": "1,300.000000"}
-        self.samples, self.asked, self.connections, self.threads = [], [], [], []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.spawn(self.serve)
-
-    def spawn(self, run, *arguments):
-        self.threads.append(threading.Thread(target=run, args=arguments, daemon=True))
-        self.threads[-1].start()
-
-    def serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                one, _ = self.listener.accept()
-                self.connections.append(one)
-                self.spawn(self.talk, one)
-
-    def talk(self, one):
-        with one, one.makefile("rb") as lines, contextlib.suppress(OSError):
-            for line in lines:
-                answer = self.answer(line.decode().strip())
-                if answer is not None:
-                    one.sendall(answer if isinstance(answer, bytes) else (answer + "\r\n").encode())
+        self.samples = []
+        super().__init__()
 
     def answer(self, command):
-        self.asked.append(command)
         word = command.split(",")[0]
         for key in (command, word):
             if key in self.answers:
@@ -115,19 +91,6 @@ class Daemon:
         if word == "RL":
             return "\r\n".join([f"Last {len(self.samples)} samples", *self.samples])
         return "Error: unknown command"
-
-    def hang_up(self):
-        for one in self.connections:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self.connections.clear()
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.hang_up()
-        for one in self.threads:
-            one.join(5)
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 
 import contextlib
 import math
-import socket
-import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from meter_kit import first, first_gap, meter
+from meter_kit import LineServer, first, first_gap, meter
 
 from powersample.errors import BadFormat, DeviceError, DeviceNotFound, InvalidArgument, NotSupported, Timeout
 from powersample.formats import scpi
@@ -177,8 +175,8 @@ def test_analyser_without_pyvisa_says_what_to_install(monkeypatch):
 # ---- a plain socket ----
 
 
-class Instrument:
-    """A Hioki on a socket: answers by question; None is silence, bytes are sent as they are."""
+class Instrument(LineServer):
+    """A Hioki: answers by question."""
 
     def __init__(self):
         self.answers = {
@@ -187,44 +185,10 @@ class Instrument:
             ":VOLTage:RANGe?": "300",
             ":CURRent:RANGe?": "5",
         }
-        self.asked = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.connections, self.threads = [], []
-        self.spawn(self.serve)
+        super().__init__()
 
-    def spawn(self, run, *arguments):
-        self.threads.append(threading.Thread(target=run, args=arguments, daemon=True))
-        self.threads[-1].start()
-
-    def serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                one, _ = self.listener.accept()
-                self.connections.append(one)
-                self.spawn(self.talk, one)
-
-    def talk(self, one):
-        with one, one.makefile("rb") as lines, contextlib.suppress(OSError):
-            for line in lines:
-                question = line.decode().strip()
-                self.asked.append(question)
-                answer = self.answers.get(question)
-                if answer is not None:
-                    one.sendall(answer if isinstance(answer, bytes) else f"{answer}\r\n".encode())
-
-    def hang_up(self):
-        for one in self.connections:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self.connections.clear()
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.hang_up()
-        for one in self.threads:
-            one.join(5)
+    def answer(self, line):
+        return self.answers.get(line)
 
 
 @pytest.fixture
@@ -245,6 +209,17 @@ def test_hioki_over_its_socket_gives_watts(hioki):
     assert ":HEADer OFF" in hioki.asked
     made.start()
     assert float(first(made).readings[0].watts[0]) == 123.4
+    made.close()
+
+
+def test_gpm_over_a_socket_is_asked_for_its_first_item(hioki):
+    hioki.answers = {"*IDN?": "GWInstek,GPM-8310,GEU123,V1.00", ":NUMeric:NORMal:VALue?": "126.86"}
+    made = meter(f"gpm:tcp://127.0.0.1:{hioki.port}")
+    info = made.open()
+    assert (info.model, info.accuracy.offset_w) == ("GPM-8310", None)
+    assert hioki.asked[1:4] == [":NUMeric:NORMal:NUMber 1", ":NUMeric:NORMal:ITEM1 P,1", ":NUMeric:NORMal:VALue?"]
+    made.start()
+    assert float(first(made).readings[0].watts[0]) == 126.86
     made.close()
 
 

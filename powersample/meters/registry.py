@@ -56,6 +56,13 @@ DRIVERS: Mapping[str, Driver] = {
     "redfish": Driver("powersample.meters.bmc:make_redfish", "management controller: redfish:https://HOST"),
 }
 
+# Power meters that are files of the kernel: the sampler reads them beside the processors' counters, in C.
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("hwmon", "acpi", "battery", "ina", "ina226", "ina3221"), "hwmon"),
+    "rapl": "rapl",
+    "nvml": "nvml",
+}
+
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 ADDRESS = re.compile(r"(?:(?P<name>[^=:,/]*)=)?(?P<kind>[A-Za-z0-9-]+)(?::(?P<where>[^,]*))?(?P<options>(?:,.*)?)")
 
@@ -123,6 +130,12 @@ def parse_addresses(texts: Sequence[str]) -> tuple[Address, ...]:
         if match is None:
             raise InvalidArgument(f"meter {text!r} is no address; write [NAME=]KIND:WHERE, as lmg450:/dev/ttyUSB0")
         name, kind = match["name"], match["kind"].lower()
+        if kind in ELSEWHERE:
+            source = ELSEWHERE[kind]
+            raise InvalidArgument(
+                f"meter {text!r}: {kind} is no external meter; the sampler reads it itself, with its source {source}",
+                f"Record without --meter, or with --sources {source}; `powersample doctor` lists what it finds.",
+            )
         if kind not in DRIVERS and kind != SIMULATED:
             raise InvalidArgument(f"meter {text!r}: unknown kind {kind!r}; known are {', '.join(known_kinds())}")
         if name is None:
