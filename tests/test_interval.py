@@ -316,7 +316,7 @@ def test_primary_is_the_counter_where_it_is_surer_than_a_part_time_sensor():
 )
 def test_a_known_load_period_excludes_aliasing_where_its_harmonics_beat_often(load_period_s, duration_s, excluded):
     model = SensorModel(Response.PART_TIME, 0.1, 0.025)
-    assert beats_often(model, 0.1, load_period_s, duration_s) is excluded
+    assert beats_often(model, 0.1, (load_period_s, load_period_s), duration_s) is excluded
 
 
 def test_alias_is_not_named_where_the_loads_period_excludes_it():

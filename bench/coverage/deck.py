@@ -30,13 +30,13 @@ class Row:
     """One channel's energy of one window, beside the truth.
 
     Attributes:
-        deck: "matched", "misspecified", "samples" or "real".
+        deck: "matched" or "misspecified", or "real".
         profile: of the board, or name of the published trace.
         seed: of the scenario.
         field: "instant" ...
         row: of interval.toml.
         load: kind of load.
-        near: whether it repeats near the update period of a sensor that looks part of the time.
+        near: whether it repeats near the update period, of a sensor that averages no longer than that.
         exception: what the analysis was not told of the board.
         duration_s: of the window.
         truth_j: its true energy.
@@ -51,6 +51,7 @@ class Row:
         terms: the parts of `reconstruction_j`, by their names in the budget.
         naive_j: trapezoid over the same polls; of a counter, its last values before the edges. NaN without any.
         naive_pure_j: the same with gain and offset taken out.
+        contradicted: whether another channel of the device differs by more than the two may.
     """
 
     deck: str
@@ -74,6 +75,7 @@ class Row:
     terms: Mapping[str, float]
     naive_j: float
     naive_pure_j: float | None
+    contradicted: bool
 
     @property
     def decade(self) -> int:
@@ -108,8 +110,10 @@ def naive(trace: Trace, name: str, window: Window) -> float:
 
 
 def _near(told: Told, period_s: float | None) -> bool:
-    part_time = told.model is not None and told.model.response in (Response.PART_TIME, Response.POINT)
-    return part_time and period_s is not None and abs(period_s / max(told.period_s, 1e-9) - 1) <= NEAR
+    short = (Response.PART_TIME, Response.POINT, Response.CONTIGUOUS)
+    if told.model is None or told.model.response not in short or period_s is None:
+        return False
+    return abs(period_s / max(told.period_s, 1e-9) - 1) <= NEAR
 
 
 def _row(one: scenario.Scenario, deck: str, told: Told, energy: Energy) -> Row:
@@ -118,7 +122,7 @@ def _row(one: scenario.Scenario, deck: str, told: Told, energy: Energy) -> Row:
     offset_j = one.offsets_w[field] * d
     naive_j = naive(one.trace, energy.channel, one.window)
     model, unsure, joules = told.model, told.reconstruction, energy.joules
-    name = sensor_class(model, told.period_s) if model is not None else ""
+    name = "" if model is None else sensor_class(model, told.period_s, resolved=not told.every_poll)
     half_j = reconstruction_j = unaliased_j = 0.0
     covered = False
     if joules is not None and (energy.low_j is None or energy.high_j is None or model is None or unsure is None):
@@ -132,6 +136,7 @@ def _row(one: scenario.Scenario, deck: str, told: Told, energy: Energy) -> Row:
         deck, one.profile, one.seed, field, name, one.load.kind, _near(told, one.load.period_s), one.exception, d,
         truth_j, joules, half_j, board_j, covered, None if joules is None else (joules - offset_j) / gain,
         reconstruction_j, unaliased_j, told_j, terms, naive_j, (naive_j - offset_j) / gain,
+        "PSQ-DISAGREE" in energy.codes,
     )  # fmt: skip
 
 
@@ -149,7 +154,7 @@ def rows(deck: str, profile: str, seed: int) -> list[Row]:
     for domain in dict.fromkeys(channel.domain for channel in one.trace.channels.values()):
         names = [name for name, channel in one.trace.channels.items() if channel.domain == domain]
         told = [channel_energies(one.trace, name, [one.window])[0] for name in names]
-        energies, _, _ = choose(told, one.window)
+        energies = choose(told, one.window).energies
         found += [_row(one, deck, *pair) for pair in zip(told, energies, strict=True)]
     return found
 
@@ -178,8 +183,7 @@ def _real(count: int, seed: int) -> Iterator[Row]:
         told = {name: channel_energies(log, name, [one[1] for one in windows]) for name in names}
         for i, (_, window, truth_j) in enumerate(windows):
             mine = [told[name][i] for name in names]
-            energies, _, _ = choose(mine, window)
-            for one, energy in zip(mine, energies, strict=True):
+            for one, energy in zip(mine, choose(mine, window).energies, strict=True):
                 if one.model is None or one.reconstruction is None or energy.low_j is None or energy.high_j is None:
                     joules, half_j, covered = None, 0.0, False
                 else:
@@ -191,7 +195,7 @@ def _real(count: int, seed: int) -> Iterator[Row]:
                     sensor_class(one.model, one.period_s) if one.model else "", trace_name, False, "",
                     window.duration_s, truth_j, joules, half_j, board_j, covered, None, told_j, told_j, told_j,
                     {term.term: term.value_j for term in energy.budget if term.kind == "standard"},
-                    naive(log, energy.channel, window), None,
+                    naive(log, energy.channel, window), None, "PSQ-DISAGREE" in energy.codes,
                 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
 from powersample.analysis.clock import ClockEvent, clock_events, clock_json
+from powersample.analysis.crosscheck import Crosscheck
 from powersample.analysis.dropout import Dropout, Missing, dropouts
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.gaps import Gap
@@ -15,6 +16,7 @@ from powersample.analysis.updates import Pace, pace
 
 __all__ = [
     "ClockEvent",
+    "Crosscheck",
     "Dropout",
     "Gap",
     "Measured",

@@ -26,6 +26,7 @@ from powersample.analysis.updates import Pace
 from powersample.model import Channel, Kind, Response, SensorModel, Window
 
 RESOLVED = 3.0  # polls an update from which the sensor's own spacing is measured rather than looked up
+PHASE_POLLS = 0.5  # poll spacings in what a value averages, up to which the phase of a window's start is told
 MOST_QUANTUM_W = 1.0  # no sensor is known to be coarser; a load of few levels looks as if one were
 NEAR_NS = 1_000_000_000
 WIDE_NS = 30_000_000_000
@@ -38,11 +39,14 @@ METHODS = {
 }
 
 
+def resolves(seen: Pace) -> bool:
+    """Whether polls tell the sensor's update period, so that it need not be looked up."""
+    return seen.period_ns is not None and seen.poll_ns is not None and seen.period_ns >= RESOLVED * seen.poll_ns
+
+
 def update_period_ns(model: SensorModel, seen: Pace) -> float:
     """Return the update period: measured where polls resolve it, else the table's."""
-    if seen.period_ns is not None and seen.poll_ns is not None and seen.period_ns >= RESOLVED * seen.poll_ns:
-        return seen.period_ns
-    return model.period_s * 1e9
+    return seen.period_ns if resolves(seen) and seen.period_ns is not None else model.period_s * 1e9
 
 
 class Averaging:
@@ -142,9 +146,16 @@ class Averaging:
                     reconstruction=unsure[i],
                     missing_j=max(0.0, float(sums.wide_most[i])) * scale * uncovered_ns * 1e-9 if uncovered_ns else 0.0,
                     cap=best_verdict(window, hidden_ns, least_ns),
+                    phase=self._phase(float(sums.phase_ns[i])),
+                    resolved=resolves(self._seen),
                 )
             )
         return found
+
+    def _phase(self, until_ns: float) -> float:
+        """Return the time to the next update in update periods; NaN where polls cannot tell it, or nothing follows."""
+        told = (self._seen.poll_ns or np.inf) <= PHASE_POLLS * self._model.window_s * 1e9
+        return until_ns / self._period_ns if told and until_ns < self._period_ns * HOLE else np.nan
 
     def _reasons(self, i: int, sums: CellSums) -> list[str]:
         window, model = self._windows[i], self._model

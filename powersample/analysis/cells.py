@@ -49,6 +49,7 @@ class CellSums:
         wide_least: the least value there.
         wide_most: the greatest.
         carried_ns: part of the window for which an outermost value is held.
+        phase_ns: from its start to the next update; NaN where none follows within the record.
     """
 
     area: Floats
@@ -67,6 +68,7 @@ class CellSums:
     wide_least: Floats
     wide_most: Floats
     carried_ns: Floats
+    phase_ns: Floats
 
 
 class Cells:
@@ -88,6 +90,7 @@ class Cells:
         self._near = {key: np.zeros(shape) for key in ("n", "value", "value2", "pairs", "squares")}
         self._total = {"area": 0.0, "hidden": 0.0}
         self._ends = np.full(shape, np.nan)
+        self._phase_ns = np.full(shape[1], np.nan)
         low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
         self._ranges = (
             (edges - reach.edge_ns, edges + reach.edge_ns, low, high),
@@ -105,6 +108,9 @@ class Cells:
         t_ns, value = updates.t_ns, updates.value
         if not len(t_ns):
             return
+        after = np.searchsorted(t_ns, self._edges[0], "left")
+        new = np.isnan(self._phase_ns) & (after < len(t_ns))
+        self._phase_ns[new] = (t_ns[after[new]] - self._edges[0][new]).astype(np.float64)
         if self._last is None:
             self._first, self._origin = (int(t_ns[0]), float(value[0])), float(value[0])
             self._begin_ns = self._boundary_ns = int(t_ns[0]) - round(self._spacing_ns / 2)
@@ -230,4 +236,5 @@ class Cells:
             wide_least=self._ranges[2][2],
             wide_most=self._ranges[2][3],
             carried_ns=carried_ns,
+            phase_ns=self._phase_ns,
         )

@@ -18,7 +18,7 @@ from powersample.analysis.averaging import METHODS, NEAR_NS, WIDE_NS, Averaging
 from powersample.analysis.cells import Cells, Reach
 from powersample.analysis.clock import ClockEvent, asleep, clock_events
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
-from powersample.analysis.interval import Reconstruction, counter_factor, reconstructions
+from powersample.analysis.interval import Reconstruction, counter_reconstruction, limit, reconstructions
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Updates
 from powersample.analysis.sweep import Pass, edges, sweep
@@ -26,12 +26,11 @@ from powersample.analysis.told import Told, best_verdict, covered, gap, plain, r
 from powersample.analysis.turns import Turns
 from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
-from powersample.model import BudgetTerm, Channel, Energy, Kind, Response, SensorModel, Trace, Window
+from powersample.model import Channel, Energy, Kind, Response, SensorModel, Trace, Window
 from powersample.sensors import model_of
 
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
 REACH_PERIODS = 1.5
-LEAST_SAMPLES = 2  # of a meter that gives the power at instants, from which the window's energy has an interval
 FASTEST_NS = 15_000_000  # no averaging sensor is known to publish faster: arXiv 2312.02741, Kepler
 
 
@@ -128,7 +127,7 @@ class _Power:
             result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
             range_w = (float(least[i]) * scale, float(most[i]) * scale)
             missing_j = most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0
-            told = bool(unsure) and self._reads.good(i) >= LEAST_SAMPLES
+            told = bool(unsure) and self._reads.good(i) >= limit("least_samples")
             if unsure and not told:
                 few = f"PSQ-SHORT the window holds {self._reads.good(i)} readings: what lay between is anybody's guess"
                 result = replace(result, reasons=(*result.reasons, few), verdict="unusable")
@@ -226,7 +225,7 @@ class _Counter:
                     self._period_ns / 1e9,
                     self._every_poll,
                     model=self._model,
-                    reconstruction=self._unsure(edge_j[:, i]),
+                    reconstruction=self._unsure(edge_j[:, i], window),
                     missing_j=most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0,
                     cap="unusable" if resets[i] or wraps[i] else best_verdict(window, 0.0, self._period_ns),
                 )
@@ -239,19 +238,13 @@ class _Counter:
         bracket_ns = poll_ns if self._every_poll else min(poll_ns, self._period_ns)
         return self._difference.rates.uncertainty_j(self._channel.scale, bracket_ns)
 
-    def _unsure(self, edge_j: NDArray[np.float64]) -> Reconstruction | None:
+    def _unsure(self, edge_j: NDArray[np.float64], window: Window) -> Reconstruction | None:
         if self._model is None:
             return None
         # An edge with no point behind it (a window to the record's end): a whole step of the counter may be missing.
         most_j = self._difference.rates.most_w(self._channel.scale) * self._model.period_s
         edge_j = np.where(np.isfinite(edge_j), edge_j, most_j)
-        k = counter_factor(self._model.period_s, resolved=not self._every_poll)
-        half_j = k * float(np.hypot(*edge_j))
-        terms = (
-            BudgetTerm("counter step at the start", "standard", k * float(edge_j[0])),
-            BudgetTerm("counter step at the end", "standard", k * float(edge_j[1])),
-        )
-        return Reconstruction(half_j, half_j, terms)
+        return counter_reconstruction(self._model, edge_j, window.duration_s, resolved=not self._every_poll)
 
     def _one(self, window: Window, i: int, gained: float, resets: int, hidden_ns: float) -> Energy:
         reasons = self._reads.reasons(i)

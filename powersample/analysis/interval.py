@@ -33,7 +33,6 @@ from powersample.analysis.cells import CellSums
 from powersample.model import BudgetTerm, Response, SensorModel
 
 NORMAL_95 = 1.96
-LEAST_BEATS = 5.0
 DECADES_S = (0.5, 5.0)
 SLOW_S = 0.05  # update period from which a load near it is one that people run
 NAMES = {
@@ -46,6 +45,7 @@ NAMES = {
     "floor": "noise and quantisation",
     "inversion": "averaging inversion",
 }
+EDGES = {"start": "counter step at the start", "end": "counter step at the end"}
 ORDER = ("good", "fair", "poor", "unusable")
 
 
@@ -64,8 +64,17 @@ class Reconstruction:
     terms: tuple[BudgetTerm, ...]
 
 
-def sensor_class(model: SensorModel, period_s: float) -> str:
-    """Return the row of interval.toml for a power sensor."""
+def sensor_class(model: SensorModel, period_s: float, *, resolved: bool = True) -> str:
+    """Return the row of interval.toml for a sensor.
+
+    Args:
+        model: of it.
+        period_s: its update period.
+        resolved: of a counter: whether polls see when it moves.
+    """
+    if model.response is Response.COUNTER:
+        slow = "slow_counter" if resolved else "unseen_counter"
+        return slow if model.period_s >= SLOW_S else "fast_counter"
     if model.response is Response.PART_TIME:
         return "slow_part_time" if period_s >= SLOW_S else "fast_part_time"
     return str(model.response)
@@ -129,7 +138,9 @@ def pulse_half_width_j(model: SensorModel, duration_s: float, swing_w: float) ->
     one = np.ones(1)
     unseen_s = max(model.period_s - model.window_s, 0.15 * model.period_s)
     sums = CellSums(
-        **dict.fromkeys(("area", "uncovered_ns", "hidden_ns", "carried_ns", "variance", "slowness"), 0 * one),
+        **dict.fromkeys(
+            ("area", "uncovered_ns", "hidden_ns", "carried_ns", "variance", "slowness", "phase_ns"), 0 * one
+        ),
         **dict.fromkeys(("near_range", "wide_range", "wide_most"), swing_w * one),
         wide_least=0 * one,
         ends=np.zeros((2, 1)),
@@ -174,28 +185,53 @@ def verdict(half_j: float, joules: float, cap: str = "good") -> str:
     return max(by_width, cap, key=ORDER.index)
 
 
-def beats_often(model: SensorModel, period_s: float, load_period_s: float, duration_s: float) -> bool:
+def beats_often(
+    model: SensorModel, period_s: float, load_s: tuple[float, float], duration_s: float, *, resolved: bool = True
+) -> bool:
     """Whether a load of a known period cannot hide from a part-time sensor over a window.
 
-    No harmonic n / p below 1 / W may lie so near a multiple m / T that fewer than LEAST_BEATS beats fit the window:
-    D |n / p - m / T| >= 5 for every n and m.
+    No harmonic n / p below 1 / W may lie so near a multiple m / T that fewer than `least_beats` beats fit the window:
+    D |n / p - m / T| >= 5 for every n and m, and every p that the load may have.
+
+    Args:
+        model: of the sensor.
+        period_s: its update period T.
+        load_s: the load's shortest and longest period, s.
+        duration_s: of the window, D.
+        resolved: whether T was measured here; boards of a kind scatter by some per cent.
     """
-    if not load_period_s > 0 or not model.window_s > 0:
+    shortest_s, longest_s = load_s
+    if not 0 < shortest_s <= longest_s or not model.window_s > 0:
         return False
-    harmonics = np.arange(1, max(1, math.ceil(load_period_s / model.window_s)) + 1) / load_period_s
-    nearest = np.maximum(1, np.rint(harmonics * period_s)) / period_s
-    return bool(np.all(duration_s * np.abs(harmonics - nearest) >= LEAST_BEATS))
+    unsure = 0.0 if resolved else limit("period_unsure")
+    number = np.arange(1, max(1, math.ceil(longest_s / model.window_s)) + 1)
+    low, high = number / longest_s * (1 - unsure), number / shortest_s * (1 + unsure)
+    below = np.maximum(1, np.floor(low * period_s)) / period_s
+    above = np.maximum(1, np.ceil(low * period_s)) / period_s
+    apart = np.where(above <= high, 0.0, np.minimum(np.abs(low - below), np.abs(above - high)))
+    return bool(np.all(duration_s * apart >= limit("least_beats")))
 
 
 def limit(name: str) -> float:
-    """Return a limit from which a reason is given."""
+    """Return a limit: from where a reason is given, or what a choice between channels hangs on."""
     return float(_table()["limits"][name])
 
 
-def counter_factor(period_s: float, *, resolved: bool) -> float:
-    """Return k of an energy counter."""
-    row = _table()["counter"]
-    return float(row["k"] if period_s >= SLOW_S and resolved else row["k_fast"])
+def counter_reconstruction(model: SensorModel, edge_j: Floats, duration_s: float, *, resolved: bool) -> Reconstruction:
+    """Return what a counter's difference may be off by.
+
+    Args:
+        model: of the counter.
+        edge_j: standard uncertainty of the gain up to the start and up to the end, shape (2,).
+        duration_s: of the window.
+        resolved: whether polls see when it moves.
+    """
+    row = _table()[sensor_class(model, model.period_s, resolved=resolved)]
+    k = row["k"][int(np.searchsorted(DECADES_S, duration_s, "right"))]
+    each = k * edge_j * np.sqrt([row["weights"][key] for key in EDGES])
+    half_j = float(np.hypot(*each))
+    terms = tuple(BudgetTerm(name, "standard", float(one)) for name, one in zip(EDGES.values(), each, strict=True))
+    return Reconstruction(half_j, half_j, terms)
 
 
 @cache

@@ -2,14 +2,15 @@
 """Which channel stands for a device and domain in a window, and the sums of those that do."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from powersample.analysis.choice import choose, whole
-from powersample.analysis.energy import channel_energies
+from powersample.analysis.crosscheck import Crosscheck
 from powersample.analysis.interval import verdict
+from powersample.analysis.proofs import Proofs
 from powersample.analysis.told import Told
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
@@ -32,6 +33,7 @@ class Measured:
         why: why it does; "" when it does not.
         truth_j: the simulated node's truth; None on real devices.
         spare: whether another source measures the same: then it is in no total.
+        checks: how far it differs from the device's other channels, and how far it may.
     """
 
     energy: Energy
@@ -39,6 +41,7 @@ class Measured:
     why: str
     truth_j: float | None
     spare: bool = False
+    checks: tuple[Crosscheck, ...] = ()
 
 
 def find_window(trace: Trace, window: str | Window) -> Window:
@@ -77,7 +80,10 @@ def energies(trace: Trace, window: Window) -> list[Measured]:
 
 
 def window_energies(
-    trace: Trace, windows: Sequence[Window], load_period_s: float | None = None
+    trace: Trace,
+    windows: Sequence[Window],
+    load_period_s: float | None = None,
+    repeats: Iterable[Sequence[str | Window]] = (),
 ) -> list[list[Measured]]:
     """Return the same for many windows, in one pass over each channel.
 
@@ -85,20 +91,27 @@ def window_energies(
         trace: the recording.
         windows: the windows.
         load_period_s: of what ran in them, where it is known: it tells whether a part-time sensor can have been fooled.
+            Else it is what regular windows, marks or a quicker channel show.
+        repeats: windows of the same work, a sequence each, beside those whose names differ in a number at their end.
+
+    Raises:
+        InvalidArgument: a period that is not above 0, or an unknown window among the repeats.
     """
+    if load_period_s is not None and not load_period_s > 0:
+        raise InvalidArgument(f"load_period_s is {load_period_s!r}: it must be above 0 s")
     groups: dict[tuple[str, str], list[str]] = {}
     for name, channel in trace.channels.items():
         if channel.kind is not Kind.AUX and not name.startswith(TRUTH_PREFIX):
             groups.setdefault((channel.device, channel.domain), []).append(name)
     dies = {(device.partition(DIE)[0], domain) for device, domain in groups if DIE in device}
+    proofs = Proofs(trace, windows, load_period_s, [[find_window(trace, one) for one in some] for some in repeats])
     found: list[list[Measured]] = [[] for _ in windows]
     for (device, domain), names in groups.items():
         truths = truths_joules(trace, device, domain, windows) if trace.simulated else [None] * len(windows)
-        told = [channel_energies(trace, name, windows) for name in sorted(names, key=lambda one: _rank(trace, one))]
+        told = proofs.told(sorted(names, key=lambda one: _rank(trace, one)))
         for i, truth_j in enumerate(truths):
             mine = [one[i] for one in told]
-            done = (device, domain) in dies
-            found[i] += _measured(trace, mine, windows[i], truth_j, settled=done, load_period_s=load_period_s)
+            found[i] += _measured(trace, mine, windows[i], truth_j, settled=(device, domain) in dies)
     return found
 
 
@@ -109,7 +122,6 @@ def _measured(
     truth_j: float | None = None,
     *,
     settled: bool = False,
-    load_period_s: float | None = None,
 ) -> list[Measured]:
     """Choose among one device and domain's channels, which come in the order of `_rank`.
 
@@ -119,16 +131,22 @@ def _measured(
         window: of this window.
         truth_j: the truth about it.
         settled: whether the device's parts are measured by themselves.
-        load_period_s: as `window_energies`.
     """
     measured: list[Measured] = []
     for late, mine in groupby(told, key=lambda one: _is_late(trace, one.energy.channel)):
-        energies, chosen, why = choose(list(mine), window, load_period_s)
+        choice = choose(list(mine), window)
         spare = late and settled
-        if spare:
-            chosen = None
+        chosen = None if spare else choice.primary
         measured += [
-            Measured(one, i == chosen, why if i == chosen else "", truth_j, spare) for i, one in enumerate(energies)
+            Measured(
+                one,
+                i == chosen,
+                choice.why if i == chosen else "",
+                truth_j,
+                spare,
+                tuple(check for check in choice.checks if one.channel in (check.channel, check.other)),
+            )
+            for i, one in enumerate(choice.energies)
         ]
         settled = settled or chosen is not None
     return measured
@@ -192,8 +210,8 @@ def energy(
         what = f"{device!r} is not recorded" if device else f"{len(devices)} devices have {domain} energy"
         raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
     names = sorted(mine, key=lambda one: _rank(trace, one))
-    told = [channel_energies(trace, name, [found])[0] for name in names]
-    measured = _measured(trace, told, found, load_period_s=load_period_s)
+    told = [one[0] for one in Proofs(trace, [found], load_period_s).told(names)]
+    measured = _measured(trace, told, found)
     return next((one.energy for one in measured if one.primary), measured[0].energy)
 
 

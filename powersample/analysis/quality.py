@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.choice import SELDOM
 from powersample.analysis.dropout import Missing, missing, scan
 from powersample.analysis.gaps import Gap, joined
+from powersample.analysis.interval import limit
 from powersample.analysis.updates import pace
 from powersample.model import Channel, Kind, Series, Trace
 
@@ -160,7 +160,7 @@ def carriers(trace: Trace, name: str) -> tuple[str, ...]:
     return tuple(
         one.name
         for one in trace.channels.values()
-        if (one.device, one.domain, one.lane, one.kind) == place and channel.divisor > SELDOM * one.divisor
+        if (one.device, one.domain, one.lane, one.kind) == place and channel.divisor > limit("seldom") * one.divisor
     )
 
 

@@ -9,7 +9,20 @@ from powersample.analysis.interval import ORDER, Reconstruction, board_terms, ha
 from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window
 from powersample.model.energy import OPEN
 
-CLOCK_PPM = 50.0  # of a crystal without discipline: 0.18 s an hour
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What shows how far off a part-time sensor's energy can be, beside its own values.
+
+    Attributes:
+        off_by_j: that far at most.
+        words: what shows it.
+        fooled: whether it shows that the sensor was fooled: then it may be further off than its own values tell.
+    """
+
+    off_by_j: float
+    words: str
+    fooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,10 @@ class Told:
         reconstruction: what its reconstruction may be off by.
         missing_j: the most that uncovered parts of the window can have held.
         cap: the best verdict that the window's faults allow.
+        phase: from the window's start to the next update, in update periods; NaN where it is not known.
+        resolved: whether the update period was measured here.
+        evidence: that no load near the update period hides from it.
+        doubts: why what might be evidence is none.
     """
 
     energy: Energy
@@ -41,16 +58,21 @@ class Told:
     reconstruction: Reconstruction | None = None
     missing_j: float = 0.0
     cap: str = "good"
+    phase: float = math.nan
+    resolved: bool = False
+    evidence: tuple[Evidence, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
-def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Energy:
+def rated(told: Told, window: Window, evidence: Evidence | None = None) -> Energy:
     """Return the energy with its interval and verdict; as it is where they cannot be told.
 
     Args:
         told: what the channel tells.
         window: of what.
-        witness_j: what its reconstruction is off by at most, as another channel of the board shows. That leaves the
-            interval no room for loads near the sensor's update period, but never less than it has without them.
+        evidence: of what its reconstruction is off by at most. That leaves the interval no room for loads near the
+            sensor's update period, but never less than it has without them; and more than it had where it shows that
+            the sensor was fooled.
     """
     energy, model, unsure = told.energy, told.model, told.reconstruction
     if energy.joules is None:
@@ -59,23 +81,35 @@ def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Ener
         return energy
     joules, duration_s = energy.joules, window.duration_s
     cap = told.cap if model.known else _unknown_cap(told, window)
-    own_j = unsure.half_j if witness_j is None else min(unsure.half_j, max(unsure.unaliased_j, witness_j))
+    own_j, hidden_j = unsure.half_j, 0.0
+    if evidence is not None:
+        own_j = min(own_j, max(unsure.unaliased_j, evidence.off_by_j))
+        if evidence.fooled and evidence.off_by_j > unsure.half_j:
+            hidden_j = math.sqrt(evidence.off_by_j**2 - unsure.half_j**2)
+    excluded = evidence.words if evidence is not None and own_j < unsure.half_j else ""
     if not model.known:
         own_j *= limit("unknown_wider")
     share = own_j / unsure.half_j if unsure.half_j else 1.0
-    drift_j = CLOCK_PPM * 1e-6 * joules
-    half_j = math.hypot(half_width_j(model, joules, duration_s, own_j), drift_j)
+    drift_j = limit("clock_ppm") * 1e-6 * joules
+    half_j = math.hypot(half_width_j(model, joules, duration_s, own_j), drift_j, hidden_j)
     budget = [*board_terms(model, joules, duration_s), BudgetTerm("clock drift", "standard", drift_j)]
     budget += [BudgetTerm(one.term, one.kind, one.value_j * share) for one in unsure.terms]
     reasons = list(energy.reasons)
+    if hidden_j:
+        budget.append(BudgetTerm("aliasing that repeats show", "standard", hidden_j))
     if told.missing_j:
         budget.append(BudgetTerm("uncovered", "bound", told.missing_j))
-    if own_j > limit("alias_worth") * unsure.unaliased_j and own_j > limit("alias_share") * joules:
+    if evidence is not None and evidence.fooled and not excluded:
+        reasons.append(
+            f"PSQ-ALIAS {evidence.words}, follow the phase: something that repeats near {told.period_s * 1e3:.3g} ms "
+            f"hides between updates, and one repeat may be {evidence.off_by_j:.3g} J off"
+        )
+    elif own_j > limit("alias_worth") * unsure.unaliased_j and own_j > limit("alias_share") * joules:
         narrow_pct = 100 * unsure.unaliased_j / joules if joules > 0 else math.inf
         reasons.append(
             f"PSQ-ALIAS a load that repeats near {told.period_s * 1e3:.3g} ms could hide between updates, and samples "
             "need not follow it even where their mean is right; without one reconstruction is good to "
-            f"{narrow_pct:.2g} %"
+            f"{narrow_pct:.2g} %" + "".join(f"; {doubt}" for doubt in told.doubts)
         )
     if not model.known:
         reasons.append("PSQ-UNKNOWN no table knows this sensor: its interval is a wide default")
@@ -86,6 +120,7 @@ def rated(told: Told, window: Window, *, witness_j: float | None = None) -> Ener
         budget=tuple(budget),
         verdict=verdict(half_j + told.missing_j, joules, cap),
         reasons=tuple(reasons),
+        excluded=excluded,
     )
 
 

@@ -59,7 +59,14 @@ def add(verbs: Any) -> None:
         "--load-period",
         type=float,
         metavar="S",
-        help="how long an iteration of the load takes: excludes aliasing where it does",
+        help="how long an iteration of the load takes: excludes aliasing where it does; default: what marks show",
+    )
+    verb.add_argument(
+        "--repeats",
+        metavar="NAME,NAME,...",
+        action="append",
+        default=[],
+        help="windows of the same work, beside those whose names differ in a number at their end; again for others",
     )
     verb.set_defaults(run=run)
 
@@ -85,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.load_period is not None and not options.load_period > 0:
         raise InvalidArgument(f"--load-period {options.load_period} must be above 0 s")
-    report = build(found, _windows(options, found), load_period_s=options.load_period)
+    windows = _windows(options, found)
+    report = build(found, windows, load_period_s=options.load_period, repeats=_repeats(options, found, windows))
     shown = report.explained() if options.explain else report.every_channel() if options.all else str(report)
     emit(json.dumps(report.data, indent=1, allow_nan=False) if options.json else shown)
     return 0
@@ -100,6 +108,21 @@ def _columns(text: str | None) -> dict[str, str] | None:
     if any(not name or not meaning for name, _, meaning in pairs):
         raise InvalidArgument(f"--columns {text!r}: write NAME=MEANING, separated by commas: time=t_s,P=power_w")
     return {name.strip(): meaning.strip() for name, _, meaning in pairs}
+
+
+def _repeats(options: argparse.Namespace, trace: Trace, windows: list[Window] | None) -> list[list[str | Window]]:
+    """Return what is named as the same work, of the windows that are told: a name stands for all that bear it."""
+    from powersample.errors import InvalidArgument
+
+    there = trace.windows if windows is None else windows
+    found: list[list[str | Window]] = []
+    for text in options.repeats:
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if missing := [name for name in names if not any(one.name == name for one in there)]:
+            known = ", ".join(repr(one.name) for one in there[:20]) or "no windows"
+            raise InvalidArgument(f"--repeats: no window is called {missing[0]!r}; there are {known}")
+        found.append([one for one in there if one.name in names])
+    return found
 
 
 def _windows(options: argparse.Namespace, trace: Trace) -> list[Window] | None:

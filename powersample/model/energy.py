@@ -75,6 +75,7 @@ class Energy:
         updates: published values inside the window.
         polls: good reads inside it.
         covered_s: seconds of the window that readings speak for.
+        excluded: what showed that no load near a part-time sensor's update period hides; "" where nothing did.
     """
 
     joules: float | None
@@ -91,6 +92,7 @@ class Energy:
     updates: int = 0
     polls: int = 0
     covered_s: float = 0.0
+    excluded: str = ""
 
     @property
     def codes(self) -> tuple[str, ...]:

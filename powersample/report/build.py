@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's JSON object: energies of every window, quality of every channel, checks."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from powersample.analysis import (
+    Crosscheck,
     Measured,
     Missing,
     Quality,
@@ -51,13 +52,22 @@ class Report:
         return brief(self.data)
 
 
-def build(trace: Trace, windows: Iterable[str | Window] | None = None, *, load_period_s: float | None = None) -> Report:
+def build(
+    trace: Trace,
+    windows: Iterable[str | Window] | None = None,
+    *,
+    load_period_s: float | None = None,
+    repeats: Iterable[Sequence[str | Window]] = (),
+) -> Report:
     """Work out everything that a trace tells.
 
     Args:
         trace: the recording.
         windows: names or windows; None takes all, or the whole record as "run" where nobody marked any.
-        load_period_s: of what ran, such as an iteration's length, where it is known.
+        load_period_s: of what ran, such as an iteration's length, where it is known; else it is what regular windows,
+            marks or a quicker channel show.
+        repeats: names or windows of the same work, a sequence each, beside those whose names differ in a number at
+            their end.
 
     Returns:
         The report. In its JSON missing values are None.
@@ -80,7 +90,7 @@ def build(trace: Trace, windows: Iterable[str | Window] | None = None, *, load_p
         "simulated": trace.simulated,
         "windows": [
             _window(window, measured, missing, simulated=trace.simulated)
-            for window, measured in zip(chosen, window_energies(trace, chosen, load_period_s), strict=True)
+            for window, measured in zip(chosen, window_energies(trace, chosen, load_period_s, repeats), strict=True)
         ],
         "channels": channels,
         "lanes": [lane.as_json() | {"notes": lane.notes()} for lane in trace.lanes],
@@ -119,6 +129,8 @@ def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: 
         "verdict": energy.verdict,
         "reasons": list(energy.reasons),
         "budget": [asdict(term) for term in energy.budget],
+        "aliasing_excluded_by": energy.excluded or None,
+        "crosschecks": [_crosscheck(one, energy.channel) for one in measured.checks],
         "updates": energy.updates,
         "updates_expected": missing.expected(window.duration_s),
         "polls": energy.polls,
@@ -128,6 +140,17 @@ def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: 
         "dropouts_total": len(dropouts),
     }
     return data | {"truth_j": measured.truth_j} if simulated else data
+
+
+def _crosscheck(check: Crosscheck, channel: str) -> dict[str, Any]:
+    """Return how far a channel's energy is from another's: above 0 where it is the larger."""
+    first = check.channel == channel
+    return {
+        "channel": check.other if first else check.channel,
+        "residual_j": check.residual_j if first else -check.residual_j,
+        "budget_j": check.budget_j,
+        "agrees": check.agrees,
+    }
 
 
 def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | None) -> dict[str, Any]:

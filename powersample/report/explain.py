@@ -56,6 +56,12 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
     yield from _sensor(channel)
     if joules and energy["low_j"] is not None:
         yield from _budget(energy)
+    if energy["aliasing_excluded_by"]:
+        yield from _words(
+            "No load near the sensor's update period can hide behind it as far as this leaves room: "
+            f"{energy['aliasing_excluded_by']}."
+        )
+    yield from _beside(energy)
     yield from _unread(window, energy)
     for reason in energy["reasons"]:
         yield from _words(reason)
@@ -116,6 +122,17 @@ def _budget(energy: Mapping[str, Any]) -> Iterable[str]:
     if any(one["term"] in SHARED and one["value_j"] for one in terms):
         yield from _words(
             f"Beside another window of this board gain cancels: then its own part is +-{100 * own / joules:.2g} %."
+        )
+
+
+def _beside(energy: Mapping[str, Any]) -> Iterable[str]:
+    """Yield how far the device's other channels say another energy."""
+    for one in energy["crosschecks"]:
+        sign = "more" if one["residual_j"] > 0 else "less"
+        told = "as they may" if one["agrees"] else "TOO MUCH"
+        yield from _words(
+            f"{number(abs(one['residual_j']))} J {sign} than {one['channel']} says, {told}: up to "
+            f"{number(one['budget_j'])} J is within what either may be off by; their common gain cancels."
         )
 
 

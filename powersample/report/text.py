@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
 
-from powersample.analysis.choice import WHOLE
+from powersample.analysis.interval import limit
 from powersample.report.table import DASH, cut, number, table
 
 WIDTH = 100
@@ -138,7 +138,7 @@ def _headline(data: Mapping[str, Any]) -> list[str]:
 
 def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
     joules = energy["joules"]
-    whole = energy["covered_s"] >= WHOLE * window["duration_s"]
+    whole = energy["covered_s"] >= limit("whole") * window["duration_s"]
     mean_w = joules / window["duration_s"] if joules is not None and whole else None
     return [number(joules) + ("" if whole or joules is None else " (part)"), interval(energy), number(mean_w)]
 
