@@ -8,11 +8,14 @@ import pytest
 from traces import MS, S, channel, polls, published, series
 
 from powersample.analysis import channel_energy, plan, relative, together
+from powersample.analysis.evidence import sweep_of
+from powersample.analysis.told import Told
 from powersample.errors import InvalidArgument, NotSupported
-from powersample.model import BudgetTerm, Energy, Response, SensorModel, Trace, Window
+from powersample.model import BudgetTerm, Energy, Kind, Response, SensorModel, Trace, Window
 from powersample.sensors import look_up
 
 NAME = "gpu0.power.instant"
+BASE = Energy(100.0, 90.0, 110.0, "m", (BudgetTerm("gaps", "standard", 3.0),), "fair", (), "c", "d", "gpu", "w")
 MODEL = SensorModel(Response.CONTIGUOUS, 0.1, 0.1, gain_sd=0.04, offset_sd_w=4.0)
 
 
@@ -55,6 +58,9 @@ def test_relative_of_other_boards_or_without_interval_is_refused():
         relative(a, replace(b, low_j=None))
     with pytest.raises(InvalidArgument, match="missing"):
         relative(replace(a, joules=None), b)
+    for wrong in ("a", None, 3.0):
+        with pytest.raises(InvalidArgument, match="two energies"):
+            relative(a, wrong)
 
 
 def test_together_integrates_windows_that_touch_as_one_and_adds_board_terms_linearly():
@@ -80,23 +86,22 @@ def test_together_without_windows_or_energy_is_refused():
 
 
 def test_relative_uses_bounds_in_full():
-    base = Energy(100.0, 90.0, 110.0, "m", (BudgetTerm("gaps", "standard", 3.0),), "fair", (), "c", "d", "gpu", "w")
-    bound = replace(base, budget=(*base.budget, BudgetTerm("uncovered", "bound", 7.0)))
-    assert relative(bound, base).high == pytest.approx(1 + np.hypot(0.10, 0.03))
+    bound = replace(BASE, budget=(*BASE.budget, BudgetTerm("uncovered", "bound", 7.0)))
+    assert relative(bound, BASE).high == pytest.approx(1 + np.hypot(0.10, 0.03))
 
 
 def test_plan_needs_longer_for_less_error_and_says_what_the_board_limits():
     h100 = look_up("instant", architecture="hopper", name="NVIDIA H100 PCIe")
     rough, fine = plan(h100, 0.15), plan(h100, 0.05)
     assert 0.1 < rough.seconds < fine.seconds < 1e4
-    assert rough.phase_steps == 4  # T 100 ms in steps of W 25 ms
+    assert rough.phase_steps == rough.repeats_swept == 8  # no longer than W, and as many as the analysis asks for
     assert rough.board_pct == pytest.approx(7.84)
     assert (rough.reachable, fine.reachable) == (True, False)
 
 
 def test_plan_of_a_contiguous_sensor_needs_no_phase_sweep_and_less_time():
     ada = look_up("instant", architecture="ada", name="NVIDIA L40")
-    assert plan(ada, 0.05).phase_steps == 1
+    assert plan(ada, 0.05).phase_steps == plan(ada, 0.05).repeats_swept == 1
     assert plan(ada, 0.05).seconds < plan(look_up("instant", architecture="hopper"), 0.05).seconds
 
 
@@ -107,10 +112,40 @@ def test_plan_of_bursts_averages_repeats():
     assert plan(model, 0.5, burst_s=1000.0).repeats == 1
 
 
-@pytest.mark.parametrize("wrong", [{"error": 0.0}, {"error": 0.1, "burst_s": -1.0}, {"error": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"error": 0.0},
+        {"error": 0.1, "burst_s": -1.0},
+        {"error": float("nan")},
+        {"error": "5 %"},
+        {"error": True},
+        {"error": 0.1, "power_w": None},
+        {"error": 0.1, "burst_s": "1"},
+    ],
+)
 def test_plan_of_figures_outside_their_range_is_refused(wrong):
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidArgument, match="must be a number above 0"):
         plan(MODEL, **wrong)
+
+
+@pytest.mark.parametrize("wrong", ["h100", None, {"period_s": 0.1}])
+def test_plan_of_what_is_no_model_says_where_to_take_one(wrong):
+    with pytest.raises(InvalidArgument, match=r"look_up\("):
+        plan(wrong, 0.05)
+
+
+def test_plan_of_a_sweep_is_what_the_analysis_takes_for_one():
+    """Repeats at the planned phases exclude aliasing, one fewer does not."""
+    model = look_up("instant", architecture="hopper", name="NVIDIA H100 PCIe")
+    steps = plan(model, 0.05).phase_steps
+    for count, excluded in ((steps, True), (steps - 1, False)):
+        made = [
+            Told(replace(BASE, joules=100.0 + i), Kind.POWER, model.period_s, model=model, phase=i / steps)
+            for i in range(count)
+        ]
+        windows = [Window(f"w {i}", 10 * i * S, (10 * i + 2) * S) for i in range(count)]
+        assert (sweep_of(made, windows).doubt == "") is excluded
 
 
 def test_plan_of_a_counter_is_refused():

@@ -58,8 +58,14 @@ def relative(one: Energy, other: Energy) -> Relative:
     """Return one / other, two windows of one board by one channel.
 
     Raises:
-        InvalidArgument: other boards or channels, an energy that is missing, 0, or without an interval.
+        InvalidArgument: no two energies, other boards or channels, one that is missing, 0, or without an interval.
     """
+    for each in (one, other):
+        if not isinstance(each, Energy):
+            raise InvalidArgument(
+                f"a ratio is of two energies, and one is {type(each).__name__}",
+                'Take them from `powersample.analysis.energy(trace, "window")` or `run.energy("window")`.',
+            )
     if (one.device, one.channel) != (other.device, other.channel):
         raise InvalidArgument(
             f"{one.channel} of {one.device} and {other.channel} of {other.device} do not share their errors",
