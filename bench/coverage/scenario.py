@@ -30,6 +30,8 @@ FIELDS = {
 BRANCHES = ("525.147.05", "530.41.03")  # PowerUsage alone, and the branch in which it was quick
 SAMPLED = "samples"  # the "profile" of meters that give the power at instants
 SAMPLED_GAIN_SD = 0.02
+RAPL = "rapl"  # that of a processor's energy counter: 2^-14 J each 0.976 ms or a little later
+RAPL_GAIN_SD, RAPL_PERIOD_NS, RAPL_JITTER_NS, RAPL_J = 0.03, 976_563, 20_000, 2.0**-14
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,9 @@ class Scenario:
 
 
 def draw(name: str, seed: int, nature: Nature | None = None) -> Scenario:
-    """Return scenario number `seed` of a profile, or of `SAMPLED` meters."""
+    """Return scenario number `seed` of a profile, of `SAMPLED` meters, or of a processor's counter (`RAPL`)."""
     dice = random.Random(f"{name} {seed}")
-    nature = nature or Nature(load_profile("h100" if name == SAMPLED else name))
+    nature = nature or Nature(load_profile("h100" if name in (SAMPLED, RAPL) else name))
     profile = nature.profile
     start_ns = 1000 * S + dice.randrange(S)
     end_ns = start_ns + round(0.05 * S * (60 / 0.05) ** dice.random())
@@ -117,6 +119,10 @@ def draw(name: str, seed: int, nature: Nature | None = None) -> Scenario:
             gain = dice.gauss(1.0, SAMPLED_GAIN_SD)
             parts = [_samples(dice, truth, gain, begin_ns, over_ns)]
             truths_j, offsets_w = {"samples": joules}, {"samples": 0.0}
+        elif name == RAPL:
+            gain = dice.gauss(1.0, RAPL_GAIN_SD)
+            parts = [_rapl(dice, truth, gain, begin_ns, over_ns)]
+            truths_j, offsets_w = {"energy": joules}, {"energy": 0.0}
         else:
             board, meta, gain = _board(dice, nature, seed, begin_ns)
             parts = list(_channels(dice, board, truth, begin_ns, over_ns))
@@ -197,3 +203,18 @@ def _samples(dice: random.Random, truth: api_sim.Truth, gain: float, begin_ns: i
     watts = truth.power_mw(t) * (gain * 1e-3)
     channel = Channel("power.samples", "meter", "gpu", Kind.POWER, "W", raw_dtype="float64", sensor="csv")
     return Series(channel, t, t, watts, status, np.arange(len(t), dtype=np.uint32))
+
+
+def _rapl(dice: random.Random, truth: api_sim.Truth, gain: float, begin_ns: int, end_ns: int) -> Series:
+    t, status = _polls(dice, begin_ns, end_ns)
+    sensor = api_sim.Sensor(
+        kind=api_sim.COUNTER, quantum=1, start_ns=begin_ns - 10 * S, gain=gain / (RAPL_J * 1e3), offset_mw=0.0,
+        period_ns=RAPL_PERIOD_NS, phase_ns=dice.randrange(RAPL_PERIOD_NS), jitter_ns=RAPL_JITTER_NS,
+        seed=dice.randrange(1 << 30),
+    )  # fmt: skip
+    published = sensor.publications(begin_ns - 3 * S, end_ns)
+    raw = sensor.read(truth, published)[np.searchsorted(published, t, "right") - 1]
+    channel = Channel(
+        "package-0.energy", "package-0", "package", Kind.ENERGY, "J", RAPL_J, sensor="powercap", modulus=1 << 32
+    )
+    return Series(channel, t, t, raw, status, np.arange(len(t), dtype=np.uint32))
