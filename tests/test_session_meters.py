@@ -126,6 +126,12 @@ def test_simulated_nodes_own_meter_tells_its_wall_power(node):
     assert series.value.mean() == pytest.approx(mean_w, rel=0.05)
     assert told(trace)["simulated"]
     assert trace.simulated
+    assert trace.meta["simulated_node"]["meter"]["skew_ppm"] == node.describe()["meter"]["skew_ppm"]
+
+
+def test_simulated_node_has_one_meter(node):
+    with pytest.raises(errors.InvalidArgument, match="has one meter, not wall and rack"):
+        ps.measure(simulate=node, meters=["sim", "rack=sim"]).start()
 
 
 def test_driver_that_fails_ends_its_meter_and_nothing_else(node, meter, monkeypatch, caplog):

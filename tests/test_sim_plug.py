@@ -100,8 +100,10 @@ def test_address_of_the_meter_keeps_name_and_options():
         found = node.address_of_meter(asked)
         assert found.simulated
         assert (found.name, found.kind) == ("rack", "lmg450")
-        assert found.options == {"i": "2.5", "cycle": "0.1"}
-        assert node.address_of_meter() == Address("wall", "lmg450", found.where, {"i": "2.5"}, simulated=True)
+        assert found.options == {"i": "2.5", "cycle": "0.1", "ipeak": "7.8125"}
+        assert node.address_of_meter() == Address(
+            "wall", "lmg450", found.where, {"i": "2.5", "ipeak": "7.8125"}, simulated=True
+        )
 
 
 @pytest.mark.parametrize("name", [*profile_names(), "paper-node"])

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from powersample import errors
-from powersample.meters import Address, Meter, make_meter, parse_addresses
+from powersample.meters import Address, make_meter, parse_addresses
 from powersample.meters.recorder import MeterRecorder
 from powersample.meters.registry import SIMULATED
 
 if TYPE_CHECKING:
     from powersample.sim import Node
-    from powersample.sim.lmg import LmgSimulator
     from powersample.store.config import Configuration
-
-SIMULATED_RANGES = {"i": "16", "ipeak": "51.2"}  # of a node that may draw kilowatts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +52,15 @@ class Meters:
         node: The simulated node that "sim" is the meter of; None on real devices.
 
     Raises:
-        InvalidArgument: "sim" without a node, an unknown option.
+        InvalidArgument: "sim" without a node or twice, an unknown option.
         NotSupported: A package is missing.
     """
 
     def __init__(self, asked: Asked, node: Node | None) -> None:
-        self._asked, self._node = asked, node
-        self._simulators: list[LmgSimulator] = []
-        self._made = [None if self._is_simulated(one) else make_meter(one) for one in asked.addresses]
+        self._asked = asked
+        self._made = [make_meter(one) for one in _plugged_in(asked.addresses, node)]
         self.recorder = MeterRecorder(())
         self.notes: tuple[str, ...] = ()
-
-    def _is_simulated(self, address: Address) -> bool:
-        return address.kind == SIMULATED and self._node is not None
 
     def open(self) -> None:
         """Open all of them; those of a configuration file that are not there become notes.
@@ -75,27 +68,23 @@ class Meters:
         Raises:
             PowerSampleError: A meter that was asked for by name cannot be used.
         """
-        pairs = zip(self._asked.addresses, self._made, strict=True)
-        self.recorder = MeterRecorder([meter or self._simulated(address) for address, meter in pairs])
+        self.recorder = MeterRecorder(self._made)
         if not self._asked.from_file:
             self.recorder.open()
             return
         for text in self.recorder.open_some():
             self.notes += (f"a meter from {self._asked.from_file} is left out: {text}",)
 
-    def _simulated(self, address: Address) -> Meter:
-        """Return the driver of the node's own meter: a real driver at a simulated meter's port."""
-        from powersample.sim.lmg import LmgSimulator
-
-        assert self._node is not None
-        simulator = LmgSimulator(self._node.wall.mean_w)
-        self._simulators.append(simulator)
-        options = {**SIMULATED_RANGES, **address.options}
-        there = replace(address, kind="lmg450", where=simulator.address, options=options, simulated=True)
-        return make_meter(there)
-
     def close(self) -> None:
-        """Stop recording them and end those that were simulated; harmless twice."""
+        """Stop recording them; harmless twice."""
         self.recorder.stop()
-        while self._simulators:
-            self._simulators.pop().close()
+
+
+def _plugged_in(addresses: Sequence[Address], node: Node | None) -> list[Address]:
+    """Return addresses with "sim" replaced by the port of the node's own meter, where there is a node."""
+    own = [address for address in addresses if address.kind == SIMULATED]
+    if node is None or not own:
+        return list(addresses)
+    if len(own) > 1:
+        raise errors.InvalidArgument(f"the simulated node has one meter, not {' and '.join(one.name for one in own)}")
+    return [node.address_of_meter(one) if one in own else one for one in addresses]

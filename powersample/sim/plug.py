@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 KIND = "lmg450"
 PORT = "ttyLMG"  # below the node's folder
 RANGES_A = (0.6, 1.2, 2.5, 5.0, 10.0, 16.0)  # LMG450 user manual, direct current inputs
+PEAKS_OF_RANGE = 3.125  # the manual's example: 3.75 A of 1.2 A
 LEAST_VOLTS_PF = 200.0  # V x power factor that a watt at the plug comes with at least
 
 
@@ -75,6 +76,7 @@ class PlugControl:
         amperes = self._most_w() / LEAST_VOLTS_PF
         fitting = next((one for one in RANGES_A if one >= amperes), RANGES_A[-1])
         options = {"i": f"{fitting:g}", **asked.options}
+        options.setdefault("ipeak", f"{PEAKS_OF_RANGE * float(options['i']):g}")
         return replace(asked, kind=KIND, where=self.meter().address, options=options, simulated=True)
 
     def _told_of_meter(self) -> dict[str, Any]:
