@@ -75,6 +75,10 @@ class _Spawner:
         trouble = done.trouble(str(program), self._deadline_s)
         if trouble:
             raise errors.NotSupported(trouble)
+        self.begin(program)
+
+    def begin(self, program: Path) -> None:
+        """Start the thread at once, with a program that was tried before: the tracer begins one with every epoch."""
         self._thread = threading.Thread(target=self._loop, args=(program,), daemon=True)
         self._thread.start()
 

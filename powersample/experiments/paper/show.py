@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's findings beside ours: one screen of text, and JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powersample.experiments.figures import FEW, figures, method_json
+from powersample.experiments.paper.epochs import LENGTHS_S, SLEEP_S
+from powersample.experiments.paper.loop import Traced
+from powersample.experiments.paper.run import Paper
+
+WIDTH = 100
+# arXiv 2505.15631: section V.B (Pearson by epoch), the abstract (by training), section V (epochs of few samples).
+PAPERS = {"few_share": 0.39, "epoch_r": 0.64, "run_r": 0.99, "samples": FEW}
+TRUSTED = ("good", "fair")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Errors of native and tracer over the epochs of which the native verdict says one thing.
+
+    Attributes:
+        verdicts: Which verdicts.
+        epochs: How many epochs bear them.
+        native_pct: Median and 95th percentile of the native error's size.
+        tracer_pct: The same of the tracer; None where it could not run.
+        held: In how many of them the truth lies in the native interval.
+    """
+
+    verdicts: tuple[str, ...]
+    epochs: int
+    native_pct: tuple[float, float]
+    tracer_pct: tuple[float, float] | None
+    held: int
+
+
+def judged(paper: Paper) -> tuple[Judged, ...]:
+    """Return both errors where the native verdict is at least fair, and where it is worse."""
+    verdict = np.array([one.verdict for one in paper.native.accounts])
+    held = np.array(
+        [
+            one.low_j is not None and one.high_j is not None and one.low_j <= truth <= one.high_j
+            for one, truth in zip(paper.native.accounts, paper.lap.truth_j.tolist(), strict=True)
+        ]
+    )
+    found = []
+    for verdicts in (TRUSTED, ("poor", "unusable")):
+        these = np.isin(verdict, verdicts)
+        if these.any():
+            native = _sizes(paper.told.error_pct[these])
+            tracer = None if paper.traced is None else _sizes(paper.traced.error_pct[these])
+            found.append(Judged(verdicts, int(these.sum()), native, tracer, int(held[these].sum())))
+    return tuple(found)
+
+
+def _sizes(error_pct: NDArray[np.float64]) -> tuple[float, float]:
+    size = np.abs(error_pct[np.isfinite(error_pct)])
+    return (float(np.median(size)), float(np.percentile(size, 95))) if len(size) else (float("nan"), float("nan"))
+
+
+def to_json(paper: Paper) -> dict[str, Any]:
+    """Return the machine-readable form, schema_version 1; missing values are None."""
+    return {
+        "schema_version": 1,
+        "simulated": True,
+        "headline": paper.headline,
+        "node": paper.node,
+        "power_draw": paper.meaning,
+        "epoch_lengths_s": list(LENGTHS_S),
+        "call_s": paper.call_s,
+        "late_epochs": paper.late,
+        "took_s": paper.took_s,
+        "papers": {**PAPERS, "source": "arXiv 2505.15631, sections V and V.B"},
+        "methods": [method_json(paper.tracer), method_json(paper.native)],
+        "real_time": {
+            "ea-has-tracer": None if paper.traced is None else _traced_json(paper.traced),
+            "native": _traced_json(paper.told),
+        },
+        "by_verdict": [
+            {
+                "verdicts": list(one.verdicts),
+                "epochs": one.epochs,
+                "held": one.held,
+                "native_median_pct": one.native_pct[0],
+                "native_p95_pct": one.native_pct[1],
+                "tracer_median_pct": None if one.tracer_pct is None else one.tracer_pct[0],
+                "tracer_p95_pct": None if one.tracer_pct is None else one.tracer_pct[1],
+            }
+            for one in judged(paper)
+        ],
+        "virtual_time": {
+            "power.draw as on this driver": [_traced_json(one) for one in paper.model],
+            "power.draw as in branch 530": [_traced_json(one) for one in paper.quick],
+        },
+        "share_of_few_by_length": few_by_length(paper.model),
+    }
+
+
+def _traced_json(one: Traced) -> dict[str, Any]:
+    return {
+        "call_s": one.cost_s,
+        "epochs": len(one.counts),
+        "epochs_at_most_10_share": one.few_share,
+        "epoch_error_pct": {"median": one.error.median, "p95": one.error.p95, "max": one.error.max},
+        "epoch_power_pearson": one.epoch_power_r,
+        "epoch_energy_pearson": one.epoch_energy_r,
+        "run_energy_pearson": one.run_energy_r,
+        "run_power_pearson": one.run_power_r,
+        "middle_third_share": one.middle_share,
+        "meter_middle_third_share": one.meter_share,
+    }
+
+
+def few_by_length(model: Sequence[Traced]) -> list[dict[str, Any]]:
+    """Return of each cost the length up to which an epoch has at most 10 readings: the rule, and as it was met."""
+    found = []
+    for one in model:
+        few = one.counts <= FEW
+        found.append(
+            {
+                "call_s": one.cost_s,
+                "rule_s": FEW * (SLEEP_S + one.cost_s),
+                "longest_with_few_s": float(one.lengths_s[few].max()) if few.any() else None,
+                "shortest_with_more_s": float(one.lengths_s[~few].min()) if not few.all() else None,
+            }
+        )
+    return found
+
+
+def to_text(paper: Paper) -> str:
+    """Return the result as one screen of at most 100 columns."""
+    near = min(paper.model, key=lambda one: abs(one.cost_s - (paper.call_s or SLEEP_S / 10)))
+    quick = paper.quick[paper.model.index(near)]
+    slow = next((one for one in paper.quick if one.cost_s >= 0.5), paper.quick[-1])
+    shown = (paper.traced, paper.told, near, quick, slow)
+    gpu = "-" if paper.call_s is None else _ms(paper.call_s)
+    calls = [gpu, "native", *(_ms(one.cost_s) for one in (near, quick, slow))]
+
+    def row(title: str, papers: str, cell: Callable[[Traced], str]) -> str:
+        return _row(title, [papers, *("-" if one is None else cell(one) for one in shown)])
+
+    lines = [
+        paper.headline,
+        f"EA-HAS-Bench's loop (sleep 0.1 s, run nvidia-smi -q -x) and the native sampler, on the same "
+        f"{len(paper.epochs)} epochs of {LENGTHS_S[0]:g} to {LENGTHS_S[1]:g} s; the loop on more, in virtual time.",
+        "",
+        _row("", ["the paper", "tracer", "native", "tracer", "tracer", "tracer"]),
+        _row("time", ["its GPUs", "real", "real", "virtual", "virtual", "virtual"]),
+        _row("power.draw tells", ["", "1 s" if paper.slow_field else "quick", "-", *_kinds(paper)]),
+        _row("cost of a call", ["", *calls]),
+        row("epochs", "", lambda one: str(len(one.counts))),
+        row("energy error, median", "", lambda one: _pct(one.error.median)),
+        row("energy error, p95", "", lambda one: _pct(one.error.p95)),
+        row("r of power, epochs", "", lambda one: _r(one.epoch_power_r)),
+        row("r of energy, epochs", "0.64 (a)", lambda one: _r(one.epoch_energy_r)),
+        row("r of energy, trainings", "0.99 (a)", lambda one: _r(one.run_energy_r)),
+        _updates(paper),
+        row("epochs, <= 10 readings", "39 %", lambda one: _share(one.few_share)),
+        row("in the middle third", "none (b)", lambda one: _share(one.middle_share)),
+        row("a meter there", "some (b)", lambda one: _share(one.meter_share)),
+        "",
+        *_verdicts(paper),
+        *_notes(paper),
+    ]
+    return "\n".join(line for long in lines for line in (textwrap.wrap(long, WIDTH) if len(long) > WIDTH else [long]))
+
+
+def _kinds(paper: Paper) -> tuple[str, str, str]:
+    return ("1 s" if paper.slow_field else "quick", "quick", "quick")
+
+
+def _row(title: str, cells: Sequence[str]) -> str:
+    return f"{title:>25}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def _pct(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
+
+
+def _r(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _updates(paper: Paper) -> str:
+    cells = [""]
+    for method in (paper.tracer, paper.native):
+        if method.reason is None:
+            cells.append(f"{figures(method).few_updates} of {len(paper.epochs)}")
+        else:
+            cells.append("-")
+    return _row("epochs of <= 10 updates", cells)
+
+
+def _verdicts(paper: Paper) -> list[str]:
+    lines = []
+    for one in judged(paper):
+        beside = ""
+        if one.tracer_pct is not None:
+            beside = f"; the tracer's {one.tracer_pct[0]:.1f} and {one.tracer_pct[1]:.1f} %"
+        lines.append(
+            f"Native says {' or '.join(one.verdicts)} of {one.epochs} epochs: error {one.native_pct[0]:.1f} % (median) "
+            f"and {one.native_pct[1]:.1f} % (p95){beside}. Truth inside its interval: {one.held} of {one.epochs}."
+        )
+    return lines
+
+
+def _notes(paper: Paper) -> list[str]:
+    lines = [
+        f"The rule: at most {FEW} readings in an epoch of up to 10 x (0.1 s + cost of a call); GPUs are told of where "
+        "that is 20 ms to 1.5 s. More readings are no more information: the sensor publishes ten values a second.",
+        "(a) The public text does not say of which quantity, nor how long the epochs were. Lengths and insides are "
+        "assumed here: the mechanism is the claim, a likeness of figures is none.",
+        "(b) Of the power that a meter of 100 ms tells of a training: two clusters and nothing between, in the paper's "
+        "figure 2. A 1 s mean does the opposite; a quick field read seldom comes nearer.",
+    ]
+    if paper.tracer.reason is not None:
+        lines.append(f"The tracer did not run: {paper.tracer.reason}")
+    if paper.late:
+        lines.append(f"In {paper.late} epochs the tracer began late: this machine is busy.")
+    if paper.lap.void:
+        lines.append(f"The truth is void: {paper.lap.void}.")
+    return lines
