@@ -22,7 +22,7 @@ def lap(epoch_s=(1.0, 1.0, 2.0), watts=(100.0, 200.0, 300.0)):
     ends = np.cumsum(epoch_s)
     windows = [Window(f"epoch {i}", round((e - s) * S), round(e * S)) for i, (e, s) in enumerate(zip(ends, epoch_s))]  # noqa: B905
     truth_j = np.array(epoch_s) * watts
-    return Lap(Window("run", 0, round(ends[-1] * S)), tuple(windows), truth_j, float(truth_j.sum()))
+    return Lap(Window("run", 0, round(ends[-1] * S)), tuple(windows), truth_j, float(truth_j.sum()), None, epoch_s)
 
 
 def method(of, *, factor=1.0, offset_w=0.0, every_ms=100, published_ms=100, interval=None, cpu_s=None):

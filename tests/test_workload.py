@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powersample import errors
+from powersample.experiments import workload
 from powersample.experiments.workload import Epoch, Network, plan, prepare, train, training
 
 lengths = st.lists(st.floats(0.2, 10.0), min_size=1, max_size=4, unique=True)
@@ -76,6 +77,14 @@ def test_network_learns():
 
 def test_prepare_does_its_work_in_python():
     assert prepare(10) == sum(i * i % 7 for i in range(10))
+
+
+def test_training_under_python_load_prepares_every_batch_in_python(monkeypatch):
+    prepared = []
+    monkeypatch.setattr(workload, "prepare", lambda: prepared.append(1))
+    for python_load in (False, True):
+        training("numpy", python_load=python_load).step()
+    assert prepared == [1]
 
 
 def test_training_of_an_unknown_name_lists_those_there_are():

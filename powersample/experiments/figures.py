@@ -114,11 +114,6 @@ def spread(error_pct: NDArray[np.float64]) -> Spread:
     return Spread(*(float(np.percentile(size, q)) for q in (50, 95, 100)))
 
 
-def lengths_s(lap: Lap) -> NDArray[np.float64]:
-    """Return the epochs' nominal lengths: their own, to two digits."""
-    return np.array([float(f"{window.duration_s:.2g}") for window in lap.epochs])
-
-
 def published_few(method: Method) -> int | None:
     """Return in how many epochs the sensor itself published at most 10 values; None where nobody knows."""
     if method.lap is None or method.published_ns is None:
@@ -133,7 +128,10 @@ def figures(method: Method) -> Figures:
     gaps = gaps_ms(method.t_ns, lap.run)
     with np.errstate(divide="ignore", invalid="ignore"):
         error_pct = 100 * (method.epoch_j / lap.truth_j - 1)
-    seconds, nominal = np.array([window.duration_s for window in lap.epochs]), lengths_s(lap)
+    seconds, nominal = (
+        np.array([window.duration_s for window in lap.epochs]),
+        np.array(lap.lengths_s or [np.nan] * len(lap.epochs)),
+    )
     cpu_s, polls = method.cost.cpu_s, len(method.t_ns)
     published = method.published_ns
     return Figures(
@@ -150,7 +148,7 @@ def figures(method: Method) -> Figures:
         error_pct=spread(error_pct),
         by_length=tuple(
             ByLength(float(one), int(np.sum(nominal == one)), spread(error_pct[nominal == one]))
-            for one in np.unique(nominal)
+            for one in sorted(set(lap.lengths_s))
         ),
         energy=agreement(method.epoch_j, lap.truth_j),
         power=agreement(method.epoch_j / seconds, lap.truth_j / seconds),

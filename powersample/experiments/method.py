@@ -27,6 +27,7 @@ class Lap:
         truth_j: Energy of each epoch in J by the truth or the reference; NaN where that does not say.
         run_truth_j: The same of the run; NaN too.
         void: Why the truth cannot be trusted, or None.
+        lengths_s: How long each epoch was meant to be, s, which it is or a little more; empty where nothing was meant.
     """
 
     run: Window
@@ -34,6 +35,7 @@ class Lap:
     truth_j: NDArray[np.float64]
     run_truth_j: float
     void: str | None = None
+    lengths_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ BATCH, FEATURES, HIDDEN, CLASSES = 32, 64, 96, 10
 # and one short epoch each is what such a search can afford.
 COMPUTE_SHARE = (0.95, 0.3, 0.7, 0.2, 0.85, 0.5, 1.0, 0.4, 0.8, 0.25, 0.6, 0.9)
 LOAD_EVERY_S = 0.4
+PREPARED = 10_000  # turns of a loop in Python
 LEAST_S, MOST_S = 0.2, 3600.0  # of an epoch: below, not one update of a usual sensor is sure to fall into it
 MOST_EPOCHS = 10_000
 
@@ -114,29 +115,53 @@ class Network:
         return loss
 
 
-def training(name: str, seed: int = 0) -> Training:
-    """Return what trains: "numpy", or "torch" on a GPU if it finds one.
+class Prepared:
+    """A training that prepares each batch in pure Python, as many data loaders do."""
+
+    def __init__(self, network: Training) -> None:
+        self.name, self._network = network.name, network
+
+    def step(self) -> float:
+        """Prepare a batch, and do one gradient step on another."""
+        prepare()
+        return self._network.step()
+
+
+def training(name: str, *, python_load: bool = False, seed: int = 0) -> Training:
+    """Return what trains.
+
+    Args:
+        name: "numpy", or "torch" on a GPU if it finds one.
+        python_load: Whether it prepares its data in pure Python.
+        seed: Of data and weights.
 
     Raises:
         InvalidArgument: It is called otherwise.
         NotSupported: torch is not installed.
     """
-    if name == "numpy":
-        return Network(seed)
+    if name not in ("numpy", "torch"):
+        raise InvalidArgument(f"training {name!r} is unknown; use numpy or torch")
+    network: Training = Network(seed)
     if name == "torch":
         from powersample.experiments.torch_network import TorchNetwork
 
-        return TorchNetwork(seed)
-    raise InvalidArgument(f"training {name!r} is unknown; use numpy or torch")
+        network = TorchNetwork(seed)
+    return Prepared(network) if python_load else network
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training run was: its own span, those of its epochs, and the mean loss of each epoch."""
+    """What a training run was: its own span, those of its epochs as planned, and the mean loss of each epoch."""
 
     run: Window
     epochs: tuple[Window, ...]
+    planned: tuple[Epoch, ...]
     losses: tuple[float, ...]
+
+    @property
+    def lengths_s(self) -> tuple[float, ...]:
+        """How long each epoch was meant to be, s."""
+        return tuple(epoch.seconds for epoch in self.planned)
 
 
 def train(
@@ -154,7 +179,7 @@ def train(
         epochs: Their plans, in order.
         network: What trains.
         node: The simulated node whose GPU 0 draws each epoch's load, or None.
-        python_load: Data are prepared in pure Python instead of waited for, so that the interpreter is never idle.
+        python_load: Data are prepared in pure Python where they are waited for, so that the interpreter is never idle.
         window: Marks a window somewhere else, too.
         say: Told each epoch's number as it begins.
     """
@@ -171,7 +196,7 @@ def train(
                 node.load_script(0, epoch.load(idle_w, full_w))  # begins 20 ms later, as a queue of kernels would
             losses.append(_epoch(epoch, network, start_ns / 1e9, python_load=python_load))
             windows.append(Window(name, start_ns, time.monotonic_ns()))
-    return Trained(Window("run", begin_ns, time.monotonic_ns()), tuple(windows), tuple(losses))
+    return Trained(Window("run", begin_ns, time.monotonic_ns()), tuple(windows), tuple(epochs), tuple(losses))
 
 
 def _epoch(epoch: Epoch, network: Training, begin_s: float, *, python_load: bool) -> float:
@@ -193,8 +218,8 @@ def prepare_until(end_s: float) -> None:
         total += prepare()
 
 
-def prepare(items: int = 1000) -> int:
-    """Do a piece of the work of preparing data in pure Python."""
+def prepare(items: int = PREPARED) -> int:
+    """Do a piece of the work of preparing data in pure Python, of about a millisecond."""
     total = 0
     for i in range(items):
         total += i * i % 7

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,9 +26,22 @@ def surroundings(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Send what is printed to standard output nowhere, from this process and from what it starts meanwhile."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    """Send what is printed to standard output nowhere, from this process and from what it starts meanwhile.
+
+    Nothing is logged either: CodeCarbon logs to standard error as it is imported, whatever it was told.
+    """
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), _unlogged():
         try:
             kept = os.dup(1)
         except OSError:  # closed: nothing can be printed there

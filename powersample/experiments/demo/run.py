@@ -83,10 +83,10 @@ def run_demo(
                 except errors.NotSupported as error:
                     refused[baseline.name] = str(error)
             say(f"training, {epochs} x {epoch_s:g} s ...")
-            train(planned, Network(), node=node, window=run.window)
+            trained = train(planned, Network(), node=node, window=run.window)
             collected = {b.name: b.stop() for b in baselines if b.name not in refused}
         trace = run.trace
-        lap = _lap(trace, node)
+        lap = _lap(trace, node, trained.lengths_s)
         quick = "instant" if power_channel(trace).endswith("instant") else "usage"
         published = {
             name: node.sensor_publications(0, name, lap.run.start_ns, lap.run.end_ns) for name in (quick, "usage")
@@ -100,9 +100,9 @@ def run_demo(
         return Demo(trace, lap, tuple(methods), dict(trace.meta["simulated_node"]))
 
 
-def _lap(trace: StoredTrace, node: Node) -> Lap:
+def _lap(trace: StoredTrace, node: Node, lengths_s: tuple[float, ...]) -> Lap:
     """Return the run as the trace has it, with its truth."""
     whole = next(w for w in trace.windows if w.name == "run")
     chosen = tuple(w for w in trace.windows if w.name.startswith("epoch "))
     truth_j = np.array([node.truth_j(0, w.start_ns, w.end_ns) for w in chosen])
-    return Lap(whole, chosen, truth_j, node.truth_j(0, whole.start_ns, whole.end_ns))
+    return Lap(whole, chosen, truth_j, node.truth_j(0, whole.start_ns, whole.end_ns), None, lengths_s)

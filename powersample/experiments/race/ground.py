@@ -141,7 +141,7 @@ class SimulatedGround:
         )
         truth_j = [self._node.truth_j(0, window.start_ns, window.end_ns) for window in trained.epochs]
         run_j = self._node.truth_j(0, trained.run.start_ns, trained.run.end_ns)
-        return Lap(trained.run, trained.epochs, np.array(truth_j), run_j, void)
+        return Lap(trained.run, trained.epochs, np.array(truth_j), run_j, void, trained.lengths_s)
 
     def published(self, run: Window, sensor: str) -> NDArray[np.int64] | None:
         """Return the sensor's own instants; a board without that sensor is read by PowerUsage."""
@@ -210,10 +210,11 @@ class CounterGround:
         name = f"gpu{self._gpu}.energy"
         if name not in trace.channels:
             nothing = np.full(len(trained.epochs), np.nan)
-            return Lap(trained.run, trained.epochs, nothing, float("nan"), f"this board has no {name}")
+            void = f"this board has no {name}"
+            return Lap(trained.run, trained.epochs, nothing, float("nan"), void, trained.lengths_s)
         joules = [channel_energy(trace, name, window).joules for window in (trained.run, *trained.epochs)]
         run_j, *epoch_j = [np.nan if one is None else one for one in joules]
-        return Lap(trained.run, trained.epochs, np.array(epoch_j), float(run_j))
+        return Lap(trained.run, trained.epochs, np.array(epoch_j), float(run_j), None, trained.lengths_s)
 
     def published(self, run: Window, sensor: str) -> NDArray[np.int64] | None:
         """Return None: a real sensor does not say when it publishes."""

@@ -21,8 +21,8 @@ from powersample.experiments.race.setup import Setup
 from powersample.experiments.race.slowdown import BLOCK_S, Block, Slowdown, slowdown
 from powersample.experiments.workload import Epoch, Training, plan, train, training
 
-BUDGET_S = 72.0  # that is planned for everything, unless a number of epochs is asked for
-SLOWDOWN_BY_S = 80.0  # after so long no further round of the slowdown begins, once there are LEAST_PAIRS
+BUDGET_S = 76.0  # that is planned for everything, unless a number of epochs is asked for
+SLOWDOWN_BY_S = 78.0  # after so long no further round of the slowdown begins, once there are LEAST_PAIRS
 LEAST_PAIRS, PAIRS = 3, 6
 SLOW_START_S = 1.0  # who takes longer to start is not timed in pairs unless they are asked for
 COLD_START_S = 4.0  # who takes longer at first is not tried a second time
@@ -44,7 +44,7 @@ class Race:
         reference: What the methods are compared with.
         simulated: Whether the node was.
         described: The node, or the GPU and its driver.
-        epochs: The epochs that each method measured, in the order of the plan.
+        epochs: The epochs that each method measured, in their order.
         methods: Every method, in the order asked for; those that could not run with their reason.
         slowdowns: Slowdown of the training by method.
         untimed: Methods whose slowdown was left out, because they take so long to start.
@@ -82,7 +82,7 @@ def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
     def timed(text: str) -> None:
         say(f"{time.monotonic() - begin_s:3.0f} s: {text}")
 
-    network = training(setup.training)
+    network = training(setup.training, python_load=setup.python_load)
     with (
         tempfile.TemporaryDirectory(prefix="powersample-race-") as folder,
         ground_for(setup) as ground,
@@ -92,8 +92,9 @@ def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
         if not starts_s:
             why = "\n  ".join(f"{name}: {reason}" for name, reason in refused.items())
             raise errors.NothingMeasurable(f"no method can run here.\n  {why}")
-        block = Block(network, python_load=setup.python_load)
-        epochs = _epochs(setup, starts_s, BUDGET_S - (time.monotonic() - begin_s))
+        block = Block(network)
+        planned = _epochs(setup, starts_s, BUDGET_S - (time.monotonic() - begin_s))
+        epochs = tuple(track.dice.sample(planned, len(planned)))
         timed(_announce(setup, epochs, starts_s))
         ran = track.together(epochs, starts_s) if setup.together else track.in_turn(epochs, starts_s)
         slowdowns, noise = track.slowdowns(block, starts_s, begin_s + SLOWDOWN_BY_S)
@@ -194,20 +195,18 @@ class _Track:
             entrant.quit()
 
     def in_turn(self, epochs: Sequence[Epoch], starts_s: dict[str, float]) -> dict[str, Method]:
-        """Let each method measure the same epochs by itself, methods and epochs in random order."""
+        """Let each method measure the same epochs by itself, the methods in random order."""
         order = self.dice.sample(list(starts_s), len(starts_s))
         ran: dict[str, Method] = {}
         for place, name in enumerate(order):
             self.say(f"lap {place + 1} of {len(order)}: {name}")
-            mixed = self.dice.sample(epochs, len(epochs))
-            (ran[name],) = self._lap([name], mixed)
+            (ran[name],) = self._lap([name], epochs)
         return ran
 
     def together(self, epochs: Sequence[Epoch], starts_s: dict[str, float]) -> dict[str, Method]:
-        """Let all measure the same run, its epochs in random order."""
+        """Let all measure the same run."""
         self.say("one lap, all methods at once")
-        mixed = self.dice.sample(epochs, len(epochs))
-        return {method.name: method for method in self._lap(list(starts_s), mixed)}
+        return {method.name: method for method in self._lap(list(starts_s), epochs)}
 
     def _lap(self, names: Sequence[str], epochs: Sequence[Epoch]) -> list[Method]:
         """Train once, measured by these; who fails meanwhile is listed with the reason."""

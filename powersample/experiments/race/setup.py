@@ -24,7 +24,7 @@ class Setup:
         methods: Who takes part, of `METHODS`.
         lengths_s: Lengths of the epochs in s.
         epochs: How many epochs each method measures; None: as many as fit into a minute and a half for all.
-        together: All measure one run at once; else each measures the same epochs in an order of its own, alone.
+        together: All measure one run at once; else each measures the same epochs by itself.
         python_load: The training prepares its data in pure Python instead of waiting for them.
         training: "numpy", or "torch" where that is installed.
         simulate: The simulated node, as of `powersample record --simulate`; None takes this machine's GPU, or an

@@ -106,8 +106,8 @@ def _wrapped(line: str) -> list[str]:
 def _opening(race: Race) -> list[str]:
     setup, by_length = race.setup, Counter(epoch.seconds for epoch in race.epochs)
     epochs = ", ".join(f"{count} x {seconds:g} s" for seconds, count in sorted(by_length.items()))
-    how = "all methods at once" if setup.together else "every method alone, in an order of its own"
-    busy = ", data prepared in pure Python" if setup.python_load else ""
+    how = "all methods at once" if setup.together else "every method by itself, the same epochs"
+    busy = " and pure Python" if setup.python_load else ""
     calls = f"; every driver call takes {setup.call_us:g} us" if setup.call_us else ""
     return [
         f"training in {setup.training}{busy}, {epochs}; {how}{calls}",
@@ -143,7 +143,7 @@ def _energy_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list
     ]
     for method, one in entries:
         of = {part.seconds: part.error_pct.median for part in one.by_length}
-        cells = "".join(f"{_number(_nearest(of, seconds), '.1f'):>7}" for seconds in lengths)
+        cells = "".join(f"{_number(of.get(seconds), '.1f'):>7}" for seconds in lengths)
         published = "?" if one.updates_published is None else one.updates_published
         held = MISSING if one.held is None else f"{one.held.held}/{one.held.rated}"
         limits = one.power.limits
@@ -154,12 +154,6 @@ def _energy_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list
             f"{_number(one.power.bias, '+.1f'):>9}{_number(half_w, '.0f'):>6}"
         )
     return lines
-
-
-def _nearest(of: dict[float, float | None], seconds: float) -> float | None:
-    """Return the entry of an epoch length that its real length, a little more, was rounded to."""
-    near = min(of, key=lambda one: abs(one - seconds), default=None)
-    return of[near] if near is not None and abs(near - seconds) <= 0.1 * seconds else None
 
 
 def _cost_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.experiments.workload import Training, prepare
+from powersample.experiments.workload import Training
 
 BLOCK_S = 0.1
 CALIBRATE_S = 0.15
@@ -46,18 +46,13 @@ def slowdown(with_s: Sequence[float], without_s: Sequence[float]) -> Slowdown | 
 class Block:
     """A fixed amount of the training's work, of about 0.1 s."""
 
-    def __init__(self, network: Training, *, python_load: bool) -> None:
-        self._step: Callable[[], object] = self._both if python_load else network.step
-        self._network, self._steps = network, 1
+    def __init__(self, network: Training) -> None:
+        self._step: Callable[[], object] = network.step
         begin_s, steps = time.monotonic(), 0
         while time.monotonic() < begin_s + CALIBRATE_S:
             self._step()
             steps += 1
         self._steps = max(1, round(steps * BLOCK_S / (time.monotonic() - begin_s)))
-
-    def _both(self) -> None:
-        self._network.step()
-        prepare()
 
     def run(self) -> float:
         """Do the work and return how long it took, s."""
