@@ -27,6 +27,7 @@ from bench import (
     rapl,
     ring,
     spawn,
+    sync,
     table,
 )
 from bench.figure import Figure
@@ -89,6 +90,7 @@ def main() -> int:
         "endurance": partial(endurance.figures, hours=asked.hours),
         "imports": imports.figures,
         "analysis": analysis.figures,
+        "sync": sync.figures,
     }
     if asked.list:
         print("\n".join(benchmarks))

@@ -55,7 +55,7 @@ def reference_of(pattern: Pattern, start_ns: int) -> Reference:
 
 
 def watch(meter: Meter, loads: Sequence[Reference], seed: int) -> tuple[Cycles, float]:
-    """Return what a meter shows of loads, each with 3 s around it, and the lag of its mean stamp, s."""
+    """Return what a meter shows of loads, each with 3 s around it, and the lag of its median stamp, s."""
     dice = np.random.default_rng([seed, 2])
     begin_ns, end_ns = loads[0].t_ns[0], loads[-1].t_ns[-1]
     t_ns = np.concatenate(([begin_ns - 60 * S], *(one.t_ns for one in loads), [end_ns + 60 * S]))
@@ -73,7 +73,7 @@ def watch(meter: Meter, loads: Sequence[Reference], seed: int) -> tuple[Cycles, 
     stamp = end + meter.lag_s * S + late + meter.ppm * 1e-6 * (end - BEGIN_NS)
     order = np.argsort(stamp, kind="stable")
     cycles = Cycles(np.rint(stamp[order]).astype(np.int64), span[order], value[order], "wall.power")
-    return cycles, meter.lag_s + float(late.mean()) / S
+    return cycles, meter.lag_s + float(np.median(late)) / S
 
 
 def one(seed: int, hz: float, *, search: Search | None = None, **more: float) -> tuple[Synced, float]:

@@ -5,19 +5,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powersample.cli.output import emit
 
 if TYPE_CHECKING:
-    from powersample.fit import Aligned
+    from powersample.experiments.sync import Live
+    from powersample.fit import Aligned, Synced
+    from powersample.loads import Pattern
     from powersample.model import Trace
+
+MOST_BURSTS = 100
 
 EXAMPLE = """\
 examples:
+  powersample sync --meter lmg450:/dev/ttyUSB0
+  powersample sync --simulate paper-node
   powersample sync PMD_data.bin gpudata.csv --gpu "NVIDIA A100-PCIE-40GB" --plot fit.png
   powersample sync run.parquet:gpu0.energy run.parquet:wall.power
+
+With --meter, this machine works in bursts at random for a minute while the meter is read, and the meter's lag is told
+from when the bursts really began and ended. `powersample record --meter ... --sync` does so around a program.
 
 Two records are aligned by what both saw of the load: FILE, or FILE:CHANNEL where it holds several. A time zone between
 them is found and taken out; what is left comes with its standard error. Where the load tells no lag for certain (it
@@ -30,16 +40,25 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verb = verbs.add_parser(
         "sync",
         help="align a meter's clock, or two records",
-        description="Find the lag between two power records by their own structure.",
+        description="Find a meter's lag by bursts of load, or that between two power records by their own structure.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("first", metavar="A[:CHANNEL]", help="a trace or another tool's log")
-    verb.add_argument("second", metavar="B[:CHANNEL]", help="the other one")
-    verb.add_argument("--shift", type=float, default=0.0, metavar="S", help="B's stamps are known to be S ahead")
-    verb.add_argument("--search", type=float, metavar="S", help="look only so far around that; default: all overlaps")
-    verb.add_argument("--gpu", metavar="NAME", help="the card of a log that does not name it, in NVML's words")
-    verb.add_argument("--driver", metavar="VERSION", help="its driver: what power.draw means depends on it")
+    files = verb.add_argument_group("two records")
+    files.add_argument("first", nargs="?", metavar="A[:CHANNEL]", help="a trace or another tool's log")
+    files.add_argument("second", nargs="?", metavar="B[:CHANNEL]", help="the other one")
+    files.add_argument("--shift", type=float, metavar="S", help="B's stamps are known to be S ahead")
+    files.add_argument("--search", type=float, metavar="S", help="look only so far around that; default: all overlaps")
+    files.add_argument("--gpu", metavar="NAME", help="the card of a log that does not name it, in NVML's words")
+    files.add_argument("--driver", metavar="VERSION", help="its driver: what power.draw means depends on it")
+    live = verb.add_argument_group("a meter")
+    live.add_argument("--meter", metavar="ADDRESS", help="KIND:WHERE[,KEY=VALUE...], as in `record`")
+    live.add_argument("--simulate", metavar="NODE", help="a simulated node and its meter, as in `record`")
+    live.add_argument("--load", choices=("cpu", "gpu"), help="what works; default cpu; a simulated node's own GPUs")
+    live.add_argument("--pattern", metavar="KIND", help="random (default), prbs, chirp or file:CSV (on_s,off_s)")
+    live.add_argument("--duration", type=float, metavar="S", help="of a burst; default 60")
+    live.add_argument("--bursts", type=int, metavar="N", help="how many, for the skew; default 1")
+    live.add_argument("--pause", type=float, metavar="S", help="between them; default 600")
     verb.add_argument("--plot", type=Path, metavar="PNG", help="draw what the answer stands on")
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     verb.set_defaults(run=run)
@@ -49,24 +68,86 @@ def run(options: argparse.Namespace) -> int:
     """Align, print, draw; 1 when it was refused."""
     from powersample.report.sync import plot, sync_json, sync_text
 
-    found, simulated, names = _files(options)
+    _check(options)
+    names, more = ("", ""), {}
+    found: Aligned | Synced
+    if options.second is not None:
+        found, simulated, names = _files(options)
+    else:
+        live = _live(options)
+        found, simulated, more = live.synced, live.info.simulated, live.as_json()
+        for text in live.trouble:
+            print(f"powersample: {text}", file=sys.stderr)
     if options.plot is not None:
         plot(found, options.plot, simulated=simulated, names=names)
     if options.json:
-        emit(json.dumps(sync_json(found, simulated=simulated), indent=1, allow_nan=False))
+        emit(json.dumps({**sync_json(found, simulated=simulated), **more}, indent=1, allow_nan=False))
     else:
-        emit(sync_text(found, simulated=simulated, names=names))
+        emit(sync_text(found, simulated=simulated, names=names, against=more.get("truth")))
     return 0 if found.fit.accepted else 1
 
 
-def _files(options: argparse.Namespace) -> tuple[Aligned, bool, tuple[str, str]]:
-    from powersample.errors import InvalidArgument
-    from powersample.fit import align
+FILES, LIVE = ("first", "shift", "search", "gpu", "driver"), ("load", "pattern", "duration", "bursts", "pause")
 
+
+def _check(options: argparse.Namespace) -> None:
+    from powersample.errors import InvalidArgument
+
+    live = options.meter is not None or options.simulate is not None
+    if not live and options.second is None:
+        raise InvalidArgument("what to align? Two records, A B; or --meter ADDRESS; or --simulate NODE")
+    for name in FILES if live else LIVE:
+        if getattr(options, name) is not None:
+            what = "two records are" if live else "--meter or --simulate is"
+            given = "a record" if name == "first" else f"--{name}"
+            raise InvalidArgument(f"{given}: {'no meter goes with it' if live else f'{what} needed for it'}")
     if options.search is not None and not options.search > 0:
         raise InvalidArgument(f"--search {options.search}: seconds above 0")
+    if options.bursts is not None and not 1 <= options.bursts <= MOST_BURSTS:
+        raise InvalidArgument(f"--bursts {options.bursts}: from 1 to {MOST_BURSTS}")
+    if options.pause is not None and not options.pause >= 0:
+        raise InvalidArgument(f"--pause {options.pause}: seconds, 0 or more")
+    if options.simulate is not None and options.load is not None:
+        raise InvalidArgument("--load is for this machine: a simulated node's own GPUs work")
+
+
+def _live(options: argparse.Namespace) -> Live:
+    from powersample.errors import InvalidArgument
+    from powersample.experiments.sync import sync, sync_node
+    from powersample.loads import parse
+    from powersample.meters import make_meter, parse_addresses
+    from powersample.session.bursts import cpu_load, gpu_load
+
+    duration_s = 60.0 if options.duration is None else options.duration
+
+    def pattern(cycle_s: float, number: int) -> Pattern:
+        return parse(options.pattern or "random", duration_s, seed=number, cycle_s=cycle_s)
+
+    bursts, pause_s = options.bursts or 1, 600.0 if options.pause is None else options.pause
+    addresses = parse_addresses([options.meter or "sim"])
+    if options.simulate is None:
+        return sync(
+            make_meter(addresses[0]),
+            gpu_load if options.load == "gpu" else cpu_load,
+            pattern,
+            bursts=bursts,
+            pause_s=pause_s,
+        )
+    if addresses[0].kind != "sim":
+        raise InvalidArgument(
+            f"--meter {options.meter} is no simulated node's: leave --simulate out, or use --meter sim"
+        )
+    from powersample.session.simulate import make_node
+
+    with make_node(options.simulate) as node:
+        return sync_node(node, addresses[0], pattern, bursts=bursts, pause_s=pause_s)
+
+
+def _files(options: argparse.Namespace) -> tuple[Aligned, bool, tuple[str, str]]:
+    from powersample.fit import align
+
     (first, one, where), (second, other, there) = (_record(text, options) for text in (options.first, options.second))
-    found = align(first, second, (one, other), shift_s=options.shift, search_s=options.search)
+    found = align(first, second, (one, other), shift_s=options.shift or 0.0, search_s=options.search)
     names = (where, there) if found.swapped else (there, where)
     return found, first.simulated or second.simulated, names
 

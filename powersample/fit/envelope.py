@@ -17,6 +17,9 @@ from powersample.errors import InvalidArgument
 
 BLOCKS = 20
 LEAST_CYCLES = 3 * BLOCKS
+NEIGHBOURS = 10  # values each way, the earliest of which is on time
+HOLE = 1.5  # cycles between arrivals, from which one is missing
+TWICE = 0.5  # below which a line came twice, unless the one before was late
 
 Floats = NDArray[np.float64]
 
@@ -69,3 +72,29 @@ def envelope(arrival_ns: NDArray[np.int64], cycle_s: Floats) -> Envelope:
     scatter = float(np.sqrt(np.sum(left[first] ** 2) / (BLOCKS - 2)))
     se = scatter / float(np.sqrt(np.sum((own_s[first] - own_s[first].mean()) ** 2)))
     return Envelope(slope * 1e6, se * 1e6, left - left.min(), scatter)
+
+
+def lateness_ns(arrival_ns: NDArray[np.int64], span_ns: Floats) -> Floats:
+    """Return how late each arrival was beside the earliest of its neighbours, float64 ns.
+
+    Only half a second or so is looked at each way: a mains frequency that wanders by a part in a thousand, where the
+    lengths are nominal, makes half a millisecond of that. Across a hole, or a line that came twice, nothing is
+    compared. A meter of instants, without lengths, has none.
+
+    Args:
+        arrival_ns: int64 (n,), CLOCK_MONOTONIC.
+        span_ns: float64 (n,), each value's length as far as it is known.
+    """
+    late = np.zeros(len(arrival_ns))
+    if len(arrival_ns) < 3 or not (span_ns > 0).all():
+        return late
+    spacing = np.diff(arrival_ns).astype(np.float64)
+    over_two = np.concatenate(([np.inf], spacing[1:] + spacing[:-1]))
+    twice = (spacing < TWICE * span_ns[1:]) & (over_two < HOLE * span_ns[1:])
+    cuts = np.flatnonzero((spacing > HOLE * span_ns[1:]) | twice) + 1
+    for part in np.split(np.arange(len(arrival_ns)), cuts):
+        left = (arrival_ns[part] - arrival_ns[part[0]]) - np.cumsum(span_ns[part])
+        padded = np.concatenate((np.full(NEIGHBOURS, np.inf), left, np.full(NEIGHBOURS, np.inf)))
+        least = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1).min(axis=1)
+        late[part] = left - least
+    return late

@@ -26,6 +26,10 @@ MOST_LAGS = 1_000_000
 FAST_NS = 105 * MS  # cycles from which tau cannot be told
 TAUS_NS = (0.0, 20 * MS)
 MOST_TAU_NS = 1_000 * MS
+SHORT_TAU = 3.0  # of its standard errors, below which it may be none
+PROFILE_NS = tuple(one * MS for one in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 13.0, 20.0))
+SIGNIFICANT = 3.84  # chi square, 1 degree, 95 %
+TWO_SIDED = 1.96
 GOLDEN = (np.sqrt(5) - 1) / 2
 ROUNDS = 25
 OUTLIER = 8.0  # robust standard deviations; at most a hundredth of the values are left out
@@ -227,7 +231,28 @@ def _errors(
     plain = np.diag(inverse) * float(left @ left) / free * grown
     weighed = np.diag(inverse @ (slopes.T * left**2) @ slopes @ inverse) * count / free
     se = np.sqrt(np.maximum(plain, weighed)) / scale
-    return float(se[0]), float(se[1]) if fit_tau else 0.0, left
+    if not fit_tau:
+        return float(se[0]), 0.0, left
+    if at[1] < SHORT_TAU * se[1] or at[1] < LEAST_STEP_NS:
+        return (*_profiled(forward, at, some, free / grown), left)
+    return float(se[0]), float(se[1]), left
+
+
+def _profiled(forward: Forward, at: tuple[float, float], some: NDArray[np.bool_], free: float) -> tuple[float, float]:
+    """Return standard errors of lag and tau where tau is hardly told from none.
+
+    A short tau is the same as a lag, so derivatives say that nothing is known, or too much. What chance allows is read
+    from the squares themselves, the lag fitted again at each tau.
+    """
+    limit = forward.line(*at, some).rss * (1 + SIGNIFICANT / free)
+    alone = _errors(forward, at, some, False)[0]
+    allowed = [at]
+    for tau_ns in PROFILE_NS:
+        tried = _descend(forward, (at[0] + at[1] - tau_ns, tau_ns), some, False)
+        if forward.line(*tried, some).rss <= limit:
+            allowed.append(tried)
+    off = np.abs(np.array(allowed) - np.array(at)).max(axis=0) / TWO_SIDED
+    return float(np.hypot(off[0], alone)), float(off[1])
 
 
 def _told(

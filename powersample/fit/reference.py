@@ -35,11 +35,13 @@ class Reference:
     calibrated: bool = False
     own_clock: bool = False
     _energy: Floats = field(init=False, repr=False)  # from the first instant to each, W x ns
+    _since: Floats = field(init=False, repr=False)  # from the first instant to each, ns
 
     def __post_init__(self) -> None:
         if len(self.t_ns) < 2 or len(self.power_w) != len(self.t_ns) - 1 or not (np.diff(self.t_ns) > 0).all():
             raise InvalidArgument(f"{self.name} is no reference: it needs two instants or more, in rising order")
         steps = self.power_w * np.diff(self.t_ns)
+        object.__setattr__(self, "_since", (self.t_ns - self.t_ns[0]).astype(np.float64))
         object.__setattr__(self, "_energy", np.concatenate(([0.0], np.cumsum(steps))))
 
     @classmethod
@@ -132,32 +134,35 @@ class Lagged:
 
     def power_w(self, t_ns: Floats) -> Floats:
         """Return the lagged power at instants on the reference's clock."""
-        at, since_ns = self._place(t_ns)
-        power = self.reference.power_w[at]
-        if not self.tau_ns:
-            return power
-        result: Floats = power + (self.y_w[at] - power) * np.exp(-np.maximum(since_ns, 0.0) / self.tau_ns)
-        return result
+        return self._power(*self._place(t_ns))
 
     def mean_w(self, t_ns: Floats, window_ns: float | Floats) -> Floats:
         """Return the mean of the lagged power over the window that ends at each instant; 0 is the power itself.
 
         One window for all, or each its own, and then all above 0.
         """
+        end = self._place(t_ns)
         if np.max(window_ns) < 1.0:
-            return self.power_w(t_ns)
-        begin_ns = t_ns - window_ns
-        spent = self._energy(t_ns) - self._energy(begin_ns)
+            return self._power(*end)
+        begin = self._place(t_ns - window_ns)
+        spent = self._energy(*end) - self._energy(*begin)
         if self.tau_ns:
-            spent -= self.tau_ns * (self.power_w(t_ns) - self.power_w(begin_ns))
+            spent -= self.tau_ns * (self._power(*end) - self._power(*begin))
         return spent / window_ns
 
     def _place(self, t_ns: Floats) -> tuple[NDArray[np.int64], Floats]:
-        whole = self.reference.t_ns - self.reference.t_ns[0]
-        at = np.clip(np.searchsorted(whole, t_ns, "right") - 1, 0, len(whole) - 2)
-        return at, t_ns - whole[at]
+        """Return in which step each instant lies, and how far behind the step's begin."""
+        since = self.reference._since
+        at = np.minimum(np.maximum(np.searchsorted(since, t_ns, "right") - 1, 0), len(since) - 2)
+        return at, t_ns - since[at]
 
-    def _energy(self, t_ns: Floats) -> Floats:
-        at, since_ns = self._place(t_ns)
+    def _power(self, at: NDArray[np.int64], since_ns: Floats) -> Floats:
+        power = self.reference.power_w[at]
+        if not self.tau_ns:
+            return power
+        result: Floats = power + (self.y_w[at] - power) * np.exp(-np.maximum(since_ns, 0.0) / self.tau_ns)
+        return result
+
+    def _energy(self, at: NDArray[np.int64], since_ns: Floats) -> Floats:
         result: Floats = self.reference._energy[at] + self.reference.power_w[at] * since_ns
         return result

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from powersample.fit.forward import Cycles
+from powersample.fit.envelope import lateness_ns
+from powersample.fit.forward import Cycles, Floats
 from powersample.fit.lag import Lag, Search, find_lag
 from powersample.fit.reference import Reference
 from powersample.model import ClockFit, Knot
@@ -21,6 +22,7 @@ MARGIN_NS = 1_000_000_000  # of rest around a burst that is compared too
 SEARCHED_NS = 1_000_000_000  # each way, and some cycles more
 SEARCHED_CYCLES = 5
 DIGITS = 4
+WITHIN = 0.84  # of all stamps: one standard deviation above the median, were they normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ def synchronise(
         own_clock: the stamps are of another clock than the references'.
     """
     search = search or default_search(cycles.cycle_ns)
+    late = lateness_ns(cycles.stamp_ns, cycles.span_ns)
+    raw, cycles = cycles, _on_time(cycles, late)
     rested = [at_rest(reference, cycles, search) for reference in references]
     bursts: list[Lag | str] = [
         find_lag(_around(cycles, reference, search), rest, search)
@@ -67,7 +71,28 @@ def synchronise(
             for reference, rest in zip(references, rested, strict=True)
         ]
         bursts = [_bent(one, cycles, straight) for one in bursts]
-    return Synced(joined(cycles, references, bursts, own_clock), tuple(bursts), tuple(references), cycles)
+    fit = joined(cycles, references, bursts, own_clock)
+    return Synced(_as_stamped(fit, raw, cycles, late), tuple(bursts), tuple(references), cycles)
+
+
+def _on_time(cycles: Cycles, late_ns: Floats) -> Cycles:
+    """Return the values with stamps as they had been, had every one come as soon as the earliest about it."""
+    stamps = np.maximum.accumulate(cycles.stamp_ns - np.rint(late_ns).astype(np.int64))
+    return Cycles(stamps, cycles.span_ns, cycles.value, cycles.name)
+
+
+def _as_stamped(fit: ClockFit, raw: Cycles, cycles: Cycles, late_ns: Floats) -> ClockFit:
+    """Return a fit of stamps that were put on time, for the stamps as they are: late by the median more."""
+    usual_s = float(np.median(late_ns)) * 1e-9
+    scatter_s = float(np.quantile(late_ns, WITHIN) - np.median(late_ns)) * 1e-9
+    at = np.searchsorted(cycles.stamp_ns, np.array(fit.residual_ns, np.int64))
+    return replace(
+        fit,
+        lag_s=None if fit.lag_s is None else fit.lag_s + usual_s,
+        knots=tuple(replace(one, lag_s=one.lag_s + usual_s) for one in fit.knots),
+        jitter_s=scatter_s,
+        residual_ns=tuple(raw.stamp_ns[at].tolist()),
+    )
 
 
 def at_rest(reference: Reference, cycles: Cycles, search: Search) -> Reference:

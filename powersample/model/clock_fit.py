@@ -55,6 +55,7 @@ class ClockFit:
         accepted: whether it may be used.
         reasons: why not; each a code and a sentence.
         own_clock: the stamps are of another clock than this machine's, so that the lag drifts outside the knots.
+        jitter_s: by how much single stamps come later than usual, one standard deviation.
         knots: in the order of time; the lag goes in straight lines between them.
         residual_ns: stamps of the values that were compared.
         residual_w: value less description, W, of the same.
@@ -75,6 +76,7 @@ class ClockFit:
     accepted: bool
     reasons: tuple[str, ...] = ()
     own_clock: bool = False
+    jitter_s: float = 0.0
     knots: tuple[Knot, ...] = ()
     residual_ns: tuple[int, ...] = ()
     residual_w: tuple[float, ...] = ()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,20 @@ def sync_json(synced: Synced | Aligned, *, simulated: bool) -> dict[str, Any]:
     return data
 
 
-def sync_text(synced: Synced | Aligned, *, simulated: bool, names: tuple[str, str] = ("", "")) -> str:
+def sync_text(
+    synced: Synced | Aligned,
+    *,
+    simulated: bool,
+    names: tuple[str, str] = ("", ""),
+    against: Mapping[str, float] | None = None,
+) -> str:
     """Return a fit as text.
 
     Args:
         synced: it.
         simulated: no measurement.
         names: of the files, of the meter's record and the reference's.
+        against: errors against a simulated meter's own cycles, s: median_error_s, p95_error_s.
     """
     fit = synced.fit
     lines = [SIMULATED] if simulated else []
@@ -60,6 +68,11 @@ def sync_text(synced: Synced | Aligned, *, simulated: bool, names: tuple[str, st
         rows.append(("correlation", f"{synced.r_after:.4f}; as stamped {before}"))
     if fit.second_best_ratio is not None:
         rows.append(("next best lag", f"{fit.second_best_ratio:.3g} times the squares"))
+    if fit.jitter_s:
+        rows.append(("jitter", f"{_short(fit.jitter_s * 1e3)} ms of a single stamp"))
+    if against is not None:
+        median, p95 = (_short(against[name] * 1e3) for name in ("median_error_s", "p95_error_s"))
+        rows.append(("truth", f"off by {median} ms (median of all cycles), {p95} ms (95 %)"))
     lines += [f"  {name:<14} {text}" for name, text in rows]
     lines.append("  accepted" if fit.accepted else "  refused: the stamps stay as they are")
     lines += [f"  {reason}" for reason in fit.reasons]

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A meter and a load of a known pattern at once: bursts, what the meter shows of them, and the fit of its clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powersample.errors import NothingMeasurable
+from powersample.fit import Cycles, Reference, Search, Synced, default_search, synchronise
+from powersample.loads import EdgeLog, Pattern
+from powersample.meters import make_meter
+from powersample.session.bursts import Load, check_pattern, node_load
+
+if TYPE_CHECKING:
+    from powersample.meters import Address, Meter, MeterReading
+    from powersample.model import MeterInfo
+    from powersample.sim import Node
+
+READ_S = 0.1
+REST_S = 1.0  # around bursts; and some cycles more
+REST_CYCLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What came of it.
+
+    Attributes:
+        synced: the fit.
+        info: who the meter is.
+        logs: of the bursts.
+        stamp_ns: int64, when the meter's values arrived.
+        errors_s: with a simulated meter, by value: where the fit puts a cycle's end less where it was; else None.
+    """
+
+    synced: Synced
+    info: MeterInfo
+    logs: tuple[EdgeLog, ...]
+    stamp_ns: NDArray[np.int64]
+    errors_s: NDArray[np.float64] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return who the meter is, how the bursts ran, and the errors against a simulated meter's own cycles."""
+        late = [float(np.median(log.late_ns)) * 1e-9 for log in self.logs if len(log)]
+        data: dict[str, Any] = {
+            "meter": self.info.as_json(),
+            "bursts": [{"name": log.name, "edges": 2 * len(log), "missed": log.missed} for log in self.logs],
+            "burst_late_median_s": late,
+            "truth": None,
+        }
+        if self.errors_s is not None and len(self.errors_s):
+            off = np.abs(self.errors_s)
+            data["truth"] = {
+                "median_error_s": float(np.median(off)),
+                "p95_error_s": float(np.quantile(off, 0.95)),
+                "bias_s": float(np.median(self.errors_s)),
+            }
+        return data
+
+    @property
+    def trouble(self) -> list[str]:
+        """What has to be told of the bursts."""
+        return [f"burst {i}: {text}" for i, log in enumerate(self.logs, 1) for text in log.trouble]
+
+
+def cycles_of(readings: Iterable[MeterReading], name: str, channel: int = 0) -> Cycles:
+    """Return what a meter said of one of its channels; readings without a value are left out."""
+    mine = [one for one in readings if one.channel == channel and len(one)]
+    if not mine:
+        raise NothingMeasurable(f"{name} told nothing while the load ran: is it measuring?")
+    good = np.concatenate([(one.flags == 0) & np.isfinite(one.watts) for one in mine])
+    arrival, cycle, watts = (
+        np.concatenate([getattr(one, field) for one in mine])[good] for field in ("arrival_ns", "cycle_s", "watts")
+    )
+    return Cycles(arrival, np.nan_to_num(cycle) * 1e9, watts, name)
+
+
+def sync(
+    meter: Meter,
+    load: Load,
+    pattern: Callable[[float, int], Pattern],
+    *,
+    bursts: int = 1,
+    pause_s: float = 60.0,
+    search: Search | None = None,
+) -> Live:
+    """Run bursts while a meter is read, and fit its clock.
+
+    This thread talks to the meter; the load runs in another, and ends at once when this one is interrupted.
+
+    Args:
+        meter: not opened yet.
+        load: what works.
+        pattern: of the meter's cycle, s, and the burst's number.
+        bursts: how many; from two on there is a skew.
+        pause_s: between them.
+        search: lags to look at; None: a second and five cycles each way.
+
+    Raises:
+        InvalidArgument: a pattern that tells no lag.
+        NothingMeasurable: the meter told nothing.
+        Everything that `Meter.open` and the load raise.
+    """
+    info = meter.open()
+    readings: list[MeterReading] = []
+    try:
+        cycle_s = info.cycle_s if np.isfinite(info.cycle_s) else 0.0
+        plans = [pattern(cycle_s, i) for i in range(bursts)]
+        for plan in plans:
+            check_pattern(plan)
+        meter.start()
+        with _beside(load, plans, REST_S + REST_CYCLES * cycle_s, pause_s) as worker:
+            while worker.thread.is_alive():
+                readings += meter.read(READ_S).readings
+        meter.stop()
+        readings += meter.read(READ_S).readings
+    finally:
+        meter.close()
+    if worker.failure is not None:
+        raise worker.failure
+    cycles = cycles_of(readings, info.channels[0].name)
+    search = search or default_search(max(cycles.cycle_ns, cycle_s * 1e9))
+    references = [Reference.of_edges(log) for log in worker.logs]
+    return Live(synchronise(cycles, references, search), info, tuple(worker.logs), cycles.stamp_ns)
+
+
+class _Worker:
+    """Bursts and the rest around them, in a thread."""
+
+    def __init__(self, load: Load, plans: list[Pattern], rest_s: float, pause_s: float) -> None:
+        self.logs: list[EdgeLog] = []
+        self.failure: BaseException | None = None
+        self.asked = threading.Event()
+        self._load, self._plans, self._rest_s, self._pause_s = load, plans, rest_s, pause_s
+        self.thread = threading.Thread(target=self._run, name="powersample-bursts", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            for i, plan in enumerate(self._plans):
+                if self.asked.wait(self._pause_s if i else self._rest_s):
+                    return
+                self.logs.append(self._load(plan, self.asked.is_set))
+            self.asked.wait(self._rest_s)
+        except BaseException as error:  # told where the results are asked for
+            self.failure = error
+
+
+@contextmanager
+def _beside(load: Load, plans: list[Pattern], rest_s: float, pause_s: float) -> Iterator[_Worker]:
+    worker = _Worker(load, plans, rest_s, pause_s)
+    worker.thread.start()
+    try:
+        yield worker
+    finally:
+        worker.asked.set()
+        worker.thread.join()
+
+
+def sync_node(
+    node: Node, address: Address, pattern: Callable[[float, int], Pattern], *, bursts: int = 1, pause_s: float = 60.0
+) -> Live:
+    """Do the same on a simulated node with its own meter, whose true cycles are known. Args and Raises as `sync`."""
+    live = sync(make_meter(node.address_of_meter(address)), node_load(node), pattern, bursts=bursts, pause_s=pause_s)
+    return against(live, np.array([one.end_ns for one in node.meter().cycles], np.int64))
+
+
+def against(live: Live, ends_ns: NDArray[np.int64]) -> Live:
+    """Return the same with its errors against the instants at which cycles really ended."""
+    fit = live.synced.fit
+    if not fit.accepted:
+        return live
+    stamps = live.stamp_ns
+    at = np.searchsorted(ends_ns, stamps, "right") - 1
+    known = at >= 0
+    errors = (fit.to_host_ns(stamps[known]) - ends_ns[at[known]]).astype(np.float64) * 1e-9
+    return replace(live, errors_s=errors)
