@@ -237,6 +237,19 @@ def test_drawn_node_draws_its_boards_too():
         assert node.truth_j("wall", now - S, now) != pytest.approx(boards.truth_j("wall", now - S, now), rel=1e-3)
 
 
+def test_drawn_node_counts_what_its_gains_make_of_the_truth():
+    with Node("paper-node", node_seed=5) as node:
+        gains = node.describe()["counter_gains"]
+        assert gains.keys() == {"package-0", "package-1", "psys"}
+        assert 0 < max(abs(gain - 1) for gain in gains.values()) < 0.08
+        file = node.sysfs / "class/powercap/intel-rapl:1/energy_uj"
+        begin_ns, before = time.monotonic_ns(), int(file.read_text())
+        time.sleep(0.3)
+        end_ns, after = time.monotonic_ns(), int(file.read_text())
+        counted_w = (after - before) * 1e3 / (end_ns - begin_ns)
+        assert counted_w == pytest.approx(100 * gains["package-1"], rel=0.25 * abs(gains["package-1"] - 1) + 0.01)
+
+
 def test_time_scale_hastens_supply_and_fans_alone():
     made = made_of("h100", 1, "intel_spr", 1)
     drawn = draw(made, None)[1]

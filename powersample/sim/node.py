@@ -53,8 +53,8 @@ class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultContro
         board_seed: None: sensors with gain 1, offset 0, no noise and ticks at multiples of T of
             CLOCK_MONOTONIC. An integer draws boards within the profile's spreads, the same for the same
             integer.
-        node_seed: None: fans, supply, the board's power and the meter as the profile has them. An integer draws them
-            within its spreads, and the boards too where `board_seed` is None.
+        node_seed: None: fans, supply, the board's power, the CPUs' counters and the meter as the profile has them. An
+            integer draws them within its spreads, and the boards too where `board_seed` is None.
         directory: An empty or new folder that is kept; None makes a private one that `close` removes.
         latency: Of every call, or by function; see `set_latency`.
         one_lock: Calls of a process exclude each other, as in the driver.
@@ -123,7 +123,7 @@ class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultContro
         if not 1 <= time_scale <= 1000:
             raise InvalidArgument(f"time_scale is {time_scale!r}; it must be from 1 to 1000")
         now_ns = time.monotonic_ns()
-        counters = tree.Counters(now_ns, counter_bits, wrap_after_j, seed)
+        counters = tree.Counters(now_ns, counter_bits, wrap_after_j, seed, self._drawn.counter_gains)
         self._boards = tuple(
             profiles.draw_board(
                 self._profile,
@@ -285,6 +285,7 @@ class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultContro
             "mig": None if self._mig is None else [one.profile for one in self._mig[0]],
             "boards": boards,
             "cpu": None if self._cpu is None else {"profile": self._cpu.name, "packages": self._packages},
+            "counter_gains": dict(self._drawn.counter_gains),
             "wall": {"node_seed": self._drawn.seed, **asdict(self._model)},
             "meter": dict(self._describe_meter()),
         }

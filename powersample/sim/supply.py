@@ -48,6 +48,7 @@ class Drawn:
     Attributes:
         seed: That it was drawn by; None for a node that is not drawn.
         factors: By the names of the profile's spreads.
+        counter_gains: Of the CPUs' energy counters, by package and for psys.
         meter_gain: Of the meter at the plug.
         meter_noise_w: Standard deviation of one of its cycles.
         meter_latency_s: From the end of a cycle to its first byte: of every node, nobody is told.
@@ -56,6 +57,7 @@ class Drawn:
 
     seed: int | None
     factors: Mapping[str, float]
+    counter_gains: Mapping[str, float]
     meter_gain: float
     meter_noise_w: float
     meter_latency_s: float
@@ -126,17 +128,23 @@ def draw(made: Made, node_seed: int | None, seed: int = 0) -> tuple[Made, Drawn]
     factors = {
         name: dice.uniform(*figures[f"spread.{name}"]) if node_seed is not None else 1.0
         for name in spreads
-        if not name.startswith("meter_")
+        if not name.startswith(("meter_", "counter_"))
     }
-    gain, noise_w = figures["meter.gain"], figures["meter.noise_w"]
+
+    def gain_of(spread: str) -> float:
+        # Cut at 2.6 sd, as boards are.
+        return NormalDist(1.0, figures[spread]).inv_cdf(dice.uniform(0.005, 0.995)) if node_seed is not None else 1.0
+
+    counters = (*(f"package-{package}" for package in range(made.packages)), cpus.PSYS)
+    counter_gains = {name: gain_of("spread.counter_gain_sd") for name in counters}
+    gain, noise_w = figures["meter.gain"] * gain_of("spread.meter_gain_sd"), figures["meter.noise_w"]
     if node_seed is None:
-        return made, Drawn(None, factors, gain, noise_w, latency_s, skew_ppm)
-    gain *= NormalDist(1.0, figures["spread.meter_gain_sd"]).inv_cdf(dice.uniform(0.005, 0.995))
+        return made, Drawn(None, factors, counter_gains, gain, noise_w, latency_s, skew_ppm)
     noise_w += dice.uniform(*figures["spread.meter_noise_w"])
     if made.cpu is not None:
         board = {key: made.cpu[key] * factors["board"] for key in ("board.idle_w", "board.max_w")}
         made = replace(made, cpu=with_figures(made.cpu, board))
-    return made, Drawn(node_seed, factors, gain, noise_w, latency_s, skew_ppm)
+    return made, Drawn(node_seed, factors, counter_gains, gain, noise_w, latency_s, skew_ppm)
 
 
 def wall_model(made: Made, drawn: Drawn, ranges_mw: Iterable[tuple[int, int]], time_scale: float) -> WallModel:

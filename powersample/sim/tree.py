@@ -17,6 +17,7 @@ from powersample.sim.profile import Profile, stable_hash
 MARKER = "powersample-simulated"
 POWERCAP = "devices/virtual/powercap/intel-rapl"
 PJ_PER_J = 10**12
+GAIN_STEPS = 10**4  # fine enough for a gain; a denominator of 64 cores stays in 63 bits
 ROOM_BYTES = 16 << 20  # the largest tree takes 4 MiB where every small file takes a page
 ENERGY_MODE = 0o400  # the kernel's since CVE-2020-8694
 MSR_MODE = 0o600
@@ -66,12 +67,19 @@ class Counters:
         bits: Powercap's wrap after so many bits; words have 32 always.
         wrap_after_j: Joules before the first wrap; None: somewhere in the lower half, by `seed`.
         seed: Of that.
+        gains: What a counter makes of a joule, by package and for psys; 1 where nothing is said.
     """
 
     start_ns: int
     bits: int
     wrap_after_j: float | None
     seed: int
+    gains: Mapping[str, float] = field(default_factory=dict)
+
+    def per_pj(self, device: str, unit: cpu.Unit, share: int) -> tuple[int, int]:
+        """Return the counts a pJ of a device, a fraction, in a counter that has one of so many equal shares of it."""
+        gain = round(self.gains.get(device.partition(".")[0], 1.0) * GAIN_STEPS)
+        return unit.counts_num * gain, unit.counts_den * PJ_PER_J * share * GAIN_STEPS
 
     def start(self, name: str, unit: cpu.Unit, bits: int) -> int:
         """Return the counts at which a counter of so many bits begins."""
@@ -205,6 +213,7 @@ def _powercap(
         tree.zones[device] = folder
         # Of counters that every core has, the kernel shows the first core's.
         share, register = (cores, f"{device}.0") if unit.per_core else (1, device)
+        counts_num, counts_den = counters.per_pj(device, unit, share)
         tree.texts[device] = tree.add(
             MovedFile(
                 path=folder / "energy_uj",
@@ -215,8 +224,8 @@ def _powercap(
                 unit_nj=unit.kernel_nj,
                 start_ns=counters.start_ns,
                 start_counts=counters.start(register, unit, counters.bits),
-                counts_num=unit.counts_num,
-                counts_den=unit.counts_den * PJ_PER_J * share,
+                counts_num=counts_num,
+                counts_den=counts_den,
                 modulus=modulus,
             )
         )
@@ -278,7 +287,7 @@ def _registers(
                     counters,
                     start=counters.start(name, unit, 32),
                     truths=tree.indices(sums[device]),
-                    per_pj=(unit.counts_num, unit.counts_den * PJ_PER_J * share),
+                    per_pj=counters.per_pj(device, unit, share),
                 )
                 tree.words.setdefault(device, []).append(tree.add(word))
 
