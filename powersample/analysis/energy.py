@@ -3,7 +3,8 @@
 
 Counters: the difference along a line through their change points. Power of sensors that the table knows: averaging.py.
 Power of others: the trapezoid, or values held backwards where they are known to be averages; nothing is known of what
-such a sensor may be off by, so its energies have no interval and are "unrated".
+such a sensor may be off by, so its energies have no interval and are "unrated". Meters whose values average a cycle of
+their own: meter.py.
 """
 
 import math
@@ -19,6 +20,7 @@ from powersample.analysis.cells import Cells, Reach
 from powersample.analysis.clock import ClockEvent, asleep, clock_events
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
 from powersample.analysis.interval import Reconstruction, counter_reconstruction, limit, reconstructions
+from powersample.analysis.meter import is_meter, meter_energies
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Updates
 from powersample.analysis.sweep import Pass, edges, sweep
@@ -57,7 +59,18 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
     channel = trace.channel(name)
     if channel.kind is Kind.AUX:
         raise InvalidArgument(f"{name} is in {channel.unit}: only power and energy channels have joules")
-    seen = pace(trace, name)
+    long = [window for window in windows if window.end_ns > window.start_ns]
+    told = iter(meter_energies(trace, name, long) if is_meter(channel) else _swept(trace, channel, long))
+    events = clock_events(trace.anchors)
+    return [
+        _awake(next(told), window, events) if window.end_ns > window.start_ns else _empty(channel, window)
+        for window in windows
+    ]
+
+
+def _swept(trace: Trace, channel: Channel, windows: Sequence[Window]) -> list[Told]:
+    """Return what polls of a sensor tell of every window, which has a length."""
+    seen = pace(trace, channel.name)
     model = model_of(trace, channel)
     make: Callable[[Sequence[Window]], Pass[Told]]
     if channel.kind is Kind.ENERGY:
@@ -66,13 +79,7 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
         make = partial(Averaging, channel, model, seen)
     else:
         make = partial(_Power, channel, model, seen)
-    long = [window for window in windows if window.end_ns > window.start_ns]
-    told = iter(sweep(trace, name, long, make))
-    events = clock_events(trace.anchors)
-    return [
-        _awake(next(told), window, events) if window.end_ns > window.start_ns else _empty(channel, window)
-        for window in windows
-    ]
+    return sweep(trace, channel.name, windows, make)
 
 
 def _awake(told: Told, window: Window, events: Sequence[ClockEvent]) -> Told:

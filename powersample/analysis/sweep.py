@@ -2,14 +2,15 @@
 """One pass over a channel for all windows: which parts of the record to read, and for which windows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powersample.analysis.arrays import Edges
-from powersample.analysis.polls import Polls, polls
-from powersample.model import Kind, Trace, Window
+from powersample.analysis.polls import polls
+from powersample.model import Kind, Series, Trace, Window
 
 CONTEXT_NS = 30_000_000_000  # read around a window: updates that reach into it lie outside
 APART_NS = 120_000_000_000  # windows less apart are read in one piece: a row group is about as long
@@ -20,8 +21,8 @@ Result_co = TypeVar("Result_co", covariant=True)
 class Pass(Protocol[Result_co]):
     """Sums over one pass, and what they say of each window."""
 
-    def add(self, piece: Polls) -> None:
-        """Take the next polls."""
+    def add(self, piece: Any) -> None:
+        """Take the next polls, or what else `sweep` was told to make of the readings."""
 
     def lacks(self) -> NDArray[np.bool_]:
         """Return bool, shape (2, windows): edges that the polls do not reach across."""
@@ -31,22 +32,26 @@ class Pass(Protocol[Result_co]):
 
 
 def sweep(
-    trace: Trace, name: str, windows: Sequence[Window], make: Callable[[Sequence[Window]], Pass[Result_co]]
+    trace: Trace,
+    name: str,
+    windows: Sequence[Window],
+    make: Callable[[Sequence[Window]], Pass[Result_co]],
+    pieces: Callable[[Iterable[Series]], Iterator[Any]] | None = None,
 ) -> list[Result_co]:
-    """Run passes over the parts of the record that windows need.
+    """Run passes over the parts of the record that windows need; `pieces` makes of the readings what they take.
 
     An edge that 30 s of context do not reach across gets the whole record, so that a window's result never depends on
     which others are asked for with it.
     """
     extent = trace.extent(name)
+    pieces = pieces or partial(polls, counter=trace.channel(name).kind is Kind.ENERGY)
     found: dict[int, Result_co] = {}
     todo = list(range(len(windows)))
     for reach_ns in (CONTEXT_NS, None):
         wider = []
         for some, start_ns, end_ns in _stretches(windows, todo, reach_ns):
             run = make([windows[i] for i in some])
-            counter = trace.channel(name).kind is Kind.ENERGY
-            for piece in polls(trace.chunks(name, start_ns, end_ns), counter=counter):
+            for piece in pieces(trace.chunks(name, start_ns, end_ns)):
                 run.add(piece)
             for i, result, lacks in zip(some, run.results(), run.lacks().T, strict=True):
                 found[i] = result

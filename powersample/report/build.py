@@ -19,9 +19,11 @@ from powersample.analysis import (
     truth_void,
     window_energies,
 )
+from powersample.analysis.meter import info_of, is_meter
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
 from powersample.report.explain import explain
 from powersample.report.meter_checks import meter_checks
+from powersample.report.meters import own_causes, recorded_meter_checks
 from powersample.report.text import OWN_WORD, SEEN, SPACING, badness, brief, text
 from powersample.sensors import model_of
 
@@ -83,7 +85,7 @@ def build(
     names = [name for name in trace.channels if not name.startswith(TRUTH_PREFIX)]
     found = {name: quality(trace, name) for name in names}
     whole = run_window(trace)
-    channels = [_channel(trace, trace.channels[name], found[name], whole) for name in names]
+    channels = [own_causes(_channel(trace, trace.channels[name], found[name], whole), trace.meta) for name in names]
     missing = {name: one.missing for name, one in found.items()}
     data = {
         "schema_version": SCHEMA_VERSION,
@@ -157,6 +159,9 @@ def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | Non
     model, missing = model_of(trace, channel), found.missing
     window_s = channel.span_ns / 1e9 if channel.span_ns else model.window_s if model else None
     window_origin = OWN_WORD if channel.span_ns else model.origin.get("window_s") if model else None
+    meter = info_of(trace, channel.name) if is_meter(channel) else None
+    if meter is not None:
+        window_s, window_origin = meter.cycle_s, OWN_WORD
     period_origin = {"changes": SEEN, "polls": SPACING}.get(missing.origin or "")
     if missing.origin == "table" and model is not None:
         period_origin = model.origin.get("period_s", "a stored model")
@@ -245,6 +250,7 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             )
     yield from _clock_checks(data["clock"])
     yield from meter_checks(data)
+    yield from recorded_meter_checks(data)
 
 
 def _clock_checks(clock: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

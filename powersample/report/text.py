@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.analysis.interval import limit
+from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, cut, number, table
 
 WIDTH = 100
@@ -37,7 +38,7 @@ WORDS_OF_ORIGIN = {
     OWN_WORD: "source",
     "assumed": "assumed",
 }
-TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "node"}
+TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "wall"}
 
 
 def text(data: Mapping[str, Any], *, every: bool = False) -> str:
@@ -130,7 +131,8 @@ def _origin(data: Mapping[str, Any]) -> list[str]:
 
 def _headline(data: Mapping[str, Any]) -> list[str]:
     if not data["simulated"]:
-        return []
+        false = [one["name"] for one in data["meta"].get("meters") or () if one["simulated"]]
+        return [f"SIMULATED METER {', '.join(false)}, not a measurement", ""] if false else []
     node = data["meta"].get("simulated_node") or {}
     load = wrap(f"load: {node['load']}", WIDTH) if node.get("load") else []
     return [f"SIMULATED NODE {node.get('profile', '')}".rstrip() + ", not a measurement", *load, ""]
@@ -357,6 +359,8 @@ def _notes(data: Mapping[str, Any]) -> Iterable[str]:
         polls, stored = (sum(one[key] for one in data["channels"]) for key in ("polls", "stored"))
         words = f"note: only changes were kept: {stored} readings stand for {polls} polls, the rest repeated them"
         yield from _paragraph(words, 2)
+    for words in meter_lines(data["meta"]):
+        yield from _paragraph(f"meter {words}", 2)
     for note in data["meta"].get("notes") or ():
         yield from _paragraph(f"note: {note}", 2)
     for lane in data["lanes"]:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report says of the meters that were recorded beside: who they are, what they miss, how sure they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from powersample.report.table import number
+
+MOST_PCT = 1.0  # limit of error of a reading: SPEC's and MLPerf's
+LOSSES = {
+    "garbage_bytes": "bytes of garbage",
+    "bad_lines": "lines that were no readings",
+    "repeats": "repeated readings",
+    "dropped_bytes": "bytes that nobody took in time",
+    "reconnects": "times made anew",
+    "errors": "errors at its end",
+}
+
+
+def meter_lines(meta: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence or two a meter.
+
+    Args:
+        meta: a trace's metadata.
+    """
+    for one in meta.get("meters") or ():
+        words = [f"{one['maker']} {one['model']} {one['serial']}".strip()]
+        if one["simulated"]:
+            words[0] = f"SIMULATED {words[0]}"
+        if one["cycle_s"]:
+            words.append(f"cycles of {number(one['cycle_s'])} s")
+        words.append(_accuracy(one["accuracy"]))
+        words.append(_latency(one, meta))
+        yield f"{one['name']}: {', '.join(words)}"
+        if one["gaps"]:
+            yield f"{one['name']}: {_gaps(one)}"
+        counts = [f"{one['counts'][key]} {what}" for key, what in LOSSES.items() if one["counts"].get(key)]
+        if counts:
+            yield f"{one['name']}: {', '.join(counts)}"
+        yield from (f"{one['name']}: {note}" for note in one["notes"])
+
+
+def own_causes(channel: dict[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a channel's JSON with its gaps and dropouts called by the causes that its meter's driver found."""
+    known = [
+        gap
+        for one in meta.get("meters") or ()
+        if any(each["name"] == channel["name"] for each in one["channels"])
+        for gap in one["gaps"]
+        if gap["end_ns"] is not None
+    ]
+
+    def named(span: dict[str, Any]) -> dict[str, Any]:
+        touched = (gap for gap in known if gap["start_ns"] < span["end_ns"] and span["start_ns"] < gap["end_ns"])
+        cause = next((gap["cause"] for gap in touched), span["cause"])
+        return span | {"cause": cause if span["cause"] == "skipped" else span["cause"]}
+
+    if not known:
+        return channel
+    return channel | {key: [named(span) for span in channel[key]] for key in ("gaps", "dropouts")}
+
+
+def _accuracy(accuracy: Mapping[str, Any] | None) -> str:
+    if accuracy is None:
+        return "limits of error unknown"
+    words = [f"{accuracy['reading_pct']:g} % of the reading"]
+    if accuracy["range_pct"]:
+        range_w = accuracy["range_w"]
+        what = "an unknown range" if range_w is None else f"{number(range_w)} W"
+        words.append(f"{accuracy['range_pct']:g} % of {what}")
+    if accuracy["floor_w"]:
+        words.append(f"{accuracy['floor_w']:g} W")
+    return "good to " + " + ".join(words)
+
+
+def _latency(one: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    fit = next(
+        (meta.get("clock_fits", {}).get(each["name"]) for each in one["channels"] if meta.get("clock_fits")), None
+    )
+    if fit and fit.get("accepted"):
+        return f"clock known to {1e3 * fit['lag_se_s']:.2g} ms"
+    latest_s = one["latency_max_s"]
+    if latest_s is None:
+        return "clock not fitted, values late by an unknown time"
+    return f"clock not fitted, values up to {1e3 * latest_s:.3g} ms late"
+
+
+def _gaps(one: Mapping[str, Any]) -> str:
+    causes = Counter(gap["cause"] for gap in one["gaps"])
+    missing = sum(gap["missing"] or 0 for gap in one["gaps"])
+    longest_s = max(((gap["end_ns"] or gap["start_ns"]) - gap["start_ns"]) / 1e9 for gap in one["gaps"])
+    by_cause = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
+    more = f" of {one['gaps_total']}" if one["gaps_total"] > len(one["gaps"]) else ""
+    cycles = f", {missing} cycles in all" if missing else ""
+    gaps = "gap" if len(one["gaps"]) == 1 else "gaps"
+    return f"{len(one['gaps'])}{more} {gaps} ({by_cause}{cycles}), {number(longest_s)} s at most"
+
+
+def recorded_meter_checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what is wrong or worth knowing of the meters of a recording.
+
+    Args:
+        data: the report's JSON object, but for its checks.
+    """
+    for one in data["meta"].get("meters") or ():
+        if one["simulated"] and not data["simulated"]:
+            what = f"meter {one['name']} is SIMULATED: its values are no measurement"
+            yield _check("PSM-SIMULATED", "warning", what, "Name a real meter's port.")
+        if one["gaps"]:
+            yield _check("PSM-GAP", "warning", f"meter {one['name']} has {_gaps(one)}", _gap_fix(one["gaps"]))
+        yield from _unsure(one, data["windows"])
+
+
+def _gap_fix(gaps: Iterable[Mapping[str, Any]]) -> str:
+    causes = {gap["cause"] for gap in gaps}
+    if causes & {"unplugged", "silent"}:
+        return "Look at its plug and its power."
+    return "Look at its cable and baud rate, and at the load of this machine."
+
+
+def _unsure(one: Mapping[str, Any], windows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a check where the limit of error is above 1 % of a window's mean power."""
+    total = one["channels"][0]["name"]
+    accuracy = one["accuracy"]
+    if accuracy is None or (accuracy["range_pct"] and accuracy["range_w"] is None):
+        return
+    worst = (0.0, "")
+    for window in windows:
+        joules = next((each["joules"] for each in window["energies"] if each["channel"] == total), None)
+        if joules and window["duration_s"]:
+            offset_w = accuracy["range_pct"] / 100 * (accuracy["range_w"] or 0.0) + accuracy["floor_w"]
+            mean_w = joules / window["duration_s"]
+            worst = max(worst, (accuracy["reading_pct"] + 100 * offset_w / mean_w, window["name"]))
+    if worst[0] > MOST_PCT:
+        what = f"meter {one['name']} is good to {worst[0]:.2g} % only in window {worst[1]!r}"
+        yield _check("PSM-UNCERTAINTY", "warning", what, f"A smaller range brings it below {MOST_PCT:g} %.")
+
+
+def _check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
+    return {"code": code, "level": level, "what": what, "fix": fix}
