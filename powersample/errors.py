@@ -103,6 +103,8 @@ STATUS = {
     "PS_E_FULL": -11,
 }
 
+OWN_CALLS = "ps_"  # names of our own C calls say nothing to those who read a message
+
 _CASES: dict[str, tuple[type[PowerSampleError], str, str]] = {
     # status: class, what happened, what to do
     "PS_E_INVALID": (InvalidArgument, "argument outside its range", "Correct the argument that is named."),
@@ -185,7 +187,7 @@ def from_status(status: int, call: str, text: str, vendor: int) -> PowerSampleEr
     by_errno = name in ("PS_E_SYSTEM", "PS_E_FULL") or (name == "PS_E_ACCESS" and not call.startswith("nvml"))
     if name == "PS_E_FULL" and not vendor:
         vendor = errno.ENOSPC
-    message = f"{call}: {what}" if call else what
+    message = f"{call}: {what}" if call and not call.startswith(OWN_CALLS) else what  # its `call` has it all the same
     if text:
         message += f": {text}"
     if vendor and by_errno:

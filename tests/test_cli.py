@@ -229,6 +229,38 @@ def test_bad_input_gives_a_clear_error_and_leaves_nothing(arguments, code, words
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (
+            ["record", "-o", "x.parquet", "python", "train.py", "--epochs", "3"],
+            2,
+            "unrecognized arguments: --epochs 3; put -- before the program: "
+            "powersample record -o x.parquet -- python train.py --epochs 3",
+        ),
+        (["record", "train", "-o", "m.pt"], 2, "put -- before the program: powersample record -- train -o m.pt"),
+        (["record", "-o", "d.csv", "--", "true"], 2, "-o d.csv: a trace is a Parquet file"),
+        (["record", "-o", "D.JSON", "--", "true"], 2, "Name it D.parquet"),
+        (["recover", "nosuch"], 1, "there is no folder nosuch. A recording that was killed leaves OUT.spool"),
+        (["recover", "run.parquet"], 1, "Did you mean run.parquet.spool?"),
+        (["record", "--nvml-lib", "/no/lib.so", "--sources", "nvml", "--", "train.py", "-n", "3"], 3,
+         "The program was not started: train.py -n 3"),
+    ],
+)  # fmt: skip
+def test_what_newcomers_get_wrong_is_answered_with_what_to_write(arguments, code, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.parquet.spool").mkdir()
+    try:
+        answered = cli.main(arguments)
+    except SystemExit as error:
+        answered = error.code
+    said = capsys.readouterr().err
+    assert answered == code
+    assert words in " ".join(said.split())
+    assert "ps_" not in said
+    assert [one.name for one in tmp_path.iterdir()] == ["run.parquet.spool"]
+
+
 def test_record_program_killed_by_a_signal_keeps_the_trace(tmp_path):
     done = powersample(
         "record",

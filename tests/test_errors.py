@@ -55,6 +55,13 @@ def test_from_status_system_failure_carries_errno():
     assert "Too many open files" in str(error)
 
 
+def test_from_status_keeps_names_of_our_own_calls_to_itself():
+    error = errors.from_status(errors.STATUS["PS_E_NOT_FOUND"], "ps_nvml_open", "no sign of an NVIDIA driver", 0)
+    assert str(error).startswith("not found: no sign of an NVIDIA driver")
+    assert "nvml-lib" in error.remedy
+    assert error.call == "ps_nvml_open"
+
+
 def test_from_status_nvml_not_found_offers_the_simulation():
     error = errors.from_status(errors.STATUS["PS_E_NOT_FOUND"], "dlopen", "libnvidia-ml.so.1: no such file", 0)
     assert isinstance(error, errors.DeviceNotFound)

@@ -13,6 +13,7 @@ from powersample.model import (
     SAMPLE_DTYPE,
     Anchor,
     Channel,
+    Energy,
     Kind,
     LaneStats,
     Series,
@@ -162,3 +163,24 @@ def test_window_json_is_its_own_inverse():
     window = Window("a", 1, 2, ("open",), "marks pid 3")
     assert Window.from_json(window.as_json()) == window
     assert window.duration_s == pytest.approx(1e-9)
+
+
+@pytest.mark.parametrize(
+    ("joules", "interval", "shown"),
+    [
+        (1234.56, (1100.0, 1369.1), "gpu0.energy over 'run': 1234.6 J (95 %: 1100.0 to 1369.1), fair; PSQ-SHORT brief"),
+        (0.0123456, (0.0, 1e6), "gpu0.energy over 'run': 0.012346 J (95 %: 0 to 1000000), fair; PSQ-SHORT brief"),
+        (5.0, (None, None), "gpu0.energy over 'run': 5.0000 J (without an interval), fair; PSQ-SHORT brief"),
+        (None, (None, None), "gpu0.energy over 'run': no energy can be told, fair; PSQ-SHORT brief"),
+    ],
+)
+def test_energy_is_printed_as_one_careful_line(joules, interval, shown):
+    one = Energy(joules, *interval, "m", (), "fair", ("PSQ-SHORT brief",), "gpu0.energy", "GPU-0", "gpu", "run")
+    assert str(one) == shown
+    assert "\n" not in shown
+
+
+def test_energies_in_a_list_are_short():
+    reasons = ("PSQ-GAP one", "PSQ-GAP two", "PSQ-EDGE three")
+    one = Energy(1234.5, 1100, 1369, "m", (), "fair", reasons, "gpu0.energy", "GPU-0", "gpu", "run")
+    assert str([one]) == "[<Energy 'run' gpu0.energy 1234.5 J (1100.0 to 1369.0) fair PSQ-GAP PSQ-EDGE>]"

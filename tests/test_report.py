@@ -455,3 +455,21 @@ def test_window_before_the_record_and_one_across_its_end_count_what_is_there_or_
     assert across["energies"][0]["joules"] == pytest.approx(400, rel=0.01)
     assert [one["cause"] for one in across["energies"][0]["dropouts"]] == ["early end"]
     assert across["totals"]["gpu_j"] is None
+
+
+def test_report_tells_a_packages_dram_and_a_gpus_module_apart_in_the_device_column():
+    t_ns = np.arange(0, 10 * S, 10 * MS)
+    parts = []
+    for name, device, domain in (
+        ("package-0.energy", "package-0", "package"),
+        ("package-0.dram.energy", "package-0", "dram"),
+        ("gpu0.energy", "GPU-0", "gpu"),
+        ("gpu0.module.power.instant", "GPU-0", "module"),
+    ):
+        kind = Kind.ENERGY if name.endswith("energy") else Kind.POWER
+        raw = t_ns // MS * 100 if kind is Kind.ENERGY else np.full(len(t_ns), 100_000)
+        unit = "J" if kind is Kind.ENERGY else "W"
+        parts.append(series(Channel(name, device, domain, kind, unit, 1e-3), t_ns, raw))
+    lines = [line.split("  ") for line in str(build(Trace.of(parts))).splitlines()[1:5]]
+    devices = {[cell for cell in line if cell][2].strip() for line in lines}
+    assert devices == {"package-0", "package-0 dram", "gpu0", "gpu0 module"}

@@ -8,6 +8,7 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 faile
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -52,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):  # all behind it is the program's, whatever it looks like
         cut = arguments.index("--")
         arguments, command = arguments[:cut], arguments[cut + 1 :]
-    options = parser().parse_args(arguments)
+    top = parser()
+    options, unknown = top.parse_known_args(arguments)
+    if unknown or _mixed(options, arguments):
+        top.error(_unknown(options, unknown, arguments))
     options.command = [*getattr(options, "command", []), *command]
     try:
         with ending_in_order():
@@ -66,6 +70,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"{options.verb}: {where}{error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         return 130
+
+
+def _mixed(options: argparse.Namespace, arguments: list[str]) -> bool:
+    """Whether options follow a program that no `--` sets apart: meant for it, they would be taken for ours."""
+    program: list[str] = getattr(options, "command", [])
+    if options.verb != "record" or not program:
+        return False
+    return any(one.startswith("-") for one in arguments[arguments.index(program[0]) :])
+
+
+def _unknown(options: argparse.Namespace, unknown: list[str], arguments: list[str]) -> str:
+    """Return what to say of arguments that no option takes: a program's own belong behind `--`."""
+    words = f"unrecognized arguments: {shlex.join(unknown)}" if unknown else "options follow the program"
+    if not _mixed(options, arguments):
+        return words
+    at = arguments.index(options.command[0])
+    whole = f"powersample {shlex.join(arguments[:at])} -- {shlex.join(arguments[at:])}"
+    return f"{words}; put -- before the program: {whole}"
 
 
 def _code(error: errors.PowerSampleError) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from powersample.capture import Plan
     from powersample.session.meters import Asked
 
+OTHER_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".h5", ".hdf5", ".feather", ".arrow", ".npz")
 EXAMPLE = """\
 examples:
   powersample record -o run.parquet -- python train.py --epochs 3
@@ -32,7 +34,7 @@ BOOT: the content of /proc/sys/kernel/random/boot_id. The name is a JSON string.
 Defaults for the sampling options may stand in ~/.config/powersample/config.toml or /etc/powersample/config.toml:
   rate_hz = 100                  (sources, rate_hz, mode, cpu, fifo, keep, nvml_lib, sysfs, devfs, meters)
 
-Exit codes of its own: 1 failed, 2 usage, 3 nothing measurable, 126 and 127 as a shell's.
+Exit codes of its own: 1 failed, 2 usage, 3 nothing measurable and the program not started, 126 and 127 as a shell's.
 """
 
 
@@ -98,6 +100,7 @@ def add(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Record and answer with the program's exit code."""
+    from powersample import errors
     from powersample.session.command import record_command, record_for
 
     if options.meter == ["help"]:
@@ -125,6 +128,12 @@ def run(options: argparse.Namespace) -> int:
             )
         else:
             result = record_for(plan, output, options.duration, load=options.load or "idle", **common)
+    except errors.NothingMeasurable as error:
+        if not options.command:
+            raise
+        raise errors.NothingMeasurable(
+            f"{error}\nThe program was not started: {shlex.join(options.command)}"
+        ) from error
     finally:
         if node is not None:
             node.close()
@@ -147,6 +156,11 @@ def _refuse(options: argparse.Namespace) -> None:
         raise errors.InvalidArgument("nothing to record: add `-- COMMAND`, or --duration S")
     if options.command and options.duration is not None:
         raise errors.InvalidArgument("--duration is for recording without a command")
+    if options.output is not None and options.output.suffix.lower() in OTHER_SUFFIXES:
+        raise errors.InvalidArgument(
+            f"-o {options.output}: a trace is a Parquet file, and its name would say otherwise",
+            f"Name it {options.output.with_suffix('.parquet')}; `Trace.to_pandas()` makes a table of it.",
+        )
     if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
         raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
 

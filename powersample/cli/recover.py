@@ -33,6 +33,12 @@ def run(options: argparse.Namespace) -> int:
     from powersample import errors, store
 
     output = options.output
+    if not options.spool.exists():
+        beside = options.spool.with_name(options.spool.name + ".spool")
+        there = (
+            f"Did you mean {beside}?" if beside.is_dir() else "A recording that was killed leaves OUT.spool beside OUT."
+        )
+        raise errors.InputNotFound(f"there is no folder {options.spool}", there)
     if output is None:
         if options.spool.suffix != ".spool":
             raise errors.InvalidArgument(f"{options.spool} does not end in .spool; say where to write with -o OUT")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A named span of a trace, and the energy over it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,9 +57,11 @@ class BudgetTerm:
     value_j: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Energy:
     """Energy of one channel over one window.
+
+    Printed it is a careful line; in a list it is short, and `dataclasses.asdict` has everything.
 
     Attributes:
         joules: None when it cannot be said; `reasons` tells why.
@@ -98,3 +101,27 @@ class Energy:
     def codes(self) -> tuple[str, ...]:
         """The reasons' codes alone: ("PSQ-GAP",)."""
         return tuple(reason.split(" ", 1)[0] for reason in self.reasons)
+
+    def __str__(self) -> str:
+        name = f"{self.channel} over {self.window!r}" if self.window else self.channel
+        because = "".join(f"; {reason}" for reason in self.reasons)
+        if self.joules is None:
+            return f"{name}: no energy can be told, {self.verdict}{because}"
+        between = "without an interval"
+        if self.low_j is not None and self.high_j is not None:
+            between = f"95 %: {_figure(self.low_j)} to {_figure(self.high_j)}"
+        return f"{name}: {_figure(self.joules)} J ({between}), {self.verdict}{because}"
+
+    def __repr__(self) -> str:
+        joules = "None" if self.joules is None else f"{_figure(self.joules)} J"
+        if self.low_j is not None and self.high_j is not None:
+            joules += f" ({_figure(self.low_j)} to {_figure(self.high_j)})"
+        codes = "".join(f" {code}" for code in dict.fromkeys(self.codes))
+        return f"<Energy {self.window!r} {self.channel} {joules} {self.verdict}{codes}>"
+
+
+def _figure(joules: float) -> str:
+    """Return joules to five digits, never as a power of ten: "1234.5", "0.012346"."""
+    if joules == 0 or not math.isfinite(joules):
+        return f"{joules:g}"
+    return f"{joules:.{max(0, 4 - math.floor(math.log10(abs(joules))))}f}"

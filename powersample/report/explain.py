@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.report.table import number
-from powersample.report.text import badness, dropout, may_hide
+from powersample.report.text import badness, dropout, may_hide, place
 
 WIDTH = 98
 SHARE = 0.01  # of the squared half-width, below which a term is not worth a line
@@ -37,7 +37,7 @@ def explain(data: Mapping[str, Any]) -> list[str]:
 
 def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping[str, Any]) -> Iterable[str]:
     name, joules = energy["channel"], energy["joules"]
-    where = f"{window['name']}, {name.partition('.')[0]}"
+    where = f"{window['name']}, {place(energy)[0]}"
     if joules is None:
         yield from wrap(f"{where}: {name} tells no energy of these {number(window['duration_s'])} s.", WIDTH)
     elif energy["low_j"] is None:

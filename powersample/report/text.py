@@ -85,7 +85,7 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
     for window in data["windows"][:most]:
         name = cut(window["name"], 24) + (" (open)" if "open" in window["flags"] else "")
         for energy in (one for one in window["energies"] if one["primary"]):
-            device, _, by = energy["channel"].partition(".")
+            device, by = place(energy)
             row = [
                 name,
                 number(window["duration_s"]),
@@ -98,6 +98,16 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
     yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
     if len(data["windows"]) > most:
         yield f"... and {len(data['windows']) - most} more windows; --json has all"
+
+
+def place(energy: Mapping[str, Any]) -> tuple[str, str]:
+    """Return an energy's device, with its domain where its channel names that, and the rest of the channel's name.
+
+    "package-0.dram.energy" is energy of "package-0 dram", "gpu0.module.power.instant" power.instant of "gpu0 module".
+    """
+    device, _, by = str(energy["channel"]).partition(".")
+    domain, _, rest = by.partition(".")
+    return (f"{device} {domain}", rest) if rest and domain == energy["domain"] else (device, by)
 
 
 def _reasons(data: Mapping[str, Any]) -> Iterable[str]:
