@@ -4,13 +4,14 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from powersample import errors
+from powersample import cli, errors
 from powersample.experiments import paper
 from powersample.experiments.figures import FEW
 from powersample.experiments.method import Method
@@ -161,6 +162,22 @@ def test_without_nvidia_smi_the_rest_is_told_and_why(ran, tmp_path):
     assert "The tracer did not run" in paper.to_text(found)
     json.dumps(paper.to_json(found), allow_nan=False)
     paper.write_png(found, tmp_path / "paper.png")
+
+
+def test_command_passes_its_options_on_prints_json_and_draws(ran, tmp_path, monkeypatch, capsys):
+    asked = {}
+    monkeypatch.setattr(paper, "run_paper", lambda **given: asked.update(given) or ran)
+    drawn = []
+    monkeypatch.setattr(paper, "write_png", lambda found, path: drawn.append((found, path)))
+    out, png = tmp_path / "paper.json", tmp_path / "paper.png"
+    options = ["--seed", "5", "--board", "7", "--call-us", "50", "--simulate", "a100", "--nvidia-smi", "smi", "--json"]
+    assert cli.main(["race", "--paper", *options, "-o", str(out), "--png", str(png)]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+    assert drawn == [(ran, png)]
+    del asked["say"]
+    assert asked == {
+        "seed": 5, "board_seed": 7, "call_us": 50.0, "simulate": "a100", "nvidia_smi": Path("smi"),
+    }  # fmt: skip
 
 
 def test_run_of_no_training_is_refused():

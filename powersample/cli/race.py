@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ EXAMPLE = """\
 examples:
   powersample race
   powersample race --python-load --methods native,pynvml-thread
-  powersample race --simulate a100 --board 7 --call-us 400 -o race.json
+  powersample race --simulate a100 --board 7 --call-us 400 -o race.json --png race.png
+  powersample race --paper --png paper.png
 """
+
+NOT_FOR_PAPER = ("methods", "epoch_seconds", "epochs", "in_turn", "together", "python_load", "nvml_lib", "pairs")
 
 
 def add(verbs: Any) -> None:
@@ -28,6 +32,9 @@ def add(verbs: Any) -> None:
         "On a GPU the reference is its energy counter, without one a simulated node's exact truth. About 80 s.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument(
+        "--paper", action="store_true", help="the paper's collection loop on short epochs, its findings beside ours"
     )
     verb.add_argument("--methods", metavar="A,B", help="who takes part; default all: those that cannot run say why")
     verb.add_argument(
@@ -49,25 +56,58 @@ def add(verbs: Any) -> None:
     verb.add_argument("--seed", type=int, default=1, metavar="N", help="of every random order; default 1")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the JSON there")
-    verb.add_argument("--force", action="store_true", help="replace what -o names, if it exists")
+    verb.add_argument("--png", type=Path, metavar="FILE", help="also draw it there; needs matplotlib")
+    verb.add_argument("--force", action="store_true", help="replace what -o and --png name, if they exist")
     verb.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Hold it, print it, write it."""
-    from powersample.experiments.race import run_race, to_json, to_text
     from powersample.session.recording import check_output
 
-    setup = _setup(options)
+    for path in (options.output, options.png):
+        if path is not None:
+            check_output(path, replace=options.force)
+    data, text, draw = _paper(options) if options.paper else _race(options)
+    written = json.dumps(data, indent=1, allow_nan=False)
     if options.output is not None:
-        check_output(options.output, replace=options.force)
-    race = run_race(setup, _note)
-    data = json.dumps(to_json(race), indent=1, allow_nan=False)
-    if options.output is not None:
-        options.output.write_text(data + "\n", encoding="utf-8")
+        options.output.write_text(written + "\n", encoding="utf-8")
         _note(f"wrote {options.output}")
-    emit(data if options.json else to_text(race))
+    emit(written if options.json else text)
+    if options.png is not None:
+        draw(options.png)
+        _note(f"wrote {options.png}")
     return 0
+
+
+Result = tuple[dict[str, Any], str, Callable[[Path], None]]
+
+
+def _race(options: argparse.Namespace) -> Result:
+    from powersample.experiments.race import run_race, to_json, to_text, write_png
+
+    race = run_race(_setup(options), _note)
+    return to_json(race), to_text(race), lambda path: write_png(race, path)
+
+
+def _paper(options: argparse.Namespace) -> Result:
+    from powersample.errors import InvalidArgument
+    from powersample.experiments.paper import run_paper, to_json, to_text, write_png
+
+    others = [name for name in NOT_FOR_PAPER if getattr(options, name) not in (None, False)]
+    if others:
+        names = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise InvalidArgument(f"--paper is one load and two methods of its own; leave {names} out")
+    given = {} if options.simulate is None else {"simulate": options.simulate}
+    paper = run_paper(
+        board_seed=options.board,
+        call_us=options.call_us,
+        nvidia_smi=options.nvidia_smi,
+        seed=options.seed,
+        say=_note,
+        **given,
+    )
+    return to_json(paper), to_text(paper), lambda path: write_png(paper, path)
 
 
 def _setup(options: argparse.Namespace) -> Any:

@@ -28,6 +28,7 @@ class Lap:
         run_truth_j: The same of the run; NaN too.
         void: Why the truth cannot be trusted, or None.
         lengths_s: How long each epoch was meant to be, s, which it is or a little more; empty where nothing was meant.
+        power: Exact power: edges in ns, int64, shape (n + 1,), and W between them, shape (n,); None if nobody knows.
     """
 
     run: Window
@@ -36,6 +37,7 @@ class Lap:
     run_truth_j: float
     void: str | None = None
     lengths_s: tuple[float, ...] = ()
+    power: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

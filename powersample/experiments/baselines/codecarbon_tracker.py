@@ -126,7 +126,7 @@ class CodecarbonTracker(ByTrapezoid):
 
 
 def _tracker(pynvml: Any, folder: str, period_s: float, gpu: int) -> Any:
-    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it warns as it is imported
+    logging.getLogger("codecarbon").disabled = True  # it warns as it is imported, and sets its own level
     try:
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.core import gpu as gpus

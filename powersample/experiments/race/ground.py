@@ -141,7 +141,12 @@ class SimulatedGround:
         )
         truth_j = [self._node.truth_j(0, window.start_ns, window.end_ns) for window in trained.epochs]
         run_j = self._node.truth_j(0, trained.run.start_ns, trained.run.end_ns)
-        return Lap(trained.run, trained.epochs, np.array(truth_j), run_j, void, trained.lengths_s)
+        return Lap(trained.run, trained.epochs, np.array(truth_j), run_j, void, trained.lengths_s, self._power(trained.run))
+
+    def _power(self, run: Window) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        t_ns, energy_nj = map(np.concatenate, zip(*self._node.truth_counter(0, run.start_ns, run.end_ns), strict=True))
+        t_ns, first = np.unique(t_ns, return_index=True)  # pieces meet in an instant that both have
+        return t_ns, np.diff(energy_nj[first]) / np.diff(t_ns)
 
     def published(self, run: Window, sensor: str) -> NDArray[np.int64] | None:
         """Return the sensor's own instants; a board without that sensor is read by PowerUsage."""

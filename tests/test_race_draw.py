@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The race's picture and the options that lead to it, without a race."""
+
+import numpy as np
+import pytest
+
+from powersample import cli
+from powersample.experiments.baselines import Account
+from powersample.experiments.method import Lap, Method
+from powersample.experiments.race import Race, Setup, write_png
+from powersample.experiments.race.draw import cycles_w
+from powersample.experiments.workload import Epoch
+from powersample.model import Window
+
+S = 1_000_000_000
+
+
+def lap(power=True):
+    """Two seconds at 100 W, then one at 400 W."""
+    windows = (Window("epoch 0", 0, 2 * S), Window("epoch 1", 2 * S, 3 * S))
+    known = (np.array([0, 2 * S, 3 * S], np.int64), np.array([100.0, 400.0])) if power else None
+    return Lap(Window("run", 0, 3 * S), windows, np.array([200.0, 400.0]), 600.0, power=known)
+
+
+def method(name, hz, of=None):
+    t_ns = np.arange(0, 3 * S, round(S / hz), dtype=np.int64)
+    watts = np.where(t_ns < 2 * S, 100.0, 400.0)
+    accounts = (Account(201.0), Account(None if name == "zeus" else 390.0))
+    published = np.arange(0, 3 * S, S // 10, dtype=np.int64)
+    return Method(name, "a field", hz, None, of or lap(), t_ns, watts, "trapezoid", accounts, 600.0, published)
+
+
+def race(*methods, names=("native",)):
+    headline = "SIMULATED NODE h100, not a measurement"
+    return Race(Setup(methods=names), headline, "the truth", True, {}, (Epoch(2.0, 0.5),), methods)
+
+
+def test_cycles_of_a_step_are_exact_means():
+    assert cycles_w(lap()) == pytest.approx([100.0] * 20 + [400.0] * 9)
+
+
+SOME = (method("native", 100.0, lap(power=False)), Method("codecarbon", "the counter", 10.0, reason="not installed"))
+MANY = tuple(method(name, 10.0) for name in ("native", "pynvml-thread", "nvidia-smi-lms", "ea-has-tracer", "zeus"))
+
+
+@pytest.mark.parametrize("methods", [SOME, MANY], ids=["no exact power", "an epoch without energy"])
+def test_picture_is_a_png_whatever_ran(methods, tmp_path):
+    write_png(race(*methods), tmp_path / "race.png")
+    assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_that_is_somebodys_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "mine.png").write_text("mine")
+    assert cli.main(["race", "--png", str(tmp_path / "mine.png")]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / "mine.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", [["--methods", "native"], ["--python-load"], ["--pairs", "3"], ["--epochs", "4"]])
+def test_paper_refuses_options_of_the_race(option, capsys):
+    assert cli.main(["race", "--paper", *option]) == 2
+    assert f"leave {option[0]} out" in capsys.readouterr().err
