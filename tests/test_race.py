@@ -244,6 +244,9 @@ def test_slowdown_of_no_pair_is_missing():
         (["--epoch-seconds", "0.3,1", "--epochs", "1"], "1 epochs of 2 lengths"),
         (["--simulate", "h1000"], "h1000"),
         (["--simulate", "h100", "--nvml-lib", "x.so"], "brings its own"),
+        (["--simulate", "h100+amd_milan"], "without CPUs, h100"),
+        (["--simulate", "h100x2", "--gpu", "1"], "for a real machine"),
+        (["--gpu", "-1"], "no GPU -1"),
         (["--nvml-lib", "x.so", "--call-us", "5"], "for a simulated node"),
         (["--call-us", "-1"], "calls of -1 us"),
         (["--pairs", "-1"], "-1 pairs"),
@@ -272,11 +275,29 @@ def test_race_command_writes_what_it_prints(tmp_path, capsys):
 
 def test_race_command_leaves_nothing_behind_when_it_is_interrupted(tmp_path):
     """Ctrl-C amid a lap: no folder, no child, the usual exit code."""
-    arguments = ["--simulate", "h100", "--methods", "native,native-binary,pynvml-thread", "--together", "--epochs", "9"]
+    pids = tmp_path / "pids"
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        f"#!/bin/sh\necho $$ >> {pids}\nwhile :; do echo '2026/11/22 10:00:00.000, 100.00'; sleep 0.05; done\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "scratch").mkdir()
+    methods = "native,native-binary,pynvml-thread,nvidia-smi-lms"
+    arguments = [
+        "--simulate",
+        "h100",
+        "--methods",
+        methods,
+        "--nvidia-smi",
+        str(program),
+        "--together",
+        "--epochs",
+        "9",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "powersample.cli", "race", *arguments, "--epoch-seconds", "3"],
-        env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "scratch")}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
     )  # fmt: skip
     for line in process.stderr:
         if "one lap" in line:
@@ -285,6 +306,9 @@ def test_race_command_leaves_nothing_behind_when_it_is_interrupted(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     out, trouble = process.communicate(timeout=30)
     assert (process.returncode, out, "Traceback" in trouble) == (130, "", False), trouble
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    assert list((tmp_path / "scratch").iterdir()) == []
+    started = [process.pid, *map(int, pids.read_text().split())]
+    assert len(started) > 3  # it was tried twice, and then raced
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -28,8 +28,9 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser(
         "race",
         help="nvidia-smi, pynvml, native and others measure the same training, each against the truth",
-        description="Experiment 1 of arXiv 2505.15631: every usual way of sampling GPU power measures the same epochs. "
-        "On a GPU the reference is its energy counter, without one a simulated node's exact truth. About 80 s.",
+        description="Experiment 1 of arXiv 2505.15631: every usual way of sampling GPU power measures the same\n"
+        "epochs, each by itself, because at once they would slow each other and the training. On a GPU the\n"
+        "reference is its energy counter, without one a simulated node's exact truth. About 80 s.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

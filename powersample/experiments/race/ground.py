@@ -80,7 +80,7 @@ def ground_for(setup: Setup) -> Ground:
     try:
         return CounterGround(setup, plan)
     except errors.NothingMeasurable:
-        if setup.nvml_library is not None:
+        if setup.nvml_library is not None or setup.gpu:
             raise
         return SimulatedGround(setup, NODE, note="no GPU here: ")
 
@@ -100,7 +100,7 @@ class SimulatedGround:
     counter_is_reference, simulated = False, True
 
     def __init__(self, setup: Setup, name: str, note: str = "") -> None:
-        node = make_node(name if "+" in name else f"{name}+none", setup.board_seed)
+        node = make_node(f"{name.partition('+')[0]}+none", setup.board_seed)
         self.node: Node | None = node
         self._node, self._late = node, 0
         if setup.call_us:

@@ -71,6 +71,12 @@ class Setup:
             raise InvalidArgument(f"calls of {self.call_us:g} us: it must be from 0 to {MOST_CALL_US:g}")
         if self.gpu < 0:
             raise InvalidArgument(f"no GPU {self.gpu}; the first is 0")
+        if self.simulate is not None and self.simulate.partition("+")[2] not in ("", "none"):
+            raise InvalidArgument(
+                f"a race is about GPUs: name the node without CPUs, {self.simulate.partition('+')[0]}"
+            )
+        if self.gpu and self.wants_node:
+            raise InvalidArgument("--gpu is for a real machine; of a simulated node the load is GPU 0's")
         if self.simulate is not None and self.nvml_library is not None:
             raise InvalidArgument("a simulated node brings its own NVML library; leave --simulate or --nvml-lib out")
 

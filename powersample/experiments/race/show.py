@@ -109,9 +109,11 @@ def _opening(race: Race) -> list[str]:
     how = "all methods at once" if setup.together else "every method by itself, the same epochs"
     busy = " and pure Python" if setup.python_load else ""
     calls = f"; every driver call takes {setup.call_us:g} us" if setup.call_us else ""
+    idle = not race.simulated and setup.training == "numpy"
     return [
         f"training in {setup.training}{busy}, {epochs}; {how}{calls}",
         f"reference: {race.reference}{_board(race)}",
+        *(["numpy trains on the CPU and leaves the GPU idle; --training torch loads it"] if idle else []),
     ]
 
 
