@@ -136,7 +136,9 @@ def test_race_on_a_library_compares_with_the_counter_and_native_does_without_it(
     assert "energy counter" in result.reference
     native, thread = result.methods
     assert "counter" not in native.reads
+    assert "values that differ from the one before" in race.to_text(result).replace("\n  ", " ")
     for one in (native, thread):
+        assert one.cost.cpu_s < 0.5 * one.lap.run.duration_s
         assert one.published_ns is None
         assert np.nanmedian(one.lap.truth_j / 0.6) == pytest.approx(200.0, rel=0.25)
         assert np.nanmedian(one.epoch_j / one.lap.truth_j) == pytest.approx(1.0, abs=0.3)
@@ -203,6 +205,14 @@ def test_used_counts_a_child_while_it_runs_and_goes_on_when_it_has_ended():
     ended = cost.Used.now()
     assert before.children_s + 0.05 <= running.children_s <= ended.children_s + 0.02  # the kernel's ticks
     assert child.pid not in cost.children()
+
+
+def test_used_leaves_out_a_child_that_is_no_methods():
+    with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as child:
+        before = cost.Used.now(cost.children()).children_s
+        time.sleep(0.2)
+        assert cost.Used.now([child.pid]).children_s == before
+        child.kill()
 
 
 def test_cost_leaves_the_training_threads_own_time_out():

@@ -92,6 +92,15 @@ def test_training_of_an_unknown_name_lists_those_there_are():
         training("jax")
 
 
+def test_training_in_torch_learns():
+    pytest.importorskip("torch", reason="torch is not installed: the race's --training torch is not tried")
+    network = training("torch")
+    early = np.mean([network.step() for _ in range(20)])
+    for _ in range(300):
+        network.step()
+    assert np.mean([network.step() for _ in range(20)]) < 0.7 * early
+
+
 def test_training_in_torch_without_torch_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(errors.NotSupported, match="pip install torch"):

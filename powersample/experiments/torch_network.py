@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from powersample.errors import NotSupported
 from powersample.experiments.workload import CLASSES
 
@@ -40,7 +42,7 @@ class TorchNetwork:
         """Do one gradient step on a fresh batch, wait for the device, and return the loss."""
         labels = self._torch.randint(0, CLASSES, (self._batch,), generator=self._dice, device=self._device)
         noise = self._torch.randn(self._batch, self._centres.shape[1], generator=self._dice, device=self._device)
-        loss = self._torch.nn.functional.cross_entropy(self._net(self._centres[labels] + 2.0 * noise), labels)
+        loss: Any = self._torch.nn.functional.cross_entropy(self._net(self._centres[labels] + 2.0 * noise), labels)
         self._descent.zero_grad()
         loss.backward()
         self._descent.step()

@@ -7,6 +7,7 @@ import contextlib
 import math
 import resource
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,10 @@ class Used:
     children_s: float
 
     @classmethod
-    def now(cls) -> Used:
-        """Return what was used until now."""
+    def now(cls, apart: Collection[int] = ()) -> Used:
+        """Return what was used until now, without the running children `apart`."""
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        alive_s = [cpu.process_s(pid) for pid in children()]
+        alive_s = [cpu.process_s(pid) for pid in children() if pid not in apart]
         children_s = ended.ru_utime + ended.ru_stime + sum(one for one in alive_s if math.isfinite(one))
         return cls(time.process_time(), time.thread_time(), children_s)
 

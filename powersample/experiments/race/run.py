@@ -14,7 +14,7 @@ from typing import Any
 
 from powersample import errors
 from powersample.experiments.method import Method
-from powersample.experiments.race.cost import Used, cost_of
+from powersample.experiments.race.cost import Used, children, cost_of
 from powersample.experiments.race.entrants import Entrant, enter
 from powersample.experiments.race.ground import Ground, ground_for
 from powersample.experiments.race.setup import Setup
@@ -42,6 +42,7 @@ class Race:
         setup: What it was asked to be.
         headline: What was measured; of a simulated node that it is no measurement.
         reference: What the methods are compared with.
+        counter_is_reference: Whether that is the GPU's energy counter.
         simulated: Whether the node was.
         described: The node, or the GPU and its driver.
         epochs: The epochs that each method measured, in their order.
@@ -55,6 +56,7 @@ class Race:
     setup: Setup
     headline: str
     reference: str
+    counter_is_reference: bool
     simulated: bool
     described: dict[str, Any]
     epochs: tuple[Epoch, ...]
@@ -106,6 +108,7 @@ def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
             setup=setup,
             headline=ground.headline,
             reference=ground.reference,
+            counter_is_reference=ground.counter_is_reference,
             simulated=ground.simulated,
             described=ground.describe(),
             epochs=epochs,
@@ -214,19 +217,20 @@ class _Track:
         failed: dict[str, str] = {}
         with ExitStack() as stack:
             self.ground.begin(self.folder)
-            before, begin_s = Used.now(), time.monotonic()
+            others = children()  # who observe the lap are no method's
+            before, begin_s = Used.now(others), time.monotonic()
             for name, entrant in entrants.items():
                 stack.callback(entrant.quit)
                 _try(entrant.start, name, failed)
-            started, start_s = Used.now(), time.monotonic() - begin_s
+            started, start_s = Used.now(others), time.monotonic() - begin_s
             time.sleep(MARGIN_S)
             trained = train(epochs, self.network, node=self.ground.node, python_load=self.setup.python_load)
             time.sleep(MARGIN_S)
-            ending = Used.now()
+            ending = Used.now(others)
             for name, entrant in entrants.items():
                 if name not in failed:
                     _try(entrant.stop, name, failed)
-            after = Used.now()
+            after = Used.now(others)
             lap = self.ground.lap(trained)
             cost = cost_of(before, started, ending, after, start_s) if len(names) == 1 else None
             return [

@@ -14,11 +14,13 @@ import numpy as np
 
 from powersample.experiments.figures import Figures, figures, known, method_json, published_few
 from powersample.experiments.method import Method
+from powersample.experiments.race.entrants import SENSORS
 from powersample.experiments.race.run import Race
 from powersample.experiments.race.slowdown import Slowdown
 
 MISSING = "-"
 WIDTH = 100
+READ_COUNTER = tuple(name for name, sensor in SENSORS.items() if sensor == "energy")
 MOST_LENGTHS = 4  # that have a column
 
 
@@ -186,17 +188,24 @@ def _slow(one: Slowdown | None) -> str:
 
 
 def _findings(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
-    lines = [
-        "seen: of the values that the sensor published; +-: limits of agreement; slowdown: of the same work beside the "
-        "method and alone in turns, A/A being the noise."
-    ]
     few = next((value for method, _ in entries if (value := published_few(method)) is not None), None)
-    if few is not None:
-        lines.append(
-            f"In {few} of {len(race.epochs)} epochs the sensor itself published at most 10 values. More polls of a "
-            f"{_period(entries)}sensor are no information: what counts is which of its values were seen, what each "
-            "means, and what was made of them."
+    seen = "of the values that the sensor published" if few is not None else "values that differ from the one before"
+    polls = (
+        f"More polls of a {_period(entries)}sensor are no information: what counts is which of its values were seen, "
+    )
+    lines = [
+        f"seen: {seen}; +-: limits of agreement; slowdown: of the same work beside the method and alone in turns, A/A "
+        "being the noise.",
+        (
+            ""
+            if few is None
+            else f"In {few} of {len(race.epochs)} epochs the sensor itself published at most 10 values. "
         )
+        + f"{polls}what each means, and what was made of them.",
+    ]
+    circular = [method.name for method, _ in entries if race.counter_is_reference and method.name in READ_COUNTER]
+    if circular:
+        lines.append(f"{', '.join(circular)}: reads the reference itself; that the two agree is no evidence.")
     lines += [
         f"{method.name} says itself how far to trust it: {_verdicts(method)}."
         for method, one in entries
