@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from powersample.meters import make_meter, parse_addresses
+
 SIM = (sys.executable, "-m", "powersample.cli", "sim")
 NVML = (
     "import ctypes, os; lib = ctypes.CDLL('libnvidia-ml.so.1'); assert lib.nvmlInit_v2() == 0\n"
@@ -128,3 +130,49 @@ def test_nothing_of_it_is_left_behind(tmp_path):
     now = {name for name in os.listdir("/dev/shm") if name.startswith("powersample-sim-")}
     exported = [line for line in done.stdout.splitlines() if "POWERSAMPLE_SYSFS_ROOT" in line]
     assert not any(name in exported[0] for name in now - shared)
+
+
+def test_meter_by_itself_says_where_it_is_and_how_to_meet_it(tmp_path):
+    port = tmp_path / "ttyLMG"
+    process = subprocess.Popen(
+        [*SIM, "meter", "--lmg450", "--pty", str(port), "--load", "wave:100,400,0.5,0.5", "--baud", "57600"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = [process.stdout.readline() for _ in range(14)]
+    assert said[0] == "SIMULATED METER LMG450, not a measurement\n"
+    assert f"  {port}   57600 baud" in said[4]
+    command = next(line for line in said if "record --meter" in line)
+    (address,) = [word.strip("'") for word in command.split() if word.strip("'").startswith("lmg450:")]
+    meter = make_meter(parse_addresses([address])[0])
+    info = meter.open()
+    meter.start()
+    batch = meter.read(5.0)
+    meter.close()
+    assert info.simulated
+    assert len(batch.readings[0])
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "wall" in rest
+    assert not port.is_symlink()
+
+
+def test_meter_on_tcp_by_itself(tmp_path):
+    done = sim("meter", "--tcp", 0, "--of", "a100", "--duration", 0.2)
+    assert done.returncode == 0, done.stderr
+    assert "tcp://127.0.0.1:" in done.stdout
+    assert "simulated node a100" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("h100", "--tcp", 1), "--tcp belong to `powersample sim meter`"),
+        (("meter", "--tcp", 1, "--pty"), "not on both"),
+        (("meter", "--", "true"), "runs no program"),
+    ],
+)
+def test_meter_options_that_do_not_fit_are_refused(arguments, what):
+    done = sim(*arguments)
+    assert done.returncode == 2
+    assert what in done.stderr

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from powersample.cli import sim_meter
 from powersample.cli.output import emit
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ examples:
   powersample sim a100 --gpus 4 --load wave:60,250,0.5,0.5 --duration 60
   powersample sim h100 --load package-0=script:steps.csv -- python my_rapl_tool.py
   powersample sim --json --duration 5
+  powersample sim meter --lmg450 --pty --load wave:100,600,4,0.5
+  powersample sim meter --lmg450 --tcp 2101 --of paper-node
 
 Whatever loads libnvidia-ml.so.1 in that environment meets the simulated GPUs: nvidia-smi, pynvml, anything. Tools that
 read powercap, MSR files or hwmon need to be told another root than /sys and /dev; perf's energy counters are the
@@ -44,7 +47,7 @@ def add(verbs: Any) -> None:
         description="Run a simulated node, GPUs and CPUs moved by one exact truth, and say how to point tools at it.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="powersample sim [NODE] [options] [-- COMMAND ...]",
+        usage="powersample sim [NODE | meter] [options] [-- COMMAND ...]",
     )
     verb.add_argument("node", nargs="?", default="h100", metavar="NODE", help="as record --simulate; default h100")
     verb.add_argument("--gpus", type=int, metavar="N", help="number of GPUs, 1 to 16; default 1")
@@ -64,6 +67,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--duration", type=float, metavar="S", help="end by itself after so many seconds")
     verb.add_argument("--dir", type=Path, metavar="DIR", help="new or empty folder for the node's files; it is kept")
     verb.add_argument("--json", action="store_true", help="print one JSON object at the end, on a line of its own")
+    sim_meter.add(verb)
     verb.set_defaults(run=run)
 
 
@@ -74,18 +78,23 @@ def run(options: argparse.Namespace) -> int:
     from powersample.session.standalone import run_node
     from powersample.sim import Latency
 
+    by_itself = sim_meter.take(options)
     if options.command and options.duration is not None:
         raise errors.InvalidArgument("--duration is for a node without a program")
     aside = bool(options.command) or options.json
     latency = None if options.latency is None else Latency.fixed(_seconds(options.latency))
     settings = {"directory": options.dir, "latency": latency, "node_seed": options.node_seed}
     with make_node(_spec(options), options.board, **settings) as node:
+        if by_itself:
+            text = sim_meter.introduction(node, sim_meter.plug(node, options), options)
+        else:
+            text = _introduction(node, options)
         done = run_node(
             node,
             options.load,
             command=options.command,
             duration_s=options.duration,
-            ready=lambda: _note(_introduction(node, options)) if aside else emit(_introduction(node, options)),
+            ready=lambda: _note(text) if aside else emit(text),
         )
     if options.json:
         emit(json.dumps(_as_json(node, done), allow_nan=False))

@@ -13,6 +13,8 @@ import termios
 import tty
 from pathlib import Path
 
+from powersample.errors import OutputExists
+
 READ_BYTES = 4096
 SPEEDS = {
     getattr(termios, f"B{baud}"): baud
@@ -74,10 +76,16 @@ class PtyLine(Line):
         return str(self.path)
 
     def plug(self) -> None:
-        """See `Line`."""
+        """See `Line`.
+
+        Raises:
+            OutputExists: There is something else of that name.
+        """
         if self._master >= 0:
             return
         assert self.path is not None
+        if self.path.exists() and not self.path.is_symlink():
+            raise OutputExists(f"{self.path} exists, and is no link to a terminal", "Choose another name.")
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)  # else LF and CR are mangled
         os.set_blocking(self._master, False)

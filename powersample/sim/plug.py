@@ -47,7 +47,8 @@ class PlugControl:
         The first call starts it, on a pseudo-terminal in the node's folder. `address_of_meter` is for a driver.
 
         Args:
-            settings: Of the first call, over those that the node was drawn with: as `LmgSimulator`, such as `faults`.
+            settings: Of the first call, over those that the node was drawn with: as `LmgSimulator`, such as `faults`,
+                or `line` for another place.
 
         Raises:
             InvalidArgument: Settings of a meter that runs already.
@@ -60,7 +61,8 @@ class PlugControl:
             raise InvalidArgument("the node's meter runs already", "Give its settings before anything asks for it.")
         if self._meter is None:
             told = self._told_of_meter() | settings
-            self._meter = LmgSimulator(wall.mean_w, line=PtyLine(self._directory / PORT), **told)
+            line = told.pop("line", None) or PtyLine(self._directory / PORT)
+            self._meter = LmgSimulator(wall.mean_w, line=line, **told)
             self._settings = told
         return self._meter
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`powersample sim meter`: a simulated meter at the plug of a simulated node, for any program that speaks to meters."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from powersample.sim import Node
+    from powersample.sim.lmg import LmgSimulator
+
+WORD = "meter"  # in place of NODE
+
+
+def add(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `sim meter`."""
+    group = verb.add_argument_group("a meter by itself (powersample sim meter)")
+    group.add_argument("--lmg450", action="store_true", help="a ZES ZIMMER LMG450 (default)")
+    group.add_argument(
+        "--pty", nargs="?", const="", metavar="PATH", help="on a pseudo-terminal, under this name (default: a new one)"
+    )
+    group.add_argument("--tcp", type=int, metavar="PORT", help="on a TCP port of this machine; 0 takes a free one")
+    group.add_argument("--of", metavar="NODE", help="whose wall power it measures; default h100")
+    group.add_argument("--baud", type=int, metavar="N", help="of its serial line; default 115200")
+
+
+def take(options: argparse.Namespace) -> bool:
+    """Return whether a meter is asked for; then NODE is the node that it measures.
+
+    Raises:
+        InvalidArgument: Options that do not go together.
+    """
+    from powersample import errors
+
+    mine = {"--lmg450": options.lmg450, "--of": options.of, "--baud": options.baud}
+    mine |= {"--pty": options.pty is not None, "--tcp": options.tcp is not None}
+    if options.node != WORD:
+        given = [name for name, value in mine.items() if value]
+        if given:
+            raise errors.InvalidArgument(f"{' and '.join(given)} belong to `powersample sim meter`")
+        return False
+    if options.command:
+        raise errors.InvalidArgument("a meter by itself runs no program; start it in another terminal")
+    if options.pty is not None and options.tcp is not None:
+        raise errors.InvalidArgument("a meter is on --pty or on --tcp, not on both")
+    options.node = options.of or "h100"
+    return True
+
+
+def plug(node: Node, options: argparse.Namespace) -> LmgSimulator:
+    """Return the node's meter on the line that was asked for.
+
+    Raises:
+        OutputExists: There is something of that name that is no link.
+    """
+    from powersample.sim.lmg_line import Line, PtyLine, TcpLine
+
+    settings: dict[str, Any] = {} if options.baud is None else {"baud": options.baud}
+    line: Line | None = None
+    if options.tcp is not None:
+        line = TcpLine(options.tcp)
+        settings["baud"] = options.baud  # a TCP port has none, but what a serial-to-TCP server's line takes
+    elif options.pty:
+        line = PtyLine(Path(options.pty))
+    if line is not None:
+        settings["line"] = line
+    return node.meter(**settings)
+
+
+def introduction(node: Node, meter: LmgSimulator, options: argparse.Namespace) -> str:
+    """Return what to tell its user."""
+    baud = options.baud or 115200
+    on_tcp = options.tcp is not None
+    address = node.address_of_meter()
+    given = ",".join(f"{key}={value}" for key, value in address.options.items())
+    if not on_tcp and baud != 115200:
+        given = f"baud={baud},{given}"
+    told = f"lmg450:{meter.address},{given}"
+    load = ", ".join(options.load) or "idle"
+    lines = [
+        "SIMULATED METER LMG450, not a measurement",
+        "",
+        f"at the plug of the simulated node {node.name}; load: {load}",
+        "",
+        f"  {meter.address}" + ("" if on_tcp else f"   {baud} baud, 8N1, RTS/CTS, lines end in LF"),
+        "",
+        "powersample meets it, in another terminal, with",
+        "",
+        f"  powersample record --meter {shlex.quote(told)} \\",
+        "      --duration 10 -o try.parquet",
+        "",
+        "Its first word is SCPI: *IDN?, then :SYST:LANG SHORT, CYCL 0.05, ACTN;COUNT?;CYCR?;P1?, CONT ON, CONT OFF.",
+    ]
+    end = f"Ends after {options.duration:g} s" if options.duration is not None else "Ends with Ctrl-C"
+    return "\n".join([*lines, "", f"{end}, and then tells the exact energies."])
