@@ -69,14 +69,21 @@ def test_json_is_one_object_with_the_exact_truth():
 def test_interrupt_ends_it_and_the_truth_is_told():
     with subprocess.Popen([*SIM], stdout=subprocess.PIPE, text=True) as process:
         first = process.stdout.readline()
+        told = []
         for line in process.stdout:
+            told.append(line)
             if line.startswith("Ends with Ctrl-C"):
                 break
+        (address,) = (line.split()[1] for line in told if line.startswith("      --meter "))
+        meter = make_meter(*parse_addresses([address]))
+        info = meter.open()  # from another process, as any driver
+        meter.close()
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     assert process.returncode == 0
     assert first == "SIMULATED NODE h100, not a measurement\n"
     assert "package-0.dram" in rest
+    assert (info.model, info.simulated) == ("LMG450", True)
 
 
 def test_busy_program_makes_every_device_draw_more():

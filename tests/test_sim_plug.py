@@ -10,9 +10,11 @@ import time
 import numpy as np
 import pytest
 
+import powersample as ps
+from powersample.analysis import energy, truth_joules
 from powersample.errors import InvalidArgument, StateError
 from powersample.meters import Address, make_meter, parse_addresses
-from powersample.sim import Node, profile_names
+from powersample.sim import Node, loads, profile_names
 from powersample.sim.plug import RANGES_A
 
 S = 1_000_000_000
@@ -51,6 +53,36 @@ def test_meter_reads_the_wall_power_of_its_cycles():
         true_s = np.array([(cycle.end_ns - cycle.start_ns) / 1e9 for cycle in cycles])
         assert cycle_s == pytest.approx(true_s * (1 + meter["skew_ppm"] * 1e-6), abs=2e-6)
         assert np.all(arrival_ns - [cycle.end_ns for cycle in cycles] >= meter["latency_s"] * 1e9)
+
+
+def test_recording_has_the_wall_beside_its_parts_and_their_truth():
+    with Node("paper-node", node_seed=2) as node:
+        with ps.measure(simulate=node, meters="sim", sources="rapl,nvml") as run:
+            start = node.load_wave(0, 60, 350, period_s=0.21, duty=0.5)
+            node.load_script("package-1", [(0, 100), (0.3, 300)], start_ns=start)
+            time.sleep(0.8)
+        trace, truth = run.trace, node.describe()["meter"]
+    (window,) = trace.windows
+    wall = energy(trace, window, domain="wall")
+    exact_j = truth_joules(trace, "wall", "wall", window)
+    assert wall.method == "sum of power x cycle"
+    assert wall.low_j < exact_j < wall.high_j
+    # Unsynced: what its clock is off by, and a gain of its own.
+    assert wall.joules == pytest.approx(exact_j, rel=0.005 + 2 * abs(truth["gain_pct"]) / 100)
+    assert trace.meta["simulated_node"]["meter"] == truth
+    assert trace.meta["simulated_node"]["wall"]["tau_ns"] > 0
+    counted_j = sum(truth_joules(trace, uuid, "gpu", window) for uuid in node.gpu_uuids)
+    assert counted_j < exact_j
+
+
+def test_late_load_voids_the_truth_of_the_wall_as_well(monkeypatch):
+    with Node("h100") as node:
+        with ps.measure(simulate=node, sources="nvml") as run:
+            monkeypatch.setattr(loads, "LEAD_NS", -50_000_000)  # published after its own instant
+            node.load_script(0, [(0, 300)])
+            time.sleep(0.1)
+        assert run.trace.meta["simulated_node"]["truth_void"]
+        assert truth_joules(run.trace, "wall", "wall", run.trace.windows[0]) is None
 
 
 def test_meter_tells_nothing_of_its_clock_and_the_node_all():

@@ -173,6 +173,10 @@ def _introduction(node: Node, options: argparse.Namespace) -> str:
         "",
         f"  powersample record {_roots(node)} \\",
         "      --duration 10 -o try.parquet",
+        "",
+        "and with an LMG450 at its plug, beside them or by any program for such a meter, by",
+        "",
+        f"      --meter {shlex.quote(str(node.address_of_meter()))}",
     ]
     if node.sysfs is not None:
         lines += ["", "and its CPUs are, for tools that take another root than /sys and /dev,", ""]
