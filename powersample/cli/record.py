@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from powersample.capture import Plan
     from powersample.session.meters import Asked
+    from powersample.session.syncing import SyncPlan
 
 OTHER_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".h5", ".hdf5", ".feather", ".arrow", ".npz")
 EXAMPLE = """\
@@ -21,6 +22,7 @@ examples:
   powersample record --simulate h100 -o try.parquet -- python -c 'sum(range(10**8))'
   powersample record --duration 60 -o idle.parquet
   powersample record --meter lmg450:/dev/ttyUSB0,baud=57600,i=10 -- python train.py
+  powersample record --meter lmg450:/dev/ttyUSB0 --sync -- python train.py
 
 The exit code is the program's. To mark windows from inside it, in Python:
   import powersample as ps
@@ -77,6 +79,16 @@ def add(verbs: Any) -> None:
         help="external meter to record beside: [NAME=]KIND:WHERE[,KEY=VALUE...]; may be repeated; "
         "`powersample record --meter help` lists the kinds",
     )
+    verb.add_argument(
+        "--sync",
+        type=float,
+        nargs="?",
+        const=0.0,
+        metavar="S",
+        help="work in bursts for S seconds before and after the program, and tell the meters' clocks from them; "
+        "default 30 s, 60 s for slow meters",
+    )
+    verb.add_argument("--sync-load", choices=("cpu", "gpu"), help="what works then; default cpu")
     simulated = verb.add_argument_group("simulated node")
     simulated.add_argument(
         "--simulate",
@@ -101,6 +113,7 @@ def add(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Record and answer with the program's exit code."""
     from powersample import errors
+    from powersample.report.clock_fits import clock_fit_line, clock_fits
     from powersample.session.command import record_command, record_for
 
     if options.meter == ["help"]:
@@ -123,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
                 options.command,
                 load=options.load or "cpu",
                 store_command=options.store_command,
+                sync=_sync_plan(options),
                 on_trouble=lambda text: _note(f"{text}; the program goes on"),
                 **common,
             )
@@ -140,12 +154,20 @@ def run(options: argparse.Namespace) -> int:
     for text in result.trouble:
         _note(text)
     if result.trace is not None and not options.quiet:
-        for text in result.trace.meta.get("notes", ()):
+        for text in (*result.trace.meta.get("notes", ()), *map(clock_fit_line, clock_fits(result.trace.meta).values())):
             _note(text)
         _summary(result.trace, output)
     if result.exit_code is None:
         return 1 if result.trouble else 0
     return result.exit_code
+
+
+def _sync_plan(options: argparse.Namespace) -> SyncPlan | None:
+    from powersample.session.syncing import SyncPlan
+
+    if options.sync is None:
+        return None
+    return SyncPlan(duration_s=options.sync or None, load=options.sync_load or "cpu")
 
 
 def _refuse(options: argparse.Namespace) -> None:
@@ -161,6 +183,14 @@ def _refuse(options: argparse.Namespace) -> None:
             f"-o {options.output}: a trace is a Parquet file, and its name would say otherwise",
             f"Name it {options.output.with_suffix('.parquet')}; `Trace.to_pandas()` makes a table of it.",
         )
+    if (options.sync, options.sync_load) != (None, None) and not options.command:
+        raise errors.InvalidArgument("--sync goes around a program; for a meter alone: powersample sync --meter")
+    if options.sync is None and options.sync_load is not None:
+        raise errors.InvalidArgument("--sync-load belongs to --sync")
+    if options.sync is not None and not options.sync >= 0:
+        raise errors.InvalidArgument(f"--sync {options.sync:g}: seconds")
+    if options.simulate is not None and options.sync_load is not None:
+        raise errors.InvalidArgument("--sync-load is for this machine: a simulated node's own GPUs work")
     if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
         raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
 

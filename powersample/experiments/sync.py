@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from powersample.fit import Cycles, Reference, Search, Synced, default_search, s
 from powersample.loads import EdgeLog, Pattern
 from powersample.meters import make_meter
 from powersample.session.bursts import Load, check_pattern, node_load
+from powersample.session.syncing import against
 
 if TYPE_CHECKING:
     from powersample.meters import Address, Meter, MeterReading
@@ -37,32 +38,24 @@ class Live:
         info: who the meter is.
         logs: of the bursts.
         stamp_ns: int64, when the meter's values arrived.
-        errors_s: with a simulated meter, by value: where the fit puts a cycle's end less where it was; else None.
+        truth: errors against a simulated meter's own cycles; None with a real one.
     """
 
     synced: Synced
     info: MeterInfo
     logs: tuple[EdgeLog, ...]
     stamp_ns: NDArray[np.int64]
-    errors_s: NDArray[np.float64] | None = None
+    truth: Mapping[str, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return who the meter is, how the bursts ran, and the errors against a simulated meter's own cycles."""
         late = [float(np.median(log.late_ns)) * 1e-9 for log in self.logs if len(log)]
-        data: dict[str, Any] = {
+        return {
             "meter": self.info.as_json(),
             "bursts": [{"name": log.name, "edges": 2 * len(log), "missed": log.missed} for log in self.logs],
             "burst_late_median_s": late,
-            "truth": None,
+            "truth": self.truth,
         }
-        if self.errors_s is not None and len(self.errors_s):
-            off = np.abs(self.errors_s)
-            data["truth"] = {
-                "median_error_s": float(np.median(off)),
-                "p95_error_s": float(np.quantile(off, 0.95)),
-                "bias_s": float(np.median(self.errors_s)),
-            }
-        return data
 
     @property
     def trouble(self) -> list[str]:
@@ -144,7 +137,7 @@ class _Worker:
     def _run(self) -> None:
         try:
             for i, plan in enumerate(self._plans):
-                if self.asked.wait(self._pause_s if i else self._rest_s):
+                if self.asked.wait(max(self._pause_s, self._rest_s) if i else self._rest_s):
                     return
                 self.logs.append(self._load(plan, self.asked.is_set))
             self.asked.wait(self._rest_s)
@@ -168,16 +161,5 @@ def sync_node(
 ) -> Live:
     """Do the same on a simulated node with its own meter, whose true cycles are known. Args and Raises as `sync`."""
     live = sync(make_meter(node.address_of_meter(address)), node_load(node), pattern, bursts=bursts, pause_s=pause_s)
-    return against(live, np.array([one.end_ns for one in node.meter().cycles], np.int64))
-
-
-def against(live: Live, ends_ns: NDArray[np.int64]) -> Live:
-    """Return the same with its errors against the instants at which cycles really ended."""
-    fit = live.synced.fit
-    if not fit.accepted:
-        return live
-    stamps = live.stamp_ns
-    at = np.searchsorted(ends_ns, stamps, "right") - 1
-    known = at >= 0
-    errors = (fit.to_host_ns(stamps[known]) - ends_ns[at[known]]).astype(np.float64) * 1e-9
-    return replace(live, errors_s=errors)
+    fit, ends_ns = live.synced.fit, node.meter().ends_ns()
+    return replace(live, truth=against(fit, live.stamp_ns, ends_ns)) if fit.accepted else live

@@ -18,7 +18,7 @@ from powersample.fit.lag import Lag, Search, find_lag
 from powersample.fit.reference import Reference
 from powersample.model import ClockFit, Knot
 
-MARGIN_NS = 1_000_000_000  # of rest around a burst that is compared too
+MARGIN_NS = 500_000_000  # and a cycle: of rest around a burst, that is compared too
 SEARCHED_NS = 1_000_000_000  # each way, and some cycles more
 SEARCHED_CYCLES = 5
 DIGITS = 4
@@ -57,8 +57,7 @@ def synchronise(
     raw, cycles = cycles, _on_time(cycles, late)
     rested = [at_rest(reference, cycles, search) for reference in references]
     bursts: list[Lag | str] = [
-        find_lag(_around(cycles, reference, search), rest, search)
-        for reference, rest in zip(references, rested, strict=True)
+        find_lag(_around(cycles, reference), rest, search) for reference, rest in zip(references, rested, strict=True)
     ]
     good = _passed(bursts)
     if len(good) > 1:  # tau is one for all: each lag again with it
@@ -67,7 +66,7 @@ def synchronise(
             search = replace(search, tau_ns=tau_ns, tau_se_ns=tau_se_ns, fit_tau=False)
         straight = _straight(cycles, good)
         bursts = [
-            find_lag(_around(straight, reference, search), rest, search)
+            find_lag(_around(straight, reference), rest, search)
             for reference, rest in zip(references, rested, strict=True)
         ]
         bursts = [_bent(one, cycles, straight) for one in bursts]
@@ -89,7 +88,7 @@ def _as_stamped(fit: ClockFit, raw: Cycles, cycles: Cycles, late_ns: Floats) -> 
     return replace(
         fit,
         lag_s=None if fit.lag_s is None else fit.lag_s + usual_s,
-        knots=tuple(replace(one, lag_s=one.lag_s + usual_s) for one in fit.knots),
+        late_s=usual_s,
         jitter_s=scatter_s,
         residual_ns=tuple(raw.stamp_ns[at].tolist()),
     )
@@ -97,17 +96,18 @@ def _as_stamped(fit: ClockFit, raw: Cycles, cycles: Cycles, late_ns: Floats) -> 
 
 def at_rest(reference: Reference, cycles: Cycles, search: Search) -> Reference:
     """Return the reference with its first and last power held as long as any lag may ask for."""
-    reach = round(max(abs(search.low_ns), abs(search.high_ns)) + 3 * MARGIN_NS + 2 * cycles.cycle_ns)
+    reach = round(max(abs(search.low_ns), abs(search.high_ns)) + 6 * MARGIN_NS + 4 * cycles.cycle_ns)
     t_ns = np.concatenate(([reference.t_ns[0] - reach], reference.t_ns, [reference.t_ns[-1] + reach]))
     power_w = np.concatenate((reference.power_w[:1], reference.power_w, reference.power_w[-1:]))
     return Reference(t_ns, power_w, reference.name, reference.calibrated, reference.own_clock)
 
 
-def _around(cycles: Cycles, reference: Reference, search: Search) -> Cycles:
-    """Return the values that a burst may show in, at any lag."""
-    start = int(reference.t_ns[0]) + round(min(0.0, search.low_ns)) - MARGIN_NS
-    end = int(reference.t_ns[-1]) + round(max(0.0, search.high_ns) + cycles.cycle_ns) + MARGIN_NS
-    return cycles.between(start, end)
+def _around(cycles: Cycles, reference: Reference) -> Cycles:
+    """Return the values around a burst: not far, for what ran before or runs after it is no part of the reference."""
+    moving = np.flatnonzero(np.diff(reference.power_w))
+    first, last = (moving[0] + 1, moving[-1] + 1) if len(moving) else (0, -1)
+    margin = MARGIN_NS + round(cycles.cycle_ns)
+    return cycles.between(int(reference.t_ns[first]) - margin, int(reference.t_ns[last]) + margin)
 
 
 def _passed(bursts: Sequence[Lag | str]) -> list[Lag]:

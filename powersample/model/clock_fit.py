@@ -55,6 +55,7 @@ class ClockFit:
         accepted: whether it may be used.
         reasons: why not; each a code and a sentence.
         own_clock: the stamps are of another clock than this machine's, so that the lag drifts outside the knots.
+        late_s: by how much the median stamp comes later than the earliest about it; in `lag_s`, not in the knots.
         jitter_s: by how much single stamps come later than usual, one standard deviation.
         knots: in the order of time; the lag goes in straight lines between them.
         residual_ns: stamps of the values that were compared.
@@ -76,13 +77,16 @@ class ClockFit:
     accepted: bool
     reasons: tuple[str, ...] = ()
     own_clock: bool = False
+    late_s: float = 0.0
     jitter_s: float = 0.0
     knots: tuple[Knot, ...] = ()
     residual_ns: tuple[int, ...] = ()
     residual_w: tuple[float, ...] = ()
 
     def lag_ns(self, t_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the lag at each stamp, ns; outside the knots it goes on at the skew.
+        """Return the lag at each stamp, ns, of values that came as early as the earliest about them.
+
+        Outside the knots it goes on at the skew.
 
         Raises:
             ValueError: the fit was not accepted.
@@ -98,7 +102,8 @@ class ClockFit:
 
     def to_host_ns(self, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Map stamps to the instants, on CLOCK_MONOTONIC, at which what the values average ended."""
-        return np.asarray(t_ns - np.rint(self.lag_ns(t_ns)).astype(np.int64), np.int64)
+        lag_ns = self.lag_ns(t_ns) + self.late_s * 1e9
+        return np.asarray(t_ns - np.rint(lag_ns).astype(np.int64), np.int64)
 
     def error_s(self, t_ns: int) -> float:
         """Return the standard uncertainty of a mapped stamp: between knots theirs, outside with the skew's."""

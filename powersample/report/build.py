@@ -21,6 +21,7 @@ from powersample.analysis import (
 )
 from powersample.analysis.meter import info_of, is_meter
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
+from powersample.report.clock_fits import clock_fit_checks, clock_fits, without_residuals
 from powersample.report.explain import explain
 from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
@@ -97,8 +98,9 @@ def build(
         "channels": channels,
         "lanes": [lane.as_json() | {"notes": lane.notes()} for lane in trace.lanes],
         "clock": clock_json(trace.anchors),
+        "clock_fits": clock_fits(trace.meta),
         "checks": [],
-        "meta": dict(trace.meta),
+        "meta": without_residuals(trace.meta),
     }
     data["checks"] = list(_checks(data))
     return Report(data)
@@ -249,6 +251,7 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
             )
     yield from _clock_checks(data["clock"])
+    yield from clock_fit_checks(data["clock_fits"])
     yield from meter_checks(data)
     yield from recorded_meter_checks(data)
 

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.analysis.interval import limit
+from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, cut, number, table
 
@@ -371,6 +372,9 @@ def _notes(data: Mapping[str, Any]) -> Iterable[str]:
         yield from _paragraph(words, 2)
     for words in meter_lines(data["meta"]):
         yield from _paragraph(f"meter {words}", 2)
+    for fit in data["clock_fits"].values():
+        if fit["accepted"]:
+            yield from _paragraph(f"note: {clock_fit_line(fit)}", 2)
     for note in data["meta"].get("notes") or ():
         yield from _paragraph(f"note: {note}", 2)
     for lane in data["lanes"]:

@@ -17,7 +17,8 @@ from typing import Self
 from powersample import errors
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # what every shell answers
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
 # Stops itself, then becomes the program: the very process that a CPU counter was opened on meanwhile.
 HOLD = 'kill -STOP $$; exec "$@"'
 
@@ -100,6 +101,11 @@ class Child:
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         self._caught.append(number)
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether a signal came that is not passed on yet, and that ends programs."""
+        return any(number in ENDING for number in self._caught)
 
     def release(self) -> None:
         """Let the program start."""

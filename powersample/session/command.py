@@ -18,6 +18,7 @@ from powersample.session.meters import Asked
 from powersample.session.recording import NO_METERS, Recording
 
 if TYPE_CHECKING:
+    from powersample.session.syncing import SyncPlan
     from powersample.sim import Node
     from powersample.store import StoredTrace
 
@@ -47,6 +48,7 @@ def record_command(
     replace: bool = False,
     store_command: bool = False,
     meters: Asked = NO_METERS,
+    sync: SyncPlan | None = None,
     on_trouble: Callable[[str], None] = lambda _: None,
 ) -> CommandResult:
     """Run `command` to its end while the sampler executable records; the window is called "run".
@@ -62,12 +64,18 @@ def record_command(
         replace: Replace an existing output.
         store_command: Store the arguments in the trace.
         meters: The meters to record beside.
+        sync: Bursts before and after the program, by which the meters' clocks are told; None: none.
         on_trouble: Told once, while the program runs, when recording fails; the program goes on.
 
     Raises:
         CommandNotFound: The command cannot be started; nothing was recorded.
         NothingMeasurable, OutputExists, AccessDenied: As `Recording`.
+        InvalidArgument: `sync` without a meter, or by a pattern that tells no lag.
     """
+    if sync is not None:
+        from powersample.session.syncing import check
+
+        check(sync, len(meters.addresses))
     recording = Recording(
         plan,
         output,
@@ -88,19 +96,33 @@ def record_command(
             on_trouble(trouble)
 
     with recording, Child(command, environment) as child:
-        if node is not None:
-            from powersample.session.simulate import apply_load
-
-            apply_load(node, load, child.pid)
+        if sync is None:
+            _apply(node, load, child.pid)
         recording.start()
         time.sleep(recording.margin_s)
+        if sync is not None:
+            recording.synchronise_by(sync)
+            recording.burst(lambda: child.asked_to_end)
+            _apply(node, load, child.pid)
+            time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)
         mark = writer.begin("run")
         child.release()
         code = child.wait(watch)
         writer.end(mark)
         time.sleep(recording.margin_s)
+        if sync is not None:
+            if node is not None:
+                node.unfollow()
+            recording.burst(lambda: child.asked_to_end)
         return _finish(recording, code, exit_code=code)
+
+
+def _apply(node: Node | None, load: str, pid: int) -> None:
+    if node is not None:
+        from powersample.session.simulate import apply_load
+
+        apply_load(node, load, pid)
 
 
 def _finish(recording: Recording, code: int | None, **more: object) -> CommandResult:
@@ -133,10 +155,7 @@ def record_for(
         raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
     recording = Recording(plan, output, node=node, in_process=False, replace=replace, meters=meters)
     with until_asked_to_end() as asked, recording:
-        if node is not None:
-            from powersample.session.simulate import apply_load
-
-            apply_load(node, load, 0)
+        _apply(node, load, 0)
         recording.start()
         time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)

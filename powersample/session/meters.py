@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from powersample import errors
 from powersample.meters import Address, make_meter, parse_addresses
 from powersample.meters.recorder import MeterRecorder
@@ -57,7 +60,7 @@ class Meters:
     """
 
     def __init__(self, asked: Asked, node: Node | None) -> None:
-        self._asked = asked
+        self._asked, self._node = asked, node
         self._made = [make_meter(one) for one in _plugged_in(asked.addresses, node)]
         self.recorder = MeterRecorder(())
         self.notes: tuple[str, ...] = ()
@@ -74,6 +77,11 @@ class Meters:
             return
         for text in self.recorder.open_some():
             self.notes += (f"a meter from {self._asked.from_file} is left out: {text}",)
+
+    def true_ends_ns(self) -> dict[str, NDArray[np.int64]]:
+        """Return when cycles really ended, by the name of the meter that is the simulated node's own."""
+        own = [one.name for one in self._asked.addresses if one.kind == SIMULATED]
+        return {} if self._node is None else {name: self._node.meter().ends_ns() for name in own}
 
     def close(self) -> None:
         """Stop recording them; harmless twice."""

@@ -18,7 +18,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from powersample.session.meters import Asked, Meters
 
 if TYPE_CHECKING:
     from powersample.model import SensorModel, Series, Trace
+    from powersample.session.syncing import Syncing, SyncPlan
     from powersample.sim import Node
     from powersample.store import Converter, StoredTrace
     from powersample.store.lock import SpoolLock
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 # Recording goes on around every window: what covers an edge is published up to a period and a window later.
 MARGIN_S = 0.3
 CONVERT_EVERY_S = 2.0
+REST_S = 1.0  # after a burst, beside the margin
 NO_METERS = Asked()
 
 
@@ -115,6 +117,7 @@ class Recording:
         self._made = False
         self._scans: dict[int, Scan] = {}
         self._trouble: list[str] = []
+        self._syncing: Syncing | None = None
 
     def start(self) -> None:
         """Create the spool, open the meters and start the lanes; nothing is left behind when that fails.
@@ -163,6 +166,17 @@ class Recording:
         """How long recording goes on before and after a window, s."""
         return max(MARGIN_S, self.meters.recorder.margin_s)
 
+    def synchronise_by(self, plan: SyncPlan) -> None:
+        """Tell the meters' clocks from bursts that `burst` makes."""
+        from powersample.session.syncing import Syncing
+
+        self._syncing = Syncing(plan, self.meters.recorder.infos, self.node)
+
+    def burst(self, stop: Callable[[], bool]) -> None:
+        """Make one burst of load, and rest as long as the meters need to tell of it; ends early once `stop` is true."""
+        if self._syncing is not None:
+            self._syncing.burst(self.margin_s + REST_S, stop)
+
     def so_far(self) -> StoredTrace:
         """Return a trace of what has been recorded until now."""
         from powersample import store
@@ -191,6 +205,8 @@ class Recording:
             self._meta["simulated_node"].update(self.node.truth_state())
             extra = truth_series(self.node, self._meta["started_ns"], end_ns)
         self._meta["sensor_models"] = self._sensor_models()
+        if self._syncing is not None:
+            self._meta.update(self._clock_fits(self._syncing))
         self._write_meta()
         self._converter.finish(extra)
         self._lock.release()
@@ -208,6 +224,20 @@ class Recording:
             self._meta["notes"] += notes
             return {name: model.as_json() for name, model in models.items()}
         return {}
+
+    def _clock_fits(self, syncing: Syncing) -> dict[str, Any]:
+        from powersample import store
+        from powersample.session.syncing import told_by_bursts
+
+        self._meta["trouble"] += syncing.trouble
+        try:
+            ends_ns = self.meters.true_ends_ns()
+            return told_by_bursts(
+                store.read_spool(self.spool, self._scans), self.meters.recorder.infos, syncing, ends_ns
+            )
+        except errors.PowerSampleError as error:  # the recording is worth more than the fit
+            self._meta["trouble"].append(f"the meters' clocks could not be told: {error}")
+            return {}
 
     def abandon(self) -> None:
         """Stop without an output; the spool stays for `powersample recover`."""

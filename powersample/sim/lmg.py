@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from powersample.errors import InvalidArgument
 from powersample.formats.lmg import INFINITE, NOT_A_NUMBER
 from powersample.meters.contract import PowerFunction
@@ -129,6 +132,10 @@ class LmgSimulator:
     def address(self) -> str:
         """Where a driver finds it: a path or a URL."""
         return self.line.address
+
+    def ends_ns(self) -> NDArray[np.int64]:
+        """Return when the cycles of the stream ended, on CLOCK_MONOTONIC."""
+        return np.array([self._host(one.end_ns) for one in list(self.cycles)], np.int64)
 
     def unplug(self) -> None:
         """Pull the plug out of the host; the meter goes on."""
