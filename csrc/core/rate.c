@@ -200,17 +200,65 @@ static double driver_share(const ps_rate_lane *lanes, uint32_t n_lanes, const ch
 static double lane_share(const ps_rate_lane *lanes, uint32_t n_lanes, const char *driver)
 {
     double high = PS_RATE_LANE_SHARE;
-    if (!driver[0] || driver_share(lanes, n_lanes, driver, high) <= PS_RATE_DRIVER_SHARE)
+    if (!driver[0] || driver_share(lanes, n_lanes, driver, high) <= PS_RATE_DRIVER_PLANNED)
         return high;
     double low = 0;
     for (int i = 0; i < BISECTIONS; i++) {
         double middle = (low + high) / 2;
-        if (driver_share(lanes, n_lanes, driver, middle) <= PS_RATE_DRIVER_SHARE)
+        if (driver_share(lanes, n_lanes, driver, middle) <= PS_RATE_DRIVER_PLANNED)
             low = middle;
         else
             high = middle;
     }
     return low;
+}
+
+static bool are_alike(const ps_rate_lane *one, const ps_rate_lane *other)
+{
+    if (one->guessed || other->guessed || !one->driver[0] || strcmp(one->driver, other->driver) != 0 ||
+        one->n_groups != other->n_groups)
+        return false;
+    for (uint32_t i = 0; i < one->n_groups; i++)
+        if (one->groups[i].max_hz != other->groups[i].max_hz)
+            return false;
+    return true;
+}
+
+/* The median of what a group costs on the boards that are like this lane's; of an even number the dearer middle one. */
+static double median_cost_ns(const ps_rate_lane *lanes, uint32_t n_lanes, uint32_t lane, uint32_t group)
+{
+    uint32_t alike = 0;
+    for (uint32_t i = 0; i < n_lanes; i++)
+        alike += are_alike(&lanes[lane], &lanes[i]);
+    for (uint32_t i = 0; i < n_lanes; i++) {
+        if (!are_alike(&lanes[lane], &lanes[i]))
+            continue;
+        const double cost_ns = lanes[i].groups[group].cost_ns;
+        uint32_t below = 0, equal = 0;
+        for (uint32_t j = 0; j < n_lanes; j++) {
+            if (!are_alike(&lanes[lane], &lanes[j]))
+                continue;
+            below += lanes[j].groups[group].cost_ns < cost_ns;
+            equal += lanes[j].groups[group].cost_ns == cost_ns;
+        }
+        if (below <= alike / 2 && alike / 2 < below + equal)
+            return cost_ns;
+    }
+    return lanes[lane].groups[group].cost_ns; /* none is alike, not even itself: guessed, or without a driver */
+}
+
+void ps_rate_even_costs(ps_rate_lane *lanes, uint32_t n_lanes, double *scratch)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < n_lanes; i++)
+        most = lanes[i].n_groups > most ? lanes[i].n_groups : most;
+    for (uint32_t group = 0; group < most; group++) {
+        for (uint32_t i = 0; i < n_lanes; i++)
+            scratch[i] = group < lanes[i].n_groups ? median_cost_ns(lanes, n_lanes, i, group) : 0;
+        for (uint32_t i = 0; i < n_lanes; i++)
+            if (group < lanes[i].n_groups && lanes[i].groups[group].cost_ns < PS_RATE_ALIKE * scratch[i])
+                lanes[i].groups[group].cost_ns = scratch[i];
+    }
 }
 
 void ps_rate_plan(ps_rate_lane *lanes, uint32_t n_lanes)

@@ -155,13 +155,15 @@ static double guessed_cost_ns(const ps_sampler *sampler, const ps_lane *silent)
     return worst_ns;
 }
 
-static void set_costs(const ps_sampler *sampler, ps_lane *lane)
+/* Returns whether they are measured. */
+static bool set_costs(const ps_sampler *sampler, ps_lane *lane)
 {
     ps_source *source = lane->source;
     bool timed = ps_lane_timed(lane);
     double guess_ns = timed ? 0 : guessed_cost_ns(sampler, lane);
     for (uint32_t group = 0; group < source->n_groups; group++)
         source->groups[group].cost_ns = COST_MARGIN * (timed ? lane->costs_ns[group] : guess_ns);
+    return timed;
 }
 
 /* Gives every lane its grid and lets it go. The grids are offset against one another: eight lanes at the same
@@ -192,22 +194,29 @@ static void set_plan(ps_sampler *sampler, const ps_rate_lane *plan)
 static int plan_rates(ps_sampler *sampler)
 {
     ps_rate_lane *plan = calloc(sampler->n_lanes, sizeof *plan);
-    if (!plan)
-        return PS_E_NOMEM;
+    double *scratch = calloc(sampler->n_lanes, sizeof *scratch);
+    int status = PS_E_NOMEM;
+    if (!plan || !scratch)
+        goto out;
     for (uint32_t i = 0; i < sampler->n_lanes; i++) {
         ps_lane *lane = sampler->lanes[i];
-        set_costs(sampler, lane);
+        bool measured = set_costs(sampler, lane);
         plan[i] = (ps_rate_lane){.driver = lane->source->driver,
                                  .groups = lane->source->groups,
                                  .n_groups = lane->source->n_groups,
                                  .mode = lane->options.mode,
                                  .asked_hz = lane->options.rate_hz,
-                                 .followable = lane->n_followed > 0};
+                                 .followable = lane->n_followed > 0,
+                                 .guessed = !measured};
     }
+    ps_rate_even_costs(plan, sampler->n_lanes, scratch);
     ps_rate_plan(plan, sampler->n_lanes);
     set_plan(sampler, plan);
+    status = PS_OK;
+out:
+    free(scratch);
     free(plan);
-    return PS_OK;
+    return status;
 }
 
 /* Waits for the first n_lanes by turns until `reached` holds or the deadline is past. */

@@ -321,7 +321,7 @@ typedef struct ps_lane_stats {
     int64_t lead_ns;      /* spin before each deadline, calibrated at start */
     int64_t cpu_ns;       /* the thread's CPU time; -1 unknown */
     double rate_hz;       /* what the grid gives; 0 without one */
-    double call_cost_ns;  /* mean cost of one pass's calls, measured at start */
+    double call_cost_ns;  /* mean cost of one pass's calls, measured at start; of boards alike the median of theirs */
     uint64_t updates, acquisitions; /* following: changes seen; how often a channel's updates were found */
     int64_t followed_period_ns[PS_FOLLOWED_MAX]; /* learnt; 0 while they are looked for */
     uint32_t followed_channel[PS_FOLLOWED_MAX];  /* as its source numbers them */

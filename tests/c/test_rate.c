@@ -79,8 +79,8 @@ static void test_eight_gpus_meet_driver_budget(void)
         together += share_of(&lanes[i]);
     }
     CHECK(together <= PS_RATE_DRIVER_SHARE && together > 0.9 * PS_RATE_DRIVER_SHARE);
-    CHECK(fabs(lanes[0].rate_hz - 12.5) < 1e-3); /* four fifths of 0.05 / 8 / 400 us */
-    CHECK_EQ(5, groups[0][COUNTER].divisor); /* 10 / 11 of the last fifth, 3.125 Hz: 2.84 Hz */
+    CHECK(fabs(lanes[0].rate_hz - 12.0) < 1e-3); /* four fifths of 0.048 / 8 / 400 us */
+    CHECK_EQ(5, groups[0][COUNTER].divisor); /* 10 / 11 of the last fifth, 3 Hz: 2.73 Hz */
     CHECK_EQ(PS_RATE_LANE_BUDGET, lanes[GPUS].origin); /* another driver, and none */
     CHECK_EQ(PS_RATE_LANE_BUDGET, lanes[GPUS + 1].origin);
 }
@@ -100,7 +100,7 @@ static void test_slow_groups_never_starve_power(void)
     ps_rate_plan(lanes, GPUS);
     double together = 0;
     for (int i = 0; i < GPUS; i++) {
-        CHECK(lanes[i].rate_hz >= 12);
+        CHECK(lanes[i].rate_hz > 11.9);
         CHECK(groups[i][1].divisor > 1 && groups[i][2].divisor > groups[i][1].divisor);
         together += share_of(&lanes[i]);
     }
@@ -136,7 +136,46 @@ static void test_cheap_lane_leaves_its_share_to_costly_ones(void)
     CHECK_EQ(PS_RATE_CAP, lanes[0].origin);
     CHECK_EQ(1000000, lanes[0].period_ns);
     CHECK_EQ(PS_RATE_DRIVER_BUDGET, lanes[1].origin);
-    CHECK(fabs(lanes[1].rate_hz - (0.05 - 0.001) / 3 / 1e-3) < 1e-3);
+    CHECK(fabs(lanes[1].rate_hz - (0.048 - 0.001) / 3 / 1e-3) < 1e-3);
+}
+
+/* One of eight was timed while something else had the core; another of them is guessed, as its first call has not come back. */
+static void test_boards_alike_are_planned_alike(void)
+{
+    enum { GPUS = 8, DEAR = 3, SILENT = 5 };
+    ps_group groups[GPUS][GROUPS];
+    ps_rate_lane lanes[GPUS];
+    double scratch[GPUS];
+    for (int i = 0; i < GPUS; i++) {
+        fill_gpu(groups[i], 400e3 + i);
+        lanes[i] = lane_of(groups[i], GROUPS, "nvml", 0);
+    }
+    groups[DEAR][POWER].cost_ns = 700e3;
+    groups[SILENT][POWER].cost_ns = 1e6;
+    lanes[SILENT].guessed = true;
+    ps_rate_even_costs(lanes, GPUS, scratch);
+    for (int i = 0; i < GPUS; i++) /* of 400 000, 1, 2, 4, 6, 7 and 700 000 ns the fourth */
+        CHECK(groups[i][POWER].cost_ns == (i == SILENT ? 1e6 : 400e3 + 4));
+    ps_rate_plan(lanes, GPUS);
+    CHECK_EQ(lanes[0].period_ns, lanes[DEAR].period_ns);
+}
+
+static void test_costs_are_evened_among_boards_alike_only(void)
+{
+    enum { LANES = 6 };
+    ps_group groups[LANES] = {
+        {.max_hz = 1000, .cost_ns = 100e3}, {.max_hz = 1000, .cost_ns = 110e3}, {.max_hz = 1000, .cost_ns = 330e3},
+        {.max_hz = 100, .cost_ns = 150e3}, /* asked otherwise */
+        {.max_hz = 1000, .cost_ns = 170e3}, {.max_hz = 1000, .cost_ns = 190e3}, /* of another driver, and of none */
+    };
+    ps_rate_lane lanes[LANES];
+    double scratch[LANES];
+    for (int i = 0; i < LANES; i++)
+        lanes[i] = lane_of(&groups[i], 1, i < 4 ? "nvml" : i == 4 ? "rapl" : "", 0);
+    ps_rate_even_costs(lanes, LANES, scratch);
+    CHECK(groups[0].cost_ns == 110e3 && groups[1].cost_ns == 110e3);
+    CHECK(groups[2].cost_ns == 330e3); /* three times the others': a slower board */
+    CHECK(groups[3].cost_ns == 150e3 && groups[4].cost_ns == 170e3 && groups[5].cost_ns == 190e3);
 }
 
 static void test_asked_rate_taken_and_not_counted(void)
@@ -247,6 +286,8 @@ int main(void)
     test_cheap_calls_reach_cap();
     test_costly_calls_meet_lane_budget();
     test_eight_gpus_meet_driver_budget();
+    test_boards_alike_are_planned_alike();
+    test_costs_are_evened_among_boards_alike_only();
     test_slow_groups_never_starve_power();
     test_slow_groups_take_what_power_leaves();
     test_cheap_lane_leaves_its_share_to_costly_ones();
