@@ -155,7 +155,8 @@ class ResponseFit:
         gain, offset, cost = self._line(model)
         for _ in range(ROUNDS):
             left = self._value - gain * model - offset
-            slopes = np.column_stack([gain * self._slopes(at)[i] for i in moving])
+            every = self._slopes(at)
+            slopes = np.column_stack([gain * every[i] for i in moving])
             basis = np.column_stack((model, np.ones(len(model))))
             slopes = slopes - basis @ np.linalg.lstsq(basis, slopes, rcond=None)[0]  # the line adapts to every step
             normal, push = slopes.T @ slopes, slopes.T @ left
