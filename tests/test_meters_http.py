@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plugs and Redfish against a local server that fails as such things do; DCMI against an ipmitool that is not one."""
 
+import contextlib
 import json
 import math
 import ssl
@@ -165,6 +166,15 @@ def trickle(handler):
         time.sleep(0.01)
 
 
+def trickle_headers(handler):
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(40):
+            handler.wfile.write(b"X-A: b\r\n")
+            handler.wfile.flush()
+            time.sleep(0.01)
+
+
 def hang_up(handler):
     handler.connection.close()
 
@@ -174,6 +184,7 @@ def hang_up(handler):
     [
         (hang, Timeout),
         (trickle, Timeout),
+        (trickle_headers, Timeout),
         (hang_up, (DeviceError, BadFormat, DeviceNotFound)),
         (b"<html>login</html>", BadFormat),
         (b"[1, 2]", BadFormat),

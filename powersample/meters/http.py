@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Meters behind HTTP by the standard library: each answer in bounded time and size, certificates verified.
 
-Names and passwords come from the environment, never from an address, which every user of the machine can read.
+Names and passwords come from the environment, never from an address, which every user of the machine can read. No
+redirect is followed: a meter has no reason to send anybody, and its password, elsewhere.
 """
 
 from __future__ import annotations
 
 import base64
 import math
+import socket
 import ssl
-import time
-import urllib.error
+import threading
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
+from contextlib import suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
 from powersample import errors
@@ -53,14 +55,13 @@ class Http:
             )
         self.base, self.insecure, self._timeout_s = base.rstrip("/"), insecure, timeout_s
         self._secret = secret is not None
-        context = ssl.create_default_context()
-        if insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        # No proxies: a meter is a neighbour, and a password is not for whoever HTTP_PROXY names.
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _SameHost()
-        )
+        self._host, self._port, self._root = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._context: ssl.SSLContext | None = None
+        if parts.scheme == "https":
+            self._context = ssl.create_default_context()
+            if insecure:
+                self._context.check_hostname = False
+                self._context.verify_mode = ssl.CERT_NONE
         self._headers = {"Accept": "application/json"}
         if secret is not None:
             token = base64.b64encode(f"{secret[0]}:{secret[1]}".encode()).decode("ascii")
@@ -73,32 +74,45 @@ class Http:
             Timeout, DeviceNotFound, AccessDenied, NotSupported, DeviceError, BadFormat: As the answer is.
         """
         where = self.base + path
-        deadline_s = time.monotonic() + self._timeout_s
+        # A connection a question, and no proxy: the password is not for whom HTTP_PROXY names.
+        connection = self._connection()
+        late = threading.Event()
         try:
-            with self._opener.open(
-                urllib.request.Request(where, headers=self._headers), timeout=self._timeout_s
-            ) as answer:
-                body = b""
-                while piece := answer.read1(1 << 16):
-                    body += piece
-                    if len(body) > MOST_BYTES:
-                        raise errors.BadFormat(f"{where} answers with more than {MOST_BYTES} bytes")
-                    if time.monotonic() > deadline_s:
-                        raise errors.Timeout(f"{where} did not end its answer within {self._timeout_s:g} s")
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise self._refused(where, error.code) from error
-        except urllib.error.URLError as error:
-            raise self._unreachable(where, error.reason) from error
+            try:
+                connection.connect()
+            except OSError as error:
+                raise self._unreachable(where, error) from error
+            end = threading.Timer(self._timeout_s, _cut, (connection.sock, late))  # however slowly it trickles in
+            end.daemon = True
+            end.start()
+            try:
+                connection.request("GET", self._root + path, headers=self._headers)
+                answer = connection.getresponse()
+                body, status = answer.read(MOST_BYTES + 1), answer.status
+            finally:
+                end.cancel()
         except errors.PowerSampleError:
             raise
-        except TimeoutError as error:
-            raise errors.Timeout(f"{where} does not answer within {self._timeout_s:g} s") from error
-        except (HTTPException, ValueError) as error:
+        except (HTTPException, OSError, ValueError) as error:
+            if late.is_set() or isinstance(error, TimeoutError):
+                raise errors.Timeout(f"{where} does not end its answer within {self._timeout_s:g} s") from error
+            if isinstance(error, OSError):
+                raise errors.DeviceError(f"{where}: {error}") from error
             raise errors.BadFormat(f"{where} does not speak HTTP: {error!r}") from error
-        except OSError as error:
-            raise errors.DeviceError(f"{where}: {error}") from error
+        finally:
+            connection.close()
+        if late.is_set():
+            raise errors.Timeout(f"{where} does not end its answer within {self._timeout_s:g} s")
+        if status != HTTPStatus.OK:
+            raise self._refused(where, status)
+        if len(body) > MOST_BYTES:
+            raise errors.BadFormat(f"{where} answers with more than {MOST_BYTES} bytes")
         return parsed(body, where)
+
+    def _connection(self) -> HTTPConnection:
+        if self._context is None:
+            return HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        return HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=self._context)
 
     def _refused(self, where: str, status: int) -> errors.PowerSampleError:
         if status in (401, 403):
@@ -108,25 +122,22 @@ class Http:
             return errors.NotSupported(f"{where} does not exist [HTTP 404]", "Is it another device?", code=status)
         return errors.DeviceError(f"{where} answers with HTTP {status}", code=status)
 
-    def _unreachable(self, where: str, reason: object) -> errors.PowerSampleError:
-        if isinstance(reason, TimeoutError):
+    def _unreachable(self, where: str, error: OSError) -> errors.PowerSampleError:
+        if isinstance(error, TimeoutError):
             return errors.Timeout(f"{where} does not answer within {self._timeout_s:g} s")
-        if isinstance(reason, ssl.SSLCertVerificationError):
+        if isinstance(error, ssl.SSLCertVerificationError):
             return errors.AccessDenied(
-                f"{where}: the certificate cannot be verified: {reason.verify_message}",
+                f"{where}: the certificate cannot be verified: {error.verify_message}",
                 "Add the controller's authority to the system's, or say insecure=yes.",
             )
-        return errors.DeviceNotFound(f"{where}: {reason}", "Check its address, and that it is on.")
+        return errors.DeviceNotFound(f"{where}: {error}", "Check its address, and that it is on.")
 
 
-class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Redirects within one host only: the password is for nobody else."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """Follow, or not."""
-        if urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
-            return None
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+def _cut(connection: socket.socket, late: threading.Event) -> None:
+    """End a connection whose time is over: whoever reads from it sees its end."""
+    late.set()
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class HttpMeter:

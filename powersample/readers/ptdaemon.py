@@ -8,13 +8,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from powersample.errors import InvalidArgument
 from powersample.formats import mllog
 from powersample.formats.mlperf_power import ClockReading, Session, ahead_s, console, ntp_offsets, session
 from powersample.formats.parsed import Parsed
-from powersample.model import Trace, Window
+from powersample.model import Response, SensorModel, Series, Trace, Window
 
 BESIDE = (".", "../power")  # where the session's files lie from the log: v1.0 and later submissions
+LIMIT = 0.01  # of a sample's uncertainty, above which PTDaemon warns
 SLACK_S = 60.0  # by which a record may miss its phase and still be of it
 
 
@@ -59,7 +62,30 @@ def joined(parsed: Parsed, path: Path) -> Parsed:
         }
     series = tuple(replace(one, t0_ns=one.t0_ns + moved_ns, t1_ns=one.t1_ns + moved_ns) for one in parsed.series)
     windows = tuple((name, start_ns + moved_ns, end_ns + moved_ns) for name, start_ns, end_ns in parsed.windows)
-    return Parsed(series, "utc", windows, parsed.notes, {**parsed.meta, "ptdaemon": told})
+    models = _checked_models(told.get("console"), series)
+    return Parsed(series, "utc", windows, parsed.notes, {**parsed.meta, **models, "ptdaemon": told})
+
+
+def _checked_models(said: Mapping[str, Any] | None, series: tuple[Series, ...]) -> dict[str, Any]:
+    """Return what the daemon's own check of every sample says of the meter's scale; nothing where it was not made."""
+    if said is None or not said["uncertainty_checked"]:
+        return {}
+    wall = next((one for one in series if one.channel.name == "wall.power"), None)
+    if wall is None or len(wall) < 2:
+        return {}
+    start_ns, end_ns = int(wall.t0_ns[0]), int(wall.t1_ns[-1])
+    if any(
+        one["what"].startswith("uncertainty") and one["start_ns"] <= end_ns and start_ns <= one["end_ns"]
+        for one in said["troubles"]
+    ):
+        return {}
+    model = SensorModel(
+        Response.POINT,
+        period_s=float(np.median(np.diff(wall.t0_ns))) / 1e9,
+        gain_sd=LIMIT / 1.96,
+        origin={"gain_sd": "PTDaemon checked every sample: 1 % at most", "period_s": "spacing of the samples"},
+    )
+    return {"sensor_models": {wall.channel.name: model.as_json()}}
 
 
 def power_windows(path: Path, data: bytes, trace: Trace) -> list[Window]:
