@@ -193,6 +193,8 @@ static void set_plan(ps_sampler *sampler, const ps_rate_lane *plan)
 
 static int plan_rates(ps_sampler *sampler)
 {
+    if (sampler->n_lanes == 0)
+        return PS_OK;
     ps_rate_lane *plan = calloc(sampler->n_lanes, sizeof *plan);
     double *scratch = calloc(sampler->n_lanes, sizeof *scratch);
     int status = PS_E_NOMEM;
@@ -287,8 +289,6 @@ int ps_sampler_start(ps_sampler *sampler, ps_error *error)
         return ps_fail(error, PS_E_INVALID, 0, call, "no sampler");
     if (sampler->start_called)
         return ps_fail(error, PS_E_STATE, 0, call, "a sampler starts once; make a new one");
-    if (sampler->n_lanes == 0)
-        return ps_fail(error, PS_E_STATE, 0, call, "no source has been added");
 
     sampler->start_called = true;
     sampler->pid = getpid();

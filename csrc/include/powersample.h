@@ -348,7 +348,8 @@ int ps_sampler_new(ps_sampler **out);
 int ps_sampler_add(ps_sampler *sampler, ps_source *source, const ps_lane_options *options, uint32_t *lane,
                    ps_error *error);
 /* Starts one thread a lane, which times its calls; sets rates and divisors; lets them go. At most once. Waits two
- * seconds for a call that does not return; that lane is planned by a guess and begins when its call comes back. */
+ * seconds for a call that does not return; that lane is planned by a guess and begins when its call comes back.
+ * Without a lane it runs, too: a spool then keeps anchors beside what others record. */
 int ps_sampler_start(ps_sampler *sampler, ps_error *error);
 /* Asks every lane to stop and waits at most timeout_s in all; a lane still in a device call is marked PS_LANE_HUNG. */
 int ps_sampler_stop(ps_sampler *sampler, double timeout_s);

@@ -4,7 +4,7 @@
 from powersample.capture.defaults import PACE, ROOTS, plan_with_defaults
 from powersample.capture.plan import KNOWN_SOURCES, Inventory, Plan, discover
 from powersample.capture.privileged import recipe, sampler_path
-from powersample.capture.recorder import Executable, InProcess, Recorder
+from powersample.capture.recorder import Executable, InProcess, Recorder, sources_of
 from powersample.capture.streamed import recorder_for
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "recipe",
     "recorder_for",
     "sampler_path",
+    "sources_of",
 ]

@@ -110,7 +110,7 @@ class Inventory:
     notes: tuple[str, ...] = ()
 
 
-def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Inventory:
+def discover(plan: Plan, environment: Mapping[str, str] | None = None, *, others: bool = False) -> Inventory:
     """Return the devices that `plan` means, without recording anything.
 
     A source that has nothing is a note as long as another has something. Beside a simulated GPU this
@@ -119,6 +119,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
     Args:
         plan: What was asked for.
         environment: Where CUDA_VISIBLE_DEVICES is looked up; `os.environ` unless told.
+        others: Something else is recorded, such as an external meter: that nothing is found is a note, too.
 
     Raises:
         InvalidArgument: The rate is too low for a counter of a package.
@@ -151,7 +152,7 @@ def discover(plan: Plan, environment: Mapping[str, str] | None = None) -> Invent
         missing += [f"hwmon: {reason}" for reason in reasons]
     found = replace(found, privileges=(*found.privileges, *_fifo_privileges(plan)))
     moved, answering = any(one.moved for one in found.packages), any(one.answering for one in found.chips)
-    if gpus_lack or not (found.devices or moved or answering):
+    if gpus_lack or not (found.devices or moved or answering or others):
         what = "the GPUs that were asked for cannot be measured" if gpus_lack else "nothing here can be measured"
         raise errors.NothingMeasurable(
             "\n  ".join([f"{what}.", *missing]) + "\n"

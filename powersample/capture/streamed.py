@@ -208,8 +208,10 @@ def recorder_for(plan: Plan, inventory: Inventory, spool: Path, *, in_process: b
     Packages that need a capability of the executable's are read in it. In process, everything else stays here. Else one
     executable does both, and loads NVML after it has dropped its capabilities; a library of the caller's own choice
     never comes into that process, so then there are two. All lanes are the executable's when only that one may put them
-    under SCHED_FIFO.
+    under SCHED_FIFO. Without a source there is no executable either.
     """
+    if not sources_of(inventory):
+        return InProcess(plan, inventory, spool)
     ordinary = InProcess if in_process else Executable
     if any(one.route == FIFO_ROUTE for one in inventory.privileges):
         return Streamed(plan, inventory, spool)

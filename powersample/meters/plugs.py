@@ -19,7 +19,7 @@ from powersample.model import Accuracy
 
 FACTS: dict[str, Any] = {
     "latency_class": "up to 1 s old, and the time of one request",
-    "latency_max_s": 3.0,
+    "latency_max_s": 1.5,
     "accuracy": Accuracy(1.0, floor_w=1.0, origin="a common claim for metering plugs; no maker gives limits of error"),
 }
 STATUS = "/rpc/Shelly.GetStatus"

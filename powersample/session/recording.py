@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from powersample import errors
 from powersample._native import api
-from powersample.capture import Inventory, Plan, Recorder, discover, recorder_for
+from powersample.capture import Inventory, Plan, Recorder, discover, recorder_for, sources_of
 from powersample.session.meters import Asked, Meters
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Recording:
         check_output(output, replace=replace)
         self.plan, self.output, self.node = plan, output, node
         self.meters = Meters(meters, node)
-        self.inventory = discover(plan)
+        self.inventory = discover(plan, others=bool(meters.addresses))
         self.spool = spool_of(output)
         self.marks = self.spool / "marks"
         self._replace = replace
@@ -139,6 +139,8 @@ class Recording:
             self._lock = SpoolLock(self.spool, patience_s=1.0)  # who looks whether it is held holds it for a moment
             self.meters.open()
             self._meta["notes"] += self.meters.notes
+            if not (self.meters.recorder.infos or sources_of(self.inventory)):
+                raise errors.NothingMeasurable("\n  ".join(["nothing here can be measured.", *self._meta["notes"]]))
             self._write_meta()
             self.marks.touch()
             self._converter = Converter(self.spool, self.output, replace=self._replace)

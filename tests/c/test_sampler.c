@@ -47,7 +47,6 @@ static void test_add_bad_options_refused_with_reason(void)
         CHECK_TEXT("fake", error.text);
     }
     CHECK_EQ(0, ps_sampler_lanes(sampler));
-    CHECK_EQ(PS_E_STATE, ps_sampler_start(sampler, &error)); /* nothing to start */
 
     script_add(sampler, source, &automatic);
     ps_source *twin = script_ramp("fake");
@@ -71,6 +70,18 @@ static void test_add_rate_below_what_a_counter_needs_refused_by_name(void)
     CHECK_TEXT("a.power1 could turn round twice", error.text);
     CHECK_TEXT("at least 0.5 Hz", error.text);
     script_add(sampler, source, &(ps_lane_options){.mode = PS_MODE_PACED, .cpu = -1, .rate_hz = 0.5});
+    ps_sampler_free(sampler);
+}
+
+/* A recording of external meters alone has no lane of its own. */
+static void test_sampler_without_lanes_starts_and_stops(void)
+{
+    ps_sampler *sampler;
+    ps_error error;
+    REQUIRE(ps_sampler_new(&sampler) == PS_OK);
+    CHECK_EQ(PS_OK, ps_sampler_start(sampler, &error));
+    CHECK_EQ(0, ps_sampler_lanes(sampler));
+    CHECK_EQ(PS_OK, ps_sampler_stop(sampler, 1.0));
     ps_sampler_free(sampler);
 }
 
@@ -387,6 +398,7 @@ int main(void)
 {
     test_add_bad_options_refused_with_reason();
     test_add_rate_below_what_a_counter_needs_refused_by_name();
+    test_sampler_without_lanes_starts_and_stops();
     test_ids_and_lanes_numbered_across_sources();
     test_wrong_order_of_calls_refused();
     test_automatic_rate_and_cost_reported();
