@@ -22,6 +22,7 @@ from bench import (
     instructions,
     loop,
     machine,
+    meters,
     methods,
     pinned,
     rapl,
@@ -91,6 +92,7 @@ def main() -> int:
         "imports": imports.figures,
         "analysis": analysis.figures,
         "sync": sync.figures,
+        "meters": meters.figures,
     }
     if asked.list:
         print("\n".join(benchmarks))

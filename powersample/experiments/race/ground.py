@@ -141,7 +141,9 @@ class SimulatedGround:
         )
         truth_j = [self._node.truth_j(0, window.start_ns, window.end_ns) for window in trained.epochs]
         run_j = self._node.truth_j(0, trained.run.start_ns, trained.run.end_ns)
-        return Lap(trained.run, trained.epochs, np.array(truth_j), run_j, void, trained.lengths_s, self._power(trained.run))
+        return Lap(
+            trained.run, trained.epochs, np.array(truth_j), run_j, void, trained.lengths_s, self._power(trained.run)
+        )
 
     def _power(self, run: Window) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         t_ns, energy_nj = map(np.concatenate, zip(*self._node.truth_counter(0, run.start_ns, run.end_ns), strict=True))
