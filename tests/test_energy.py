@@ -97,7 +97,7 @@ def test_reads_that_all_failed_are_missing_and_named(kind):
     failed = series(channel(kind=kind, sensor="nvml"), polls(0, 1, 10), np.zeros(101), np.full(101, 3))
     found = one(Trace.of([failed]), 0, 1)
     assert found.joules is None
-    assert found.reasons == ("PSQ-ERRORS all 100 reads failed (code 3: 100)",)
+    assert found.reasons == ("PSQ-ERRORS all 100 reads failed (code 3, not supported: 100)",)
 
 
 def test_power_that_is_no_number_is_not_code_0():

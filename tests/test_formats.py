@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from powersample.errors import BadFormat
 from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pmd, power_csv
 from powersample.formats.parsed import BACKWARDS, BAD_CELL, moment_ns
+from powersample.sensors import code_words
 
 S = 1_000_000_000
 
@@ -286,3 +287,49 @@ def test_codecarbon_missing_figures_stay_missing():
 def test_codecarbon_without_its_columns_is_refused():
     with pytest.raises(BadFormat, match="line 1"):
         codecarbon.parse(b"a,b\n1,2\n", "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "watts"),
+    [
+        ("time (s),power (W)\n0,100\n1,200\n", [100, 200]),
+        ("Time [ms];Power [mW]\n0;100000\n1000;200000\n", [100, 200]),
+        ("Elapsed Time (s)\tP (kW)\n0\t0.1\n1\t0.2\n", [100, 200]),
+        ("T_s,Power_W\n0,100\n1,200\n", [100, 200]),
+        ("t (\u00b5s);power_w\n0;100\n1000000;200\n", [100, 200]),
+        ('"time (s)","power (W)","note, free"\n0,100,a\n1,200,b\n', [100, 200]),
+    ],
+)
+def test_csv_headers_by_other_peoples_habits(text, watts):
+    assert power_csv.looks_like(text)
+    (one,) = power_csv.parse(text.encode(), "x").series
+    assert list(one.value) == pytest.approx(watts)
+    assert list(np.diff(one.t_ns)) == [10**9]
+
+
+@pytest.mark.parametrize(
+    "header", ["time (s),power (MW)", "time,power (W)", "time (s),speed (W)", "time (min),power (W)"]
+)
+def test_csv_headers_that_say_no_known_quantity_and_unit_are_not_guessed(header):
+    """MW is not mW, and a time without a unit is none."""
+    assert not power_csv.looks_like(header + "\n")
+    assert power_csv.why_not(header + "\n")
+
+
+def test_csv_with_decimal_commas_says_so():
+    with pytest.raises(BadFormat, match=r"line 3: 100,5 has a decimal comma. Write decimal points"):
+        power_csv.parse(b"time (s);power (W)\n0;100\n1;100,5\n", "x")
+
+
+@pytest.mark.parametrize(
+    ("sensor", "code", "words"),
+    [
+        ("nvml.field.186", 15, "15, the GPU is lost"),
+        ("nvml.field.186", 60010, "60010, no number"),
+        ("powercap.package", 13, "13, permission denied"),
+        ("csv", 15, "15"),
+        ("nvml.field.186", 77, "77"),
+    ],
+)
+def test_codes_of_failed_reads_have_their_meaning_beside_them(sensor, code, words):
+    assert code_words(sensor, code) == words

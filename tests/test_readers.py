@@ -15,7 +15,7 @@ from powersample.analysis import channel_energy, pace
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument
 from powersample.model import Anchor, RunRow, RunTable, Trace, Window
 from powersample.readers import guess, instant_ns, read, read_windows
-from powersample.report import audit
+from powersample.report import audit, build
 
 MEASURED = Path(__file__).parents[2] / "shared" / "data" / "measured"
 needs_measured = pytest.mark.skipif(not MEASURED.exists(), reason="the published traces (../shared/data) are not here")
@@ -65,6 +65,94 @@ def test_read_what_is_not_certain_asks_for_the_format(tmp_path):
     assert list(trace.channels) == ["power"]
     with pytest.raises(InvalidArgument, match="no format"):
         read(tmp_path / "x", format="excel")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "x is empty. Was it cut short"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00" * 900, "it is no text, no stream of a PMD-USB"),
+        ("t_s,power_w\n0,1\n".encode("utf-16"), "it is UTF-16, as PowerShell's > writes. Write it anew as UTF-8."),
+        (
+            b"NVIDIA-SMI has failed because it couldn't communicate\n",
+            "x is no log: nvidia-smi itself failed (NVIDIA-SMI",
+        ),
+        (b"No devices were found\n", "Log again once `nvidia-smi` works."),
+        (b"timestamp, utilization.gpu [%]\n", "nvidia-smi: no column is a power: add power.draw"),
+        (b"timestamp;power.draw [W]\n", "nvidia-smi: its columns are separated by semicolons"),
+        (b"seconds,power_w\n", "csv: no column of time (one of t_s, t_ms, t_us, t_ns, time_iso; or `time (s)`)"),
+        (b"t_s\tutil\n", "separated by tabs, its columns are 't_s', 'util'"),
+        (b"timestamp,duration\n", "codecarbon: no column energy_consumed"),
+        (b"hello\n", "mllog: no line has :::MLLOG ptdaemon: its first line is not Time,"),
+    ],
+)
+def test_read_says_why_each_format_does_not_fit(tmp_path, data, words):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(BadFormat) as caught:
+        read(tmp_path / "x")
+    assert words in " ".join(str(caught.value).split())
+    assert len(str(caught.value)) < 1200
+
+
+def smi_log(tmp_path, stamps, cells=None):
+    path = tmp_path / "smi.csv"
+    rows = [f"{one}, {cell}" for one, cell in zip(stamps, cells or ["200.00 W"] * len(stamps), strict=True)]
+    path.write_text("timestamp, power.draw.instant [W]\n" + "\n".join(rows) + "\n")
+    return read(path, gpu="NVIDIA A100-PCIE-40GB")
+
+
+def stamp(second_of_day):
+    minutes, second = divmod(second_of_day, 60)
+    return f"2026/10/25 {minutes // 60:02}:{minutes % 60:02}:{second:02}.000"
+
+
+def test_smi_log_across_the_end_of_daylight_saving_keeps_all_of_it(tmp_path):
+    """02:50 to 02:59:59, and again from 02:00: an hour back, and not half of the log lost."""
+    stamps = [stamp(2 * 3600 + 50 * 60 + s) for s in range(600)] + [stamp(2 * 3600 + s) for s in range(600)]
+    trace = smi_log(tmp_path, stamps)
+    one = trace.series("gpu0.power.instant")
+    assert one.good.sum() == 1200
+    assert np.all(np.diff(one.t_ns) == S)
+    found = channel_energy(trace, "gpu0.power.instant", Window("w", trace.start_ns, trace.end_ns))
+    assert found.joules == pytest.approx(200 * 1199, rel=1e-3)
+    (check,) = [one for one in build(trace).data["checks"] if one["code"] == "PSQ-CLOCK"]
+    assert check["level"] == "info"
+    assert "back by an hour: daylight saving ended" in check["what"]
+
+
+@pytest.mark.parametrize("back_s", [12, 3700, 1800])
+def test_smi_log_whose_clock_was_set_back_otherwise_says_what_that_costs(tmp_path, back_s):
+    stamps = [stamp(7200 + s) for s in range(4000)] + [stamp(7200 + 4000 - back_s + s) for s in range(back_s + 100)]
+    trace = smi_log(tmp_path, stamps)
+    (check,) = [one for one in build(trace).data["checks"] if one["code"] == "PSQ-CLOCK"]
+    assert check["level"] == "warning"
+    assert f"{back_s} readings until it had caught up are left out" in check["what"]
+    assert "PSQ-ORDER" in channel_energy(trace, "gpu0.power.instant", Window("w", trace.start_ns, trace.end_ns)).codes
+
+
+def test_smi_log_with_a_pause_of_an_hour_keeps_the_pause(tmp_path):
+    stamps = [stamp(7200 + s) for s in range(60)] + [stamp(7200 + 3660 + s) for s in range(60)]
+    trace = smi_log(tmp_path, stamps)
+    assert trace.end_ns - trace.start_ns == 3719 * S
+    assert not [one for one in build(trace).data["checks"] if one["code"] == "PSQ-CLOCK"]
+
+
+@pytest.mark.parametrize(("bad", "whole"), [(3, True), (30, False)])
+def test_bad_cells_of_a_slow_log_are_bridged_and_the_total_is_whole_while_they_are_few(tmp_path, bad, whole):
+    """One line a second: a cell that is no number hides an update, and its neighbours stand for it."""
+    rng = np.random.default_rng(2)
+    lost = set(rng.choice(np.arange(2, 118), bad, replace=False).tolist())
+    cells = ["[Unknown Error]" if i in lost else f"{200 + i % 2}.00 W" for i in range(120)]
+    trace = smi_log(tmp_path, [stamp(7200 + s) for s in range(120)], cells)
+    report_ = build(trace)
+    (window,) = report_.data["windows"]
+    (one,) = window["energies"]
+    assert one["whole"] is whole
+    assert (window["totals"]["gpu_j"] is not None) is whole
+    assert ("(part)" in str(report_)) is not whole
+    assert one["bridged_s"] > 0
+    assert f"(code 999, unknown error: {bad})" in " ".join(one["reasons"])
+    assert "gaps" in {term["term"] for term in one["budget"] if term["value_j"] > 0}
 
 
 def test_read_of_missing_or_unreadable_files(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
+from powersample.analysis.choice import whole
 from powersample.analysis.clock import ClockEvent, clock_events, clock_json
 from powersample.analysis.crosscheck import Crosscheck
 from powersample.analysis.dropout import Dropout, Missing, dropouts
@@ -47,5 +48,6 @@ __all__ = [
     "totals",
     "truth_joules",
     "truth_void",
+    "whole",
     "window_energies",
 ]

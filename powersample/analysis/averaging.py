@@ -75,7 +75,7 @@ class Averaging:
                 spacing_ns=self._spacing_ns,
                 step_cost=STEP_COST_J * 1e9 / channel.scale,
             )
-        self._reads = Reads(edges(windows))
+        self._reads = Reads(edges(windows), channel.sensor)
         self._last: Array | None = None
         self._quantum = np.inf
 

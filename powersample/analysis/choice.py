@@ -64,7 +64,7 @@ def _primary(
     seldom = [one.kind is not Kind.ENERGY and one.divisor > limit("seldom") * often for one in told]
     outvoted = [_outvoted(i, compared, against) for i in range(len(told))]
     # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
-    there.sort(key=lambda i: (outvoted[i], seldom[i], not (whole(energies[i], window) and _resolves(told[i], window))))
+    there.sort(key=lambda i: (outvoted[i], seldom[i], not (_seen(energies[i], window) and _resolves(told[i], window))))
     power = next((i for i in there if told[i].kind is not Kind.ENERGY), None)
     counters = [i for i in there if told[i].kind is Kind.ENERGY]
     lack = "the counter tells nothing here" if any(one.kind is Kind.ENERGY for one in told) else "there is no counter"
@@ -102,7 +102,7 @@ def _surer(counter: Energy, power: Energy, window: Window) -> bool:
     """Whether a counter that covers the window has the narrower interval."""
     if counter.low_j is None or counter.high_j is None or power.low_j is None or power.high_j is None:
         return False
-    return whole(counter, window) and counter.high_j - counter.low_j < power.high_j - power.low_j
+    return _seen(counter, window) and counter.high_j - counter.low_j < power.high_j - power.low_j
 
 
 def _best_evidence(one: Told, told: Sequence[Told], window: Window) -> Evidence | None:
@@ -113,7 +113,13 @@ def _best_evidence(one: Told, told: Sequence[Told], window: Window) -> Evidence 
 
 
 def whole(energy: Energy, window: Window) -> bool:
-    """Whether an energy is the whole window's."""
+    """Whether an energy is the whole window's: what gaps hid is bridged, as long as that is a tenth of it or less."""
+    bridged_s = min(energy.bridged_s, limit("much_hidden") * window.duration_s)
+    return energy.covered_s + bridged_s >= limit("whole") * window.duration_s
+
+
+def _seen(energy: Energy, window: Window) -> bool:
+    """Whether readings speak for the whole window."""
     return energy.covered_s >= limit("whole") * window.duration_s
 
 
@@ -121,6 +127,6 @@ def _lacks(counter: Told, power: Told | None, window: Window) -> str:
     updates = counter.energy.updates
     if updates < limit("least_updates_unseen" if counter.every_poll else "least_updates"):
         return f"the counter moved only {updates} times in the window"
-    if power is not None and whole(power.energy, window) and not whole(counter.energy, window):
+    if power is not None and _seen(power.energy, window) and not _seen(counter.energy, window):
         return f"the counter speaks for {counter.energy.covered_s:.4g} s of {window.duration_s:.4g} s only"
     return ""

@@ -105,7 +105,7 @@ class _Power:
         if model is not None and model.response is Response.POINT and seen.poll_ns:
             reach = Reach(edge_ns=round(1.5 * seen.poll_ns), near_ns=NEAR_NS, wide_ns=WIDE_NS)
             self._cells = Cells(edges(windows), spacing_ns=seen.poll_ns, window_ns=0.0, reach=reach)
-        self._reads = Reads(edges(windows))
+        self._reads = Reads(edges(windows), channel.sensor)
 
     def add(self, piece: Polls) -> None:
         self._reads.add(piece)
@@ -199,7 +199,7 @@ class _Counter:
             modulus=channel.modulus,
         )
         self._turns = None if channel.modulus is None else Turns(edges(windows), gap_ns, channel.modulus)
-        self._reads = Reads(edges(windows))
+        self._reads = Reads(edges(windows), channel.sensor)
 
     def add(self, piece: Polls) -> None:
         self._reads.add(piece)

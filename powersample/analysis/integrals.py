@@ -15,15 +15,21 @@ from numpy.typing import NDArray
 from powersample.analysis.arrays import Array, Edges, Floats, Omitted
 from powersample.analysis.edge_rates import EdgeRates
 from powersample.analysis.polls import NONE_OMITTED, NOT_A_NUMBER, Polls
+from powersample.sensors import code_words
 
 NEIGHBOURHOOD_NS = 500_000_000  # around a window, in which a power's extremes are looked for
 
 
 class Reads:
-    """What was read in (start, end]: reads, changes, failures by code, reads left out."""
+    """What was read in (start, end]: reads, changes, failures by code, reads left out.
 
-    def __init__(self, edges: Edges) -> None:
-        self._edges = edges
+    Args:
+        edges: of the windows.
+        sensor: where the values come from: it says what the codes of failures mean.
+    """
+
+    def __init__(self, edges: Edges, sensor: str = "") -> None:
+        self._edges, self._sensor = edges, sensor
         self._sums = {key: np.zeros(edges.shape, np.int64) for key in ("reads", "changes", "glitches", "back")}
         self._failed: dict[int, NDArray[np.int64]] = {}
         self._last: Array | None = None
@@ -77,7 +83,7 @@ class Reads:
         said, reads, failed = [], self.within("reads", window), self.failed(window)
         if failed:
             codes = ", ".join(
-                f"not a number: {count}" if code == NOT_A_NUMBER else f"code {code}: {count}"
+                f"not a number: {count}" if code == NOT_A_NUMBER else f"code {code_words(self._sensor, code)}: {count}"
                 for code, count in failed.items()
             )
             bad = sum(failed.values())

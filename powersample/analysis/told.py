@@ -179,6 +179,7 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
         updates=reads.within("changes", index),
         polls=reads.good(index),
         covered_s=max(0.0, length_ns - missing_ns) / 1e9,
+        bridged_s=min(bridged_ns, length_ns) / 1e9,
     )
 
 

@@ -2,7 +2,8 @@
 """`nvidia-smi --query-gpu=... --format=csv`: with and without units, with cells that are errors, in local time.
 
 nvidia-smi exits with 0 whatever a cell says, and a loop goes on: `[GPU is lost]` is a failed reading, as one through
-NVML would have been, and gets NVML's code.
+NVML would have been, and gets NVML's code. Local time repeats an hour when daylight saving ends: that step is undone,
+and of any other step back it is told what it costs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from powersample.errors import BadFormat
-from powersample.formats.parsed import BAD_CELL, Parsed, as_text, counted, moment_ns, series_of
+from powersample.formats.parsed import BAD_CELL, Parsed, as_text, continuous, counted, moment_ns, series_of, went_back
 from powersample.model import Channel, Kind, Series
 
 NOT_NUMBERS = {
@@ -38,6 +39,14 @@ POWERS = {
 }
 UNITS = {"W": 1.0, "mW": 1e-3}
 IDENTITIES = ("uuid", "gpu_uuid", "index", "pci.bus_id", "gpu_bus_id", "gpu_serial", "serial")
+FAILED = "nvidia-smi itself failed"
+FAILURES = (  # what it prints, to stdout, instead of a log
+    "NVIDIA-SMI has failed",
+    "Failed to initialize NVML",
+    "Unable to determine the device handle",
+    "No devices were found",
+    'Field "',
+)
 HEADER = re.compile(r"^\s*timestamp\s*(,|$)")
 CELL = re.compile(r"^([-+]?\d+(?:\.\d+)?)\s*(\S*)$")
 
@@ -46,6 +55,21 @@ def looks_like(head: str) -> bool:
     """Whether a file that begins so is such a log."""
     first = head.splitlines()[0] if head else ""
     return HEADER.match(first) is not None and "power.draw" in first
+
+
+def why_not(head: str) -> str:
+    """Return what a file that begins so lacks to be such a log; "" for nothing."""
+    first = (head.splitlines() or [""])[0]
+    if looks_like(head):
+        return ""
+    if failed := next((said for said in FAILURES if first.startswith(said)), None):
+        return f"{FAILED} ({first.strip()[:80] or failed})"
+    separator = next((name for sign, name in ((";", "semicolons"), ("\t", "tabs")) if sign in first), None)
+    if "timestamp" in first and separator and "," not in first:
+        return f"its columns are separated by {separator}, and nvidia-smi writes commas"
+    if HEADER.match(first) is None:
+        return "the first column is not `timestamp`: log with --query-gpu=timestamp,power.draw --format=csv"
+    return "no column is a power: add power.draw, or power.draw.instant, to --query-gpu"
 
 
 def parse(data: bytes, where: str) -> Parsed:
@@ -59,8 +83,8 @@ def parse(data: bytes, where: str) -> Parsed:
         BadFormat: a header without timestamp or power, a unit that is neither W nor mW, no line that can be read.
     """
     lines = as_text(data, where).splitlines()
-    if not lines or not looks_like(lines[0]):
-        raise BadFormat(f"{where}, line 1: this is no nvidia-smi log with a timestamp and a power column")
+    if why := why_not("\n".join(lines[:1])):
+        raise BadFormat(f"{where}, line 1: this is no nvidia-smi log: {why}")
     names, units = zip(*(_split(cell) for cell in next(csv.reader([lines[0]]))), strict=True)
     powers = {i: name for i, name in enumerate(names) if name in POWERS}
     for i in powers:
@@ -71,8 +95,10 @@ def parse(data: bytes, where: str) -> Parsed:
     if not rows:
         raise BadFormat(f"{where}: no line below the header can be read")
     series, devices = [], []
+    clock: list[tuple[str, str]] = []
     for index, (device, mine) in enumerate(rows.items()):
-        t_ns = np.array([row[0] for row in mine], np.int64)
+        t_ns, saving = continuous(np.array([row[0] for row in mine], np.int64), back_only=True)
+        clock += [("info", note) for note in saving] + [("warning", note) for note in went_back(t_ns)]
         number = int(device) if device.isdigit() else index
         uuid = device if device.startswith("GPU-") else f"gpu{number}"
         devices.append({"uuid": uuid, "index": number, "name": _constant(mine, names, ("name", "gpu_name"))})
@@ -83,6 +109,8 @@ def parse(data: bytes, where: str) -> Parsed:
     if not series:
         raise BadFormat(f"{where}: no power column holds a single number")
     meta: dict[str, Any] = {"devices": devices, "tool": "nvidia-smi"}
+    if clock:
+        meta["log_clock"] = [{"level": level, "what": what} for level, what in dict.fromkeys(clock)]
     driver = _constant(next(iter(rows.values())), names, ("driver_version",))
     if driver:
         meta["driver"] = driver

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from powersample.model import Channel, Series
 
 BAD_CELL = 60010  # status: a cell that holds no number
 BACKWARDS = 60011  # status: a stamp that does not come after the one before it
+HOUR_NS = 3600 * 10**9
+HOUR_SLACK_NS = 5 * 10**9  # beside an hour and the usual step: what a slow sample may come late by
 STATUS_TEXT = {BAD_CELL: "no number", BACKWARDS: "stamp not after the one before"}
 
 
@@ -46,6 +48,51 @@ def series_of(channel: Channel, t_ns: NDArray[np.int64], raw: NDArray[Any], stat
     back[1:] = t_ns[1:] <= reached_ns[:-1]
     status = np.where(back & (status == 0), BACKWARDS, status).astype(np.uint16)
     return Series(channel, reached_ns, reached_ns, raw, status, np.arange(len(t_ns), dtype=np.uint32))
+
+
+def continuous(t_ns: NDArray[np.int64], *, back_only: bool = False) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return stamps that keep the zone of the first, and a note for each time that the clock left it.
+
+    A clock without a zone repeats an hour when daylight saving ends, and leaves one out when it begins. Only a step of
+    an hour, beside the usual one, is taken for that.
+
+    Args:
+        t_ns: shape (n,), of one device's readings in the order of the log.
+        back_only: leave a clock that went on by an hour alone: nobody may have logged for so long.
+    """
+    steps = np.diff(t_ns)
+    usual_ns = int(np.median(steps[steps > 0])) if (steps > 0).any() else 0
+    notes = []
+    moved = np.zeros(len(t_ns), np.int64)
+    for sign in (-1,) if back_only else (-1, 1):
+        beside_ns = steps - sign * HOUR_NS
+        for at in np.flatnonzero((beside_ns > -HOUR_SLACK_NS) & (beside_ns < usual_ns + HOUR_SLACK_NS)):
+            moved[at + 1 :] -= sign * HOUR_NS
+            did = "on by an hour: daylight saving began" if sign > 0 else "back by an hour: daylight saving ended"
+            notes.append((int(at), f"after {_moment(t_ns[at])} the log's clock went {did}; stamps keep the first zone"))
+    return t_ns + moved, tuple(note for _, note in sorted(notes))
+
+
+def went_back(t_ns: NDArray[np.int64]) -> tuple[str, ...]:
+    """Return a note for each time that stamps fell back behind others, and how many readings that costs."""
+    reached_ns = np.maximum.accumulate(t_ns)
+    behind = np.append(False, t_ns[1:] <= reached_ns[:-1])
+    begins = np.flatnonzero(behind & ~np.append(False, behind[:-1]))
+    ends = [*np.flatnonzero(~behind & np.append(False, behind[:-1])), len(t_ns)]
+    notes = []
+    for first in begins:
+        count = int(min(end for end in ends if end > first) - first)
+        by_s = (int(reached_ns[first]) - int(t_ns[first])) / 1e9
+        if by_s > 0:  # a stamp that repeats itself is no step of a clock
+            notes.append(
+                f"after {_moment(reached_ns[first])} the log's clock went back by {by_s:.4g} s: {count} readings until "
+                "it had caught up are left out"
+            )
+    return tuple(notes)
+
+
+def _moment(t_ns: np.int64) -> datetime:
+    return datetime(1970, 1, 1) + timedelta(seconds=int(t_ns) // 10**9)
 
 
 def counted(notes: Mapping[str, int]) -> tuple[str, ...]:

@@ -21,13 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import BadFormat
-from powersample.formats.parsed import BAD_CELL, Parsed, as_text, counted, series_of
+from powersample.formats.parsed import BAD_CELL, Parsed, as_text, continuous, counted, series_of
 from powersample.model import Channel, Kind
 
 STAMP = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
 GROUP = re.compile(r"Ch(\d+)$", re.IGNORECASE)
-HOUR_NS = 3600 * 10**9
-HOUR_SLACK_NS = 5 * 10**9  # beside an hour: what a slow sample may come late by
 FIELDS = {  # PTDaemon's word: ours, kind, unit
     "Watts": ("power", Kind.POWER, "W"),
     "Volts": ("voltage", Kind.AUX, "V"),
@@ -93,7 +91,7 @@ def parse(data: bytes, where: str, *, day_first: bool = False) -> Parsed:
         raise BadFormat(f"{where} is no spl.txt of PTDaemon: no line holds a time and watts", _other_order(day_first))
     if wrong[UNREADABLE] > len(rows.t_ns):
         raise BadFormat(f"{where}: most lines have no date that exists", _other_order(day_first))
-    t_ns, saving = _continuous(np.array(rows.t_ns, np.int64))
+    t_ns, saving = continuous(np.array(rows.t_ns, np.int64))
     groups = sorted({group for row in rows.cells for group, _ in row})
     series = []
     for group in groups:
@@ -185,20 +183,6 @@ def _column(cells: Sequence[str | None]) -> tuple[NDArray[np.float64], NDArray[n
         else:
             status[i] = BAD_CELL
     return values, status
-
-
-def _continuous(t_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return stamps that keep the zone of the first, and a note for each time that the clock left it."""
-    steps = np.diff(t_ns)
-    notes = []
-    moved = np.zeros(len(t_ns), np.int64)
-    for at in np.flatnonzero(np.abs(np.abs(steps) - HOUR_NS) < HOUR_SLACK_NS):
-        sign = 1 if steps[at] > 0 else -1
-        moved[at + 1 :] -= sign * HOUR_NS
-        when = EPOCH + timedelta(seconds=int(t_ns[at]) // 10**9)
-        did = "went on by an hour: daylight saving began" if sign > 0 else "went back by an hour: daylight saving ended"
-        notes.append(f"after {when} the log's clock {did}; stamps keep the first zone")
-    return t_ns + moved, tuple(notes)
 
 
 def _phases(marks: Iterable[str], t_ns: NDArray[np.int64]) -> Iterator[tuple[str, int, int]]:

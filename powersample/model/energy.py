@@ -78,6 +78,7 @@ class Energy:
         updates: published values inside the window.
         polls: good reads inside it.
         covered_s: seconds of the window that readings speak for.
+        bridged_s: seconds between readings that hid updates; their neighbours stand for them in the joules.
         excluded: what showed that no load near a part-time sensor's update period hides; "" where nothing did.
     """
 
@@ -95,6 +96,7 @@ class Energy:
     updates: int = 0
     polls: int = 0
     covered_s: float = 0.0
+    bridged_s: float = 0.0
     excluded: str = ""
 
     @property

@@ -13,6 +13,7 @@ from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pm
 from powersample.formats.parsed import STATUS_TEXT, Parsed
 from powersample.model import RunTable, Trace, Window
 from powersample.readers.ptdaemon import joined
+from powersample.readers.why import unrecognised
 from powersample.sensors import architecture_of
 
 FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon")
@@ -83,9 +84,7 @@ def read(
         raise InvalidArgument(f"no format {format!r}; there are {', '.join(FORMATS)}")
     chosen = format or ("csv" if columns else guess(path))
     if chosen is None:
-        raise BadFormat(
-            f"what {path} holds is not certain", f"Say it: --format {'|'.join(FORMATS[1:])}; for csv also --columns."
-        )
+        raise unrecognised(path, _bytes(path, HEAD_BYTES))
     if chosen == "powersample":
         from powersample import store
 

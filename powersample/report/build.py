@@ -17,6 +17,7 @@ from powersample.analysis import (
     run_window,
     totals,
     truth_void,
+    whole,
     window_energies,
 )
 from powersample.analysis.meter import info_of, is_meter
@@ -140,6 +141,8 @@ def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: 
         "polls": energy.polls,
         "stale_share": max(0.0, 1 - energy.updates / energy.polls) if energy.polls else None,
         "covered_s": energy.covered_s,
+        "bridged_s": energy.bridged_s,
+        "whole": whole(energy, window),
         "dropouts": sorted(worst, key=lambda one: one["start_ns"]),
         "dropouts_total": len(dropouts),
     }
@@ -250,6 +253,8 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield _check(
                 "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
             )
+    for one in data["meta"].get("log_clock") or ():
+        yield _check("PSQ-CLOCK", one["level"], one["what"], "Compare the log's times with others' with care.")
     yield from _clock_checks(data["clock"])
     yield from clock_fit_checks(data["clock_fits"])
     yield from meter_checks(data)

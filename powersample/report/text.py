@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
 
-from powersample.analysis.interval import limit
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, cut, number, table
+from powersample.sensors import code_words
 
 WIDTH = 100
 DEVICE = 18  # letters of a device: a chip of hwmon may have many
@@ -150,8 +150,7 @@ def _headline(data: Mapping[str, Any]) -> list[str]:
 
 
 def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
-    joules = energy["joules"]
-    whole = energy["covered_s"] >= limit("whole") * window["duration_s"]
+    joules, whole = energy["joules"], energy["whole"]
     mean_w = joules / window["duration_s"] if joules is not None and whole else None
     return [number(joules) + ("" if whole or joules is None else " (part)"), interval(energy), number(mean_w)]
 
@@ -250,7 +249,8 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
             yield from _paragraph(words, 2)
     for one in [*channels, *aux]:
         if one["errors"]:
-            codes = ", ".join(f"code {code} {count} times" for code, count in one["errors"].items())
+            sensor = one["sensor"] or ""
+            codes = ", ".join(f"code {code_words(sensor, int(code))}, {n} times" for code, n in one["errors"].items())
             yield from _paragraph(f"{one['name']}: reads failed with {codes}", 2)
         if one["not_numbers"]:
             yield from _paragraph(f"{one['name']}: {one['not_numbers']} reads gave no number", 2)
