@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.coverage import deck, fit, loads, measured, misspecified, scenario, table
+from bench.coverage import deck, fit, loads, measured, misspecified, scenario, swept, table
 from powersample.sim.profile import load_profile
 
 SEEDS = range(500_000, 500_016)
@@ -84,6 +84,43 @@ def test_factors_are_the_quantile_of_errors_that_they_are_to_hold():
     bad = np.arange(count) % 10 == 0
     some = replace(some, error_j=np.where(bad, 2 * ratio, ratio), profile=np.where(bad, "b", "a"))
     assert fit.factors(some, {"floor": 1.0}, every) == pytest.approx([1.9] * 3, abs=0.05)
+
+
+def test_factors_hold_loads_near_the_update_period_and_boards_that_are_not_as_told():
+    """A tenth of the rows is near and errs four times as much, so do boards that are not as the table says."""
+    count = 3000
+    ratio, near = np.tile(np.linspace(0, 1, count // 3), 3), np.arange(count) % 10 == 0
+    some = fit.Set(
+        ("floor",), np.ones((1, count)), np.where(near, 4 * ratio, ratio), np.ones(count), np.zeros(count),
+        np.repeat([0, 1, 2], count // 3), np.array(["a"] * count), near,
+    )  # fmt: skip
+    every, weights = np.ones(count, np.bool_), {"floor": 1.0}
+    plain = fit.factors(some, weights, every)
+    assert fit.factors(replace(some, bounded=True), weights, every) == pytest.approx([4 * 0.93] * 3, abs=0.05)
+    assert max(plain) < 3.5
+    wrong = replace(some, error_j=8 * ratio)
+    assert fit.factors(some, weights, every, wrong) == pytest.approx([8 * 0.90] * 3, abs=0.05)
+    few = replace(wrong, decade=np.full(count, 3))
+    assert fit.factors(some, weights, every, few) == plain
+
+
+def test_rapl_counter_is_a_scenario_of_its_own():
+    found = [row for seed in range(12) for row in deck.rows("matched", scenario.RAPL, seed)]
+    assert {row.row for row in found} == {"fast_counter"}
+    assert np.mean([row.covered_pure for row in found]) >= 0.9
+    assert np.median([abs(row.pure_j / row.truth_j - 1) for row in found]) < 0.01
+
+
+def test_repeats_in_step_with_the_sensor_are_never_narrowed_and_others_not_wrongly():
+    found = [one for name in ("a100", "h100") for seed in range(10) for one in swept.rows(name, seed)]
+    out = [one for one in found if one.excluded]
+    assert len(out) > 50
+    assert not [one for one in out if one.spacing == "locked"]
+    assert np.mean([one.off for one in out]) < 0.04
+    assert np.median([one.narrowed for one in out]) < 0.7
+    assert any(one.fooled for one in found)
+    lines = table._swept(found)
+    assert len(lines) == 2 + 6
 
 
 def test_load_periods_are_told_only_of_loads_that_repeat():

@@ -8,7 +8,7 @@ import sys
 import time
 
 from bench import machine
-from bench.coverage import deck, measured, table
+from bench.coverage import deck, measured, swept, table
 from bench.coverage.scenario import RAPL, SAMPLED
 from powersample.analysis.interval import table_version
 
@@ -32,20 +32,22 @@ def main() -> int:
         "misspecified": deck.run("misspecified", seeds[: max(100, count // 2)]),
         "real": deck.real(100 if asked.quick else 300, REAL_SEED),
     }
+    repeats = swept.run(seeds[: max(10, count // 12)])
     here = machine.describe()
     about = {
         **here,
         "version": table_version(),
-        "seeds": f"{FIRST} to {seeds[-1]} of every profile (misspecified: the first {max(100, count // 2)})",
+        "seeds": f"{FIRST} to {seeds[-1]} of every profile (misspecified: the first {max(100, count // 2)}; repeats: "
+        f"{max(10, count // 12)})",
         "seconds": time.monotonic() - begin_s,
         "numpy": here["packages"]["numpy"],
     }
-    figures = table.figures(decks)
+    figures = table.figures(decks, repeats)
     for one in figures:
         met = {True: "met", False: "MISSED", None: ""}[one.met]
         print(f"{met:>7}  {one.what}: {one.found}" + (f" (asked {one.asked})" if one.asked else ""))
     if not asked.quick and measured.there():
-        table.update_readme(table.render(decks, about))
+        table.update_readme(table.render(decks, about, repeats))
     return int(any(one.met is False for one in figures))
 
 

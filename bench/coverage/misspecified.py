@@ -41,11 +41,14 @@ EXCEPTIONS: Mapping[str, tuple[Exception_, ...]] = {
     ),
     "h100": (
         ("W of 22 ms", _figures(instant__window_ms=22.0), Belief(), None, "integrating"),
+        ("no lag, as the published 3090 shows", _figures(instant__tau_ms=0.0), Belief(), None, "integrating"),
         ("PowerUsage taken for quick", {}, Belief(version="530.41.03"), "525.116.04", "integrating"),
         UNKNOWN,
         ATTENDED,
     ),
     "gh200": (
+        ("no lag, as the published 3090 shows", _figures(instant__tau_ms=0.0, module__tau_ms=0.0), Belief(), None,
+         "integrating"),
         ("taken for an H100", {}, Belief(name="NVIDIA H100 PCIe"), None, "integrating"),
         ("PowerUsage taken for quick", {}, Belief(version="530.41.03"), "525.147.05", "integrating"),
         ATTENDED,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.coverage.deck import Row, groups
+from bench.coverage.swept import SPACINGS, Repeat
 
 README = Path(__file__).resolve().parent / "README.md"
 BEGIN, END = "<!-- begin: written by python -m bench.coverage -->", "<!-- end: written by python -m bench.coverage -->"
@@ -88,7 +89,7 @@ def _worst(cells: Mapping[Cell, float], *, least: bool) -> tuple[str, float]:
     return _cell(key), cells[key]
 
 
-def figures(decks: Decks) -> list[Figure]:
+def figures(decks: Decks, repeats: Sequence[Repeat] = ()) -> list[Figure]:
     """Return all that was asked of the campaign. The decks stand together: none is quoted without the others."""
     matched, found = decks["matched"], []
     good = told(matched)
@@ -149,11 +150,48 @@ def figures(decks: Decks) -> list[Figure]:
     add(words, "94-99 %", *_deck(decks["rapl"], 0.94, 0.99))
     add("matched: one meter sample at a time (`samples`)", "94-99 %", *_deck(decks["samples"], 0.94, 0.99))
     add("misspecified: intervals that hold the truth", ">= 90 %", *_deck(decks["misspecified"], 0.90))
+    if repeats:
+        found += _of_repeats(repeats)
     if decks["real"]:
         add("real: intervals that hold the meter's energy", ">= 90 %", *_deck(decks["real"], 0.90))
     else:
         found.append(Figure("real", ">= 90 %", "not run: the published traces are not here", None))
     return found
+
+
+def _of_repeats(repeats: Sequence[Repeat]) -> list[Figure]:
+    out = [one for one in repeats if one.excluded]
+    wrong = float(np.mean([one.off for one in out])) if out else 0.0
+    locked = [one for one in repeats if one.spacing == "locked"]
+    by_mistake = sum(one.excluded for one in locked)
+    return [
+        Figure(
+            "repeats: narrowed by their scatter, and wrongly", "< 4 %", f"{_pct(wrong)} of {len(out)}", wrong < 0.04
+        ),
+        Figure(
+            "repeats in step with the sensor that were narrowed", "0", f"{by_mistake} of {len(locked)}", by_mistake == 0
+        ),
+    ]
+
+
+def _swept(repeats: Sequence[Repeat]) -> list[str]:
+    lines = [
+        "| begins | load near T | n | holds % | narrowed | off, of these % | to (median) | aliasing found "
+        "| off, of these % |",
+        "|" + "---|" * 9,
+    ]
+    for spacing in SPACINGS:
+        for near in (False, True):
+            mine = [one for one in repeats if (one.spacing, one.near) == (spacing, near)]
+            out, fooled = [one for one in mine if one.excluded], [one for one in mine if one.fooled]
+            off = ["" if not some else f"{100 * np.mean([one.off for one in some]):.1f}" for some in (out, fooled)]
+            to = f"{np.median([one.narrowed for one in out]):.2f}" if out else ""
+            holds = f"{100 * np.mean([one.covered for one in mine]):.1f}" if mine else ""
+            lines.append(
+                f"| {spacing} | {'yes' if near else 'no'} | {len(mine)} | {holds} | {len(out)} | {off[0]} | {to} "
+                f"| {len(fooled)} | {off[1]} |"
+            )
+    return lines
 
 
 def _deck(rows: Sequence[Row], low: float, high: float = 1.0) -> tuple[str, bool]:
@@ -220,7 +258,7 @@ def far_misses(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def render(decks: Decks, about: Mapping[str, Any]) -> str:
+def render(decks: Decks, about: Mapping[str, Any], repeats: Sequence[Repeat] = ()) -> str:
     """Return everything as Markdown."""
     lines = [
         f"{about['date']}, after commit {about['commit']}, interval.toml version {about['version']}; seeds "
@@ -231,7 +269,7 @@ def render(decks: Decks, about: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     words = {True: "met", False: "**missed**", None: ""}
-    lines += [f"| {one.what} | {one.asked} | {one.found} | {words[one.met]} |" for one in figures(decks)]
+    lines += [f"| {one.what} | {one.asked} | {one.found} | {words[one.met]} |" for one in figures(decks, repeats)]
     for name, title in (
         ("matched", "Matched"),
         ("samples", "Matched: meters that tell the power at instants"),
@@ -239,6 +277,8 @@ def render(decks: Decks, about: Mapping[str, Any]) -> str:
     ):
         lines += ["", f"### {title}", "", *_lines(decks[name])]
     lines += ["", "By load:", "", *_by(decks["matched"], "load")]
+    if repeats:
+        lines += ["", "### Repeats", "", *_swept(repeats)]
     lines += ["", "### Misspecified", "", *_by(decks["misspecified"], "exception")]
     lines += ["", *_lines(decks["misspecified"])]
     lines += ["", "Misses beyond two half-widths:", "", *far_misses(decks["misspecified"])]
