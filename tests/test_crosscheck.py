@@ -106,4 +106,17 @@ def test_report_tells_the_residual_with_its_budget():
     assert beside_quick["residual_j"] == pytest.approx(20, abs=1)
     assert mirrored["residual_j"] == -beside_quick["residual_j"]
     assert beside_quick["agrees"]
-    assert "than gpu0.power.instant says, as they may" in " ".join(told.explained().split())
+    assert "than gpu0.power.instant says; the two may differ by" in " ".join(told.explained().split())
+
+
+def test_a_field_that_is_read_seldom_contradicts_nobody():
+    """nvmlDeviceGetPowerUsage once a second, for the instant field carries the same values: six polls know nothing."""
+    trace = board({QUICK: 300, COUNTER: 300})
+    t_ns = polls(0, 30, 1000)
+    usage = channel("gpu0.power.usage", divisor=500)
+    seldom = series(usage, t_ns, np.where(np.arange(len(t_ns)) % 2, 100_000, 140_000))
+    models = trace.meta["sensor_models"] | {usage.name: MODELS[QUICK].as_json()}
+    whole = Trace.of([*(trace.series(name) for name in trace.channels), seldom], meta={"sensor_models": models})
+    found = energies(whole, WINDOW)
+    assert not [one for one in found if "PSQ-DISAGREE" in one.energy.codes]
+    assert {check.other for one in found for check in one.checks} <= set(MODELS)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Closed-form energies through the public functions; channels stand in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -279,3 +281,14 @@ def test_windows_together_equal_each_alone():
             assert told.energy.joules == joules
             assert told.energy.covered_s == pytest.approx(alone.covered_s)
             assert (told.energy.reasons, told.energy.updates) == (alone.reasons, alone.updates)
+
+
+def test_two_reads_right_after_a_stall_do_not_make_a_counters_edge_unsure():
+    """After 36 ms without a poll two come 10 us apart, and the counter moves between them: that is no 20 kW."""
+    t_ns = np.concatenate((polls(0, 5, 2), 5 * S + np.array([36.08, 36.09]) * MS, polls(5.038, 10, 2))).astype(np.int64)
+    uj = (t_ns + 50_000) // (976_563) * 195_313  # 200 W
+    rapl = channel("package-0.energy", Kind.ENERGY, "package-0", "package", sensor="powercap")
+    rapl = replace(rapl, scale=1e-6)
+    found = channel_energy(Trace.of([series(rapl, t_ns, uj)]), "package-0.energy", Window("w", 5 * S + 18 * MS, 7 * S))
+    assert found.joules == pytest.approx(200 * 1.982, rel=0.01)
+    assert found.high_j - found.joules < 0.1 * found.joules

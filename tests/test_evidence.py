@@ -313,11 +313,12 @@ def test_a_load_without_a_period_has_no_line():
     assert shown_period(trace, name, Window("w", 4 * S, 5 * S), 0.005) is None
 
 
-def test_a_quicker_channel_of_the_device_excludes_aliasing():
+@pytest.mark.parametrize("sensor", ["csv", "nvml.samples"])
+def test_a_quicker_channel_of_the_device_excludes_aliasing(sensor):
     trace, _ = recording(np.array([5.0]), 40.0, 0.37)
     quick, name = quick_trace(0.37)
     t_ns = quick.series(name).t_ns
-    beside = series(channel(name, sensor="csv"), t_ns + 5 * S, quick.series(name).raw)
+    beside = series(channel(name, sensor=sensor, stamp="instant"), t_ns + 5 * S, quick.series(name).raw)
     both = Trace.of([trace.series(NAME), beside], windows=trace.windows, meta=trace.meta)
     found = {one.energy.channel: one.energy for one in window_energies(both, [Window("w", 6 * S, 44 * S)])[0]}
     assert "the spectrum of gpu0.power.meter" in found[NAME].excluded

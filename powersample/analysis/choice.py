@@ -20,7 +20,7 @@ class Choice:
         energies: in the order of the channels, with PSQ-DISAGREE where two differ by more than they may.
         primary: the index of the one that stands for the device; None when none has an energy.
         why: why it does.
-        checks: every two that could be compared.
+        checks: every two that could be compared; what is read ten times less often than another is not.
     """
 
     energies: tuple[Energy, ...]
@@ -43,7 +43,8 @@ def choose(told: Sequence[Told], window: Window) -> Choice:
         window: the window.
     """
     energies = [rated(one, window, _best_evidence(one, told, window)) for one in told]
-    pairs = {pair: crosscheck(told[pair[0]], told[pair[1]], window) for pair in combinations(range(len(told)), 2)}
+    often = [i for i, one in enumerate(told) if not _seldom(one, told)]  # what is read seldom knows little of a window
+    pairs = {(i, j): crosscheck(told[i], told[j], window) for i, j in combinations(often, 2)}
     compared = {pair: check for pair, check in pairs.items() if check is not None}
     for pair, check in compared.items():
         for i in pair if not check.agrees else ():
@@ -60,8 +61,7 @@ def _primary(
 ) -> tuple[int | None, str]:
     against = {pair for pair, check in compared.items() if not check.agrees}
     there = [i for i, one in enumerate(energies) if one.joules is not None]
-    often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
-    seldom = [one.kind is not Kind.ENERGY and one.divisor > limit("seldom") * often for one in told]
+    seldom = [_seldom(one, told) for one in told]
     outvoted = [_outvoted(i, compared, against) for i in range(len(told))]
     # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
     there.sort(key=lambda i: (outvoted[i], seldom[i], not (_seen(energies[i], window) and _resolves(told[i], window))))
@@ -84,6 +84,12 @@ def _primary(
     if counters:
         return counters[0], f"{lack}, and no power reading covers it"
     return None, ""
+
+
+def _seldom(one: Told, told: Sequence[Told]) -> bool:
+    """Whether a power is read ten times less often than another."""
+    often = min((each.divisor for each in told if each.kind is not Kind.ENERGY), default=1)
+    return one.kind is not Kind.ENERGY and one.divisor > limit("seldom") * often
 
 
 def _outvoted(i: int, compared: Iterable[tuple[int, int]], against: set[tuple[int, int]]) -> bool:

@@ -19,10 +19,16 @@ MOST_RANGE_W = 400.0
 
 
 class EdgeRates:
-    """The points of a counter around every edge, in chunks; keeps nine numbers an edge."""
+    """The points of a counter around every edge, in chunks; keeps nine numbers an edge.
 
-    def __init__(self, edges: Edges) -> None:
-        self._edges = edges
+    Args:
+        edges: of the windows.
+        least_ns: what a mean power is told over at least: two polls right after each other, as after a stall, may have
+            a whole update between them.
+    """
+
+    def __init__(self, edges: Edges, least_ns: float = 1.0) -> None:
+        self._edges, self._least_ns = edges, max(1.0, least_ns)
         self._t = np.full((2 * SIDE, *edges.shape), np.nan)  # ns from the edge
         self._gained = np.full((2 * SIDE, *edges.shape), np.nan)
         self._tail = (np.empty(0, np.int64), np.empty(0))
@@ -35,7 +41,7 @@ class EdgeRates:
         self._tail = (t_ns[-2 * SIDE :], gained[-2 * SIDE :])
         if len(t_ns) < 2:
             return
-        rate = np.diff(gained) / np.maximum(np.diff(t_ns), 1)
+        rate = np.diff(gained) / np.maximum(np.diff(t_ns), self._least_ns)
         self._least, self._most = min(self._least, float(rate.min())), max(self._most, float(rate.max()))
         mine = (self._edges >= t_ns[0]) & (self._edges <= t_ns[-1])
         if not mine.any():
@@ -61,7 +67,7 @@ class EdgeRates:
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             spacing_s = np.diff(self._t, axis=0) * 1e-9
-            watts = np.diff(self._gained, axis=0) * scale / spacing_s
+            watts = np.diff(self._gained, axis=0) * scale / np.maximum(spacing_s, self._least_ns * 1e-9)
             h, place = spacing_s[SIDE - 1], -self._t[SIDE - 1] * 1e-9 / spacing_s[SIDE - 1]
             power = watts[SIDE - 1]
             near = np.nanmax(np.where(np.isnan(watts), -np.inf, watts), axis=0)

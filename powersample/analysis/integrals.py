@@ -240,7 +240,7 @@ class CounterDifference:
         self._resets = np.zeros(edges.shape, np.int64)
         self._gained = 0.0
         self._last: tuple[NDArray[np.int64], Array] | None = None
-        self.rates = EdgeRates(edges)
+        self.rates = EdgeRates(edges, 0.5 * period_ns if every_poll and np.isfinite(period_ns) else 1.0)
         self._heads: list[tuple[int, float]] = []  # the first two points
         self._tails: list[tuple[int, float]] = []  # the last two
 

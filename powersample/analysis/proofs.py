@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the channels of a device tell of windows, with all that a trace holds against aliasing."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -76,20 +77,21 @@ class Proofs:
         return None if period is None else period_evidence(one, window, period.low_s, period.high_s, period.origin)
 
     def _quicker(self, window_s: float, name: str, names: Sequence[str]) -> tuple[str, float] | None:
-        """Return a channel that publishes twice in what a value of `name` averages, and how often it does."""
-        found = []
-        for other in names:
-            model = model_of(self._trace, self._trace.channel(other))
-            if other == name or model is None or model.response is Response.AVERAGE:
-                continue
-            step_s = self._step_s(other, model.period_s)
-            if step_s <= limit("quicker") * window_s:
-                found.append((step_s, other))
-        return (min(found)[1], min(found)[0]) if found else None
+        """Return a channel that publishes at least once in what a value of `name` averages, and how often it does."""
+        found = [(self._step_s(other), other) for other in names if other != name]
+        step_s, quickest = min(found, default=(math.inf, ""))
+        return (quickest, step_s) if step_s <= limit("quicker") * window_s else None
 
-    def _step_s(self, name: str, period_s: float) -> float:
-        """Return how often a channel shows something new: its own period, or the spacing of its polls."""
-        extent = self._trace.extent(name)
-        if extent is None or extent.polls < 2:
-            return float("inf")
-        return max(period_s, (extent.last_ns - extent.first_ns) / 1e9 / (extent.polls - 1))
+    def _step_s(self, name: str) -> float:
+        """Return how often a channel shows something new; inf where that is not known, or not worth a spectrum.
+
+        The driver's own samples and those of meters are all there is of them: their spacing tells.
+        """
+        channel, extent = self._trace.channel(name), self._trace.extent(name)
+        model = model_of(self._trace, channel)
+        if extent is None or extent.polls < 2 or (model is not None and model.response is Response.AVERAGE):
+            return math.inf
+        if model is None and channel.stamp != "instant":
+            return math.inf
+        spacing_s = (extent.last_ns - extent.first_ns) / 1e9 / (extent.polls - 1)
+        return spacing_s if model is None else max(model.period_s, spacing_s)

@@ -129,10 +129,9 @@ def _beside(energy: Mapping[str, Any]) -> Iterable[str]:
     """Yield how far the device's other channels say another energy."""
     for one in energy["crosschecks"]:
         sign = "more" if one["residual_j"] > 0 else "less"
-        told = "as they may" if one["agrees"] else "TOO MUCH"
         yield from _words(
-            f"{number(abs(one['residual_j']))} J {sign} than {one['channel']} says, {told}: up to "
-            f"{number(one['budget_j'])} J is within what either may be off by; their common gain cancels."
+            f"{number(abs(one['residual_j']))} J {sign} than {one['channel']} says; the two may differ by "
+            f"{number(one['budget_j'])} J, the gain that they share left out{'' if one['agrees'] else ': TOO MUCH'}."
         )
 
 
