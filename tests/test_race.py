@@ -20,6 +20,7 @@ from powersample.experiments import race
 from powersample.experiments.race import cost, entrants, run, show
 from powersample.experiments.race import slowdown as slowdowns
 from powersample.experiments.race.slowdown import slowdown
+from powersample.experiments.workload import Epoch
 from powersample.sim import Node
 
 SHORT = {"lengths_s": (0.3,), "epochs": 1, "pairs": 0}
@@ -93,6 +94,16 @@ def test_race_text_is_one_screen_that_leads_with_updates_and_energy_errors(raced
     text = "\n".join(lines)
     assert text.index("updates") < text.index("polls/s")
     assert "are no information" in text.replace("\n  ", " ")
+
+
+def test_race_text_shows_four_lengths_and_says_where_the_others_are(raced):
+    result = raced[0]
+    lap = dataclasses.replace(result.methods[0].lap, lengths_s=(0.3, 1.0, 3.0))
+    native = dataclasses.replace(result.methods[0], lap=lap)
+    epochs = tuple(Epoch(seconds, 0.5) for seconds in (0.3, 1.0, 3.0, 10.0, 30.0))
+    text = race.to_text(dataclasses.replace(result, epochs=epochs, methods=(native,)))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "Errors of 1 more epoch lengths are in the JSON form." in text
 
 
 def test_race_measures_the_slowdown_with_its_own_noise_beside(raced):

@@ -156,9 +156,10 @@ def method_of_trace(
     counts = counter and f"gpu{gpu}.energy" in trace.channels
     lane = next(lane for lane in trace.lanes if lane.name == trace.channels[channel].lane)
     reads = "field 186" if channel.endswith("instant") else "PowerUsage"
+    reads += " and the energy counter" if counts else ""
     return Method(
         name=name,
-        reads=f"{reads} and the energy counter" if counts else reads,
+        reads=f"{reads}, polled around updates only" if lane.mode == "follow" else reads,
         asked_hz=lane.rate_hz if lane.mode == "paced" else None,
         rule="as the sensor means it, with a 95 % interval",
         lap=lap,

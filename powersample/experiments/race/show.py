@@ -203,6 +203,9 @@ def _findings(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str
         )
         + f"{polls}what each means, and what was made of them.",
     ]
+    unshown = len({epoch.seconds for epoch in race.epochs}) - MOST_LENGTHS
+    if unshown > 0:
+        lines.append(f"Errors of {unshown} more epoch lengths are in the JSON form.")
     circular = [method.name for method, _ in entries if race.counter_is_reference and method.name in READ_COUNTER]
     if circular:
         lines.append(f"{', '.join(circular)}: reads the reference itself; that the two agree is no evidence.")
