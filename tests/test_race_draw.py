@@ -31,8 +31,16 @@ def method(name, hz, of=None):
 
 
 def race(*methods, names=("native",)):
-    headline = "SIMULATED NODE h100, not a measurement"
-    return Race(Setup(methods=names), headline, "the truth", True, {}, (Epoch(2.0, 0.5),), methods)
+    return Race(
+        setup=Setup(methods=names),
+        headline="SIMULATED NODE h100, not a measurement",
+        reference="the truth",
+        counter_is_reference=False,
+        simulated=True,
+        described={},
+        epochs=(Epoch(2.0, 0.5),),
+        methods=methods,
+    )
 
 
 def test_cycles_of_a_step_are_exact_means():

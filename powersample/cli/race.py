@@ -18,9 +18,11 @@ examples:
   powersample race --python-load --methods native,pynvml-thread
   powersample race --simulate a100 --board 7 --call-us 400 -o race.json --png race.png
   powersample race --paper --png paper.png
+  powersample race --causes
 """
 
 NOT_FOR_PAPER = ("methods", "epoch_seconds", "epochs", "in_turn", "together", "python_load", "nvml_lib", "pairs")
+NOT_FOR_CAUSES = (*NOT_FOR_PAPER, "board", "call_us", "png")
 
 
 def add(verbs: Any) -> None:
@@ -34,9 +36,11 @@ def add(verbs: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument(
+    what = verb.add_mutually_exclusive_group()
+    what.add_argument(
         "--paper", action="store_true", help="the paper's collection loop on short epochs, its findings beside ours"
     )
+    what.add_argument("--causes", action="store_true", help="what costs what: process, driver, lock, sensor")
     verb.add_argument("--methods", metavar="A,B", help="who takes part; default all: those that cannot run say why")
     verb.add_argument(
         "--epoch-seconds", metavar="S,S", help="lengths of the training's epochs; default 0.3,1; longer: 0.3,1,3,10"
@@ -69,19 +73,20 @@ def run(options: argparse.Namespace) -> int:
     for path in (options.output, options.png):
         if path is not None:
             check_output(path, replace=options.force)
-    data, text, draw = _paper(options) if options.paper else _race(options)
+    held = _paper if options.paper else _causes if options.causes else _race
+    data, text, draw = held(options)
     written = json.dumps(data, indent=1, allow_nan=False)
     if options.output is not None:
         options.output.write_text(written + "\n", encoding="utf-8")
         _note(f"wrote {options.output}")
     emit(written if options.json else text)
-    if options.png is not None:
+    if options.png is not None and draw is not None:
         draw(options.png)
         _note(f"wrote {options.png}")
     return 0
 
 
-Result = tuple[dict[str, Any], str, Callable[[Path], None]]
+Result = tuple[dict[str, Any], str, Callable[[Path], None] | None]
 
 
 def _race(options: argparse.Namespace) -> Result:
@@ -92,13 +97,9 @@ def _race(options: argparse.Namespace) -> Result:
 
 
 def _paper(options: argparse.Namespace) -> Result:
-    from powersample.errors import InvalidArgument
     from powersample.experiments.paper import run_paper, to_json, to_text, write_png
 
-    others = [name for name in NOT_FOR_PAPER if getattr(options, name) not in (None, False)]
-    if others:
-        names = ", ".join("--" + name.replace("_", "-") for name in others)
-        raise InvalidArgument(f"--paper is one load and two methods of its own; leave {names} out")
+    _refuse(options, NOT_FOR_PAPER, "--paper is one load and two methods of its own")
     given = {} if options.simulate is None else {"simulate": options.simulate}
     paper = run_paper(
         board_seed=options.board,
@@ -109,6 +110,23 @@ def _paper(options: argparse.Namespace) -> Result:
         **given,
     )
     return to_json(paper), to_text(paper), lambda path: write_png(paper, path)
+
+
+def _causes(options: argparse.Namespace) -> Result:
+    from powersample.experiments.race.causes import run_causes, to_json, to_text
+
+    _refuse(options, NOT_FOR_CAUSES, "--causes has a node and runs of its own")
+    given = {} if options.simulate is None else {"simulate": options.simulate}
+    causes = run_causes(nvidia_smi=options.nvidia_smi, say=_note, **given)
+    return to_json(causes), to_text(causes), None
+
+
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    from powersample.errors import InvalidArgument
+
+    given = ["--" + name.replace("_", "-") for name in names if getattr(options, name) not in (None, False)]
+    if given:
+        raise InvalidArgument(f"{why}; leave {', '.join(given)} out")
 
 
 def _setup(options: argparse.Namespace) -> Any:
