@@ -252,6 +252,57 @@ def test_interval_holds_the_truth_in_many_windows_of_a_rough_load():
     assert held >= 0.95 * 150
 
 
+INSTANTS = power_channel("plug", "shelly.apower", span="none")
+
+
+def polled(power_w, seconds, every_s=1.0, drop=()):
+    """Return readings of the moment of a power given at instants, s."""
+    t_ns = START_NS + (np.arange(0, seconds, every_s) * S).astype(np.int64)
+    keep = np.setdiff1d(np.arange(len(t_ns)), np.asarray(drop, int))
+    watts = np.array([power_w((one - START_NS) / S) for one in t_ns])
+    seq = np.arange(len(t_ns), dtype=np.uint32)
+    return Series(INSTANTS, t_ns, t_ns, watts, np.zeros(len(t_ns), np.uint16), seq).take(keep)
+
+
+def traced_plug(series, **more):
+    given = {"cycle_s": math.nan, "latency_s": 0.0, "latency_max_s": 3.0, "accuracy": Accuracy(1.0, floor_w=0.5)} | more
+    plug = MeterInfo("plug", "shelly", "x", "Shelly", "Plug", "1", "2", (INSTANTS,), **given)
+    return traced(series, meter=plug)
+
+
+def test_readings_of_the_moment_are_joined_by_lines_with_room_for_steps_and_latency():
+    ramp = traced_plug(polled(lambda t: 100 + 10 * t, 60))
+    found = channel_energy(ramp, "plug.power", window(10.5, 20.5))
+    assert found.joules == pytest.approx(255.0 * 10)  # a line is exact for a ramp
+    assert found.method == "trapezoid"
+    accuracy = next(term for term in found.budget if term.kind == "gain")
+    assert accuracy.value_j == pytest.approx(0.01 * 2550 + 0.5 * 10)
+    assert next(term for term in found.budget if term.term == "arrival latency").value_j > 10 * 3 * 10
+    calm = channel_energy(traced_plug(polled(lambda t: 200.0, 60)), "plug.power", window(10.0, 50.0))
+    assert (calm.joules, calm.verdict) == (pytest.approx(8000.0), "good")
+    assert calm.high_j - calm.joules == pytest.approx(0.01 * 8000 + 0.5 * 40, rel=0.01)
+    steps = channel_energy(traced_plug(polled(lambda t: 200.0 + 100 * (t >= 30), 60)), "plug.power", window(10.0, 50.0))
+    between = next(term for term in steps.budget if term.term == "between readings")
+    assert between.value_j == pytest.approx(1.96 * 50 * 2**0.5 / 12**0.5)
+    assert steps.low_j < 200 * 20 + 300 * 20 < steps.high_j
+
+
+def test_readings_of_the_moment_that_are_missing_are_a_hole():
+    found = channel_energy(
+        traced_plug(polled(lambda t: 200.0, 60, drop=range(30, 35))), "plug.power", window(10.0, 50.0)
+    )
+    assert found.joules == pytest.approx(8000.0)
+    assert found.covered_s == pytest.approx(34.0)
+    assert any("PSQ-GAP" in reason for reason in found.reasons)
+
+
+def test_every_reading_of_a_meter_is_news():
+    report = build(traced(cycles(lambda a, b: 800.0, 20)), [window(2.0, 18.0)])
+    (channel,) = report.data["channels"]
+    assert (channel["stale_share"], channel["updates"]) == (None, 400)
+    assert report.data["windows"][0]["energies"][0]["updates"] == 320
+
+
 def test_wall_stands_in_its_own_row_and_is_added_to_nothing():
     trace = traced(cycles(lambda a, b: 800.0, 20))
     one = window(2.0, 18.0)

@@ -15,13 +15,14 @@ from powersample.sim.lmg import LmgSimulator
 from powersample.sim.lmg_line import TcpLine
 
 SCALE = 50  # a cycle of 50 ms takes one
+MANY = 100
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(lmg_dialogue, "REPLY_S", 0.4)
+    monkeypatch.setattr(lmg_dialogue, "REPLY_S", 0.25)
     monkeypatch.setattr(lmg_dialogue, "QUIET_S", 0.03)
-    monkeypatch.setattr(lmg, "PROBE_S", 0.2)
+    monkeypatch.setattr(lmg, "PROBE_S", 0.1)
     monkeypatch.setattr(lmg, "RETRY_S", 0.1)
 
 
@@ -69,7 +70,7 @@ def test_every_cycle_arrives_in_every_language_and_format(settings, options):
 
 def test_no_cycle_is_lost_over_a_pty_and_the_energy_is_that_of_the_function():
     """2,000 of the 10,000 cycles that bench/meters.py reads."""
-    with LmgSimulator(sine_w, time_scale=SCALE) as sim:
+    with LmgSimulator(sine_w, time_scale=MANY) as sim:
         got, _, meter = measured(sim, 2000)
         assert meter.counts()["missing_cycles"] == 0
         assert got.gaps == []
@@ -78,7 +79,7 @@ def test_no_cycle_is_lost_over_a_pty_and_the_energy_is_that_of_the_function():
 
 
 def test_no_cycle_is_lost_over_tcp_and_an_lmg600_is_broken_off_first():
-    with LmgSimulator(sine_w, line=TcpLine(), time_scale=SCALE, baud=None) as sim:
+    with LmgSimulator(sine_w, line=TcpLine(), time_scale=MANY, baud=None) as sim:
         got, _, meter = measured(sim, 1000)
         assert meter.counts()["missing_cycles"] == 0
         assert got.energy_j == pytest.approx(truth_of(sim, len(got)), rel=5e-4)

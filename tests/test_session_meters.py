@@ -240,3 +240,37 @@ def test_spool_lists_gaps_once_and_at_most_so_many(tmp_path, monkeypatch):
     (one,) = store.read_spool(folder).meta["meters"]
     assert [(gap["start_ns"], gap["end_ns"]) for gap in one["gaps"]] == [(1, 5), (7, 8)]
     assert one["gaps_total"] == 3
+
+
+# ---- the command line -----------------------------------------------------------------------------------------------
+
+RECORD = (sys.executable, "-m", "powersample.cli", "record")
+
+
+def test_record_beside_a_program_prints_the_walls_energy(meter, tmp_path):
+    done = subprocess.run(
+        [*RECORD, "--simulate", "h100+none", "--meter", f"lmg450:{meter.address},i=10,ipeak=30", "-o", "x.parquet",
+         "--", "sleep", "0.3"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = [line.split() for line in done.stderr.splitlines() if line.startswith("run") and " wall " in line]
+    assert float(row[3]) == pytest.approx(783.5 * float(row[1]), rel=1e-3)
+    assert store.load(tmp_path / "x.parquet").channel("wall.power").span == "sample"
+
+
+def test_record_with_a_meter_that_is_not_there_starts_no_program(tmp_path):
+    done = subprocess.run(
+        [*RECORD, "--simulate", "h100+none", "--meter", "lmg450:/dev/nowhere", "--", "touch", "started"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/dev/nowhere: no such port" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_lists_the_kinds_of_meters(tmp_path):
+    done = subprocess.run([*RECORD, "--meter", "help"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "lmg450" in done.stdout
+    assert "sim" in done.stdout

@@ -60,7 +60,7 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
     if channel.kind is Kind.AUX:
         raise InvalidArgument(f"{name} is in {channel.unit}: only power and energy channels have joules")
     long = [window for window in windows if window.end_ns > window.start_ns]
-    told = iter(meter_energies(trace, name, long) if is_meter(channel) else _swept(trace, channel, long))
+    told = iter(meter_energies(trace, name, long) if is_meter(trace, channel) else _swept(trace, channel, long))
     events = clock_events(trace.anchors)
     return [
         _awake(next(told), window, events) if window.end_ns > window.start_ns else _empty(channel, window)

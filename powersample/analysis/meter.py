@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Energies of a meter whose every value is the mean of its own cycle: sums of power x cycle, with shares at the edges.
+"""Energies of a meter: sums of power x cycle, with shares at the edges, or of lines between readings of the moment.
 
 The half-width of the 95 % interval, with E the energy, D the window, T the cycle, R the range of power at an edge:
 
@@ -8,6 +8,7 @@ The half-width of the 95 % interval, with E the energy, D the window, T the cycl
     clock fit  1.96 se (range at both edges), where the meter's clock has been fitted; else
     latency    (latest - known latency) x (the same), added linearly: values lie so much earlier at most
     gaps       1.96 / sqrt(12) (range in the window) x hidden time
+    between    1.96 / sqrt(12) sqrt(sum of (step x spacing)^2), of readings of the moment: a step lies between two
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from powersample.analysis.told import Told, best_verdict, covered, plain
 from powersample.model import BudgetTerm, Channel, ClockFit, Energy, Kind, MeterInfo, Trace, Window
 
 METHOD = "sum of power x cycle"
+METHOD_OF_INSTANTS = "trapezoid"
 UNKNOWN_LATENCY_S = 1.0
 NEIGHBOURHOOD_NS = 500_000_000  # around a window, in which its extremes are looked for
 
@@ -52,9 +54,11 @@ class _Meter:
         return UNKNOWN_LATENCY_S if latest_s is None else max(0.0, latest_s - self.latency_s)
 
 
-def is_meter(channel: Channel) -> bool:
-    """Whether a channel's values are means over cycles of their own."""
-    return channel.kind is Kind.POWER and channel.span == "sample"
+def is_meter(trace: Trace, channel: Channel) -> bool:
+    """Whether a channel is the power of a meter: its values average cycles of their own, or the trace says so."""
+    if channel.kind is not Kind.POWER:
+        return False
+    return channel.span == "sample" or (channel.span == "none" and info_of(trace, channel.name) is not None)
 
 
 def info_of(trace: Trace, name: str) -> MeterInfo | None:
@@ -93,7 +97,8 @@ class _Sums:
         shape = self._edges.shape
         self._joules = self._hidden = 0.0
         self._joules_at, self._hidden_at = np.zeros(shape), np.zeros(shape)
-        self._holes = np.zeros(shape, np.int64)  # ended before each edge
+        self._steps, self._steps_at = 0.0, np.zeros(shape)  # J^2
+        self._end_w = np.nan
         self._first_ns: int | None = None
         self._last_ns = 0
         self._least_at, self._most_at = np.full(shape, np.inf), np.full(shape, -np.inf)
@@ -116,8 +121,11 @@ class _Sums:
         self._joules_at[mine] = np.interp(at, since, joules)
         self._hidden_at[mine] = np.interp(at, since, hidden)
         self._joules, self._hidden = float(joules[-1]), float(hidden[-1])
-        ended = t_ns[1:][piece.hidden_ns > 0]
-        self._holes += np.searchsorted(ended, self._edges, "left")
+        step_w = np.diff(piece.watts, prepend=piece.watts[0] if np.isnan(self._end_w) else self._end_w)
+        squares = np.cumsum((step_w * np.diff(t_ns) * 1e-9) ** 2)
+        steps = np.concatenate(([0.0], squares)) + self._steps
+        self._steps_at[mine] = np.interp(at, since, steps)
+        self._steps, self._end_w = float(steps[-1]), float(piece.watts[-1])
         lengths = np.diff(t_ns)[piece.hidden_ns == 0]
         if len(lengths):
             self._spans.append(float(np.median(lengths)))
@@ -156,6 +164,7 @@ class _Sums:
         """See `Pass`."""
         beyond = self._edges >= self._last_ns
         self._joules_at[beyond], self._hidden_at[beyond] = self._joules, self._hidden
+        self._steps_at[beyond] = self._steps
         return [self._told(i, window) for i, window in enumerate(self._windows)]
 
     def _told(self, i: int, window: Window) -> Told:
@@ -171,8 +180,10 @@ class _Sums:
             reasons.append(self._gap_reason(i, window, hidden_ns))
         least, most = self._least[i], self._most[i]
         swing_w = float(most - least) if np.isfinite(most) else 0.0
-        result = plain(self._channel, window, joules, METHOD, reasons)
+        instants = self._channel.span == "none"
+        result = plain(self._channel, window, joules, METHOD_OF_INSTANTS if instants else METHOD, reasons)
         result = covered(result, window, outside_ns, hidden_ns, self._reads, i)
+        result = replace(result, updates=result.polls)  # every reading is news, also one that is equal
         missing_j = max(0.0, float(most)) * outside_ns / 1e9 if outside_ns and np.isfinite(most) else 0.0
         cap = best_verdict(window, hidden_ns, 2 * self._cycle_ns)
         if result.joules is None:
@@ -209,6 +220,9 @@ class _Sums:
             BudgetTerm("gaps", "standard", NORMAL_95 / 12**0.5 * hidden_j),
             BudgetTerm("clock drift", "standard", limit("clock_ppm") * 1e-6 * joules),
         ]
+        if self._channel.span == "none":
+            steps = max(0.0, float(self._steps_at[1, i] - self._steps_at[0, i]))
+            terms.append(BudgetTerm("between readings", "standard", NORMAL_95 * (steps / 12) ** 0.5))
         if fit is not None:
             terms.append(BudgetTerm("clock fit", "standard", NORMAL_95 * fit_s * across_w))
         half_j = float(np.sqrt(sum(term.value_j**2 for term in terms))) + late_j

@@ -4,13 +4,14 @@
 Only arrivals are stamped, and an arrival is late by the scheduler at times, but never early. Cycles follow one another
 without a hole, so in a run of them each ends where the earliest of its neighbours says, their lengths taken off. A hole
 in `seq` ends a run: cycles are missing. What they, and cycles without a value, drew is bridged by a line and counted as
-hidden.
+hidden. A meter that is asked for its power of the moment has no cycles: a line goes from reading to reading.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,15 +51,18 @@ class _Rows:
     watts: Floats  # NaN where there is none
     status: NDArray[np.uint16]
     seq: NDArray[np.int64]
+    instants: bool
 
     def take(self, index: slice) -> _Rows:
-        return _Rows(self.t_ns[index], self.span_ns[index], self.watts[index], self.status[index], self.seq[index])
+        t_ns, span_ns, watts, status, seq = (array[index] for array in self._arrays())
+        return _Rows(t_ns, span_ns, watts, status, seq, self.instants)
 
     def __add__(self, more: _Rows) -> _Rows:
         pairs = zip(self._arrays(), more._arrays(), strict=True)
-        return _Rows(*(np.concatenate(pair) for pair in pairs))
+        t_ns, span_ns, watts, status, seq = (np.concatenate(pair) for pair in pairs)
+        return _Rows(t_ns, span_ns, watts, status, seq, self.instants)
 
-    def _arrays(self) -> tuple[NDArray[np.generic], ...]:
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
         return self.t_ns, self.span_ns, self.watts, self.status, self.seq
 
 
@@ -66,13 +70,14 @@ def meter_pieces(chunks: Iterable[Series], lag: Lag) -> Iterator[MeterPiece]:
     """Yield a meter's record in pieces, at bounded memory.
 
     Args:
-        chunks: its readings in their order; `span_ns` tells each one's cycle.
+        chunks: its readings in their order; `span_ns` tells each one's cycle, None that they are instants.
         lag: from a cycle's end to its arrival.
     """
     held: _Rows | None = None
     told = 0  # rows of `held` that are there as neighbours only
     builder = _Builder(lag)
     for rows in _then_none(chunks):
+        builder.instants |= rows is not None and rows.instants
         everything = held if rows is None else rows if held is None else held + rows
         if everything is None:
             return
@@ -87,10 +92,16 @@ def meter_pieces(chunks: Iterable[Series], lag: Lag) -> Iterator[MeterPiece]:
 
 
 def _then_none(chunks: Iterable[Series]) -> Iterator[_Rows | None]:
+    last: tuple[int, int] | None = None  # arrival and seq
     for chunk in chunks:
-        assert chunk.span_ns is not None
         watts = np.where(chunk.good, chunk.raw * chunk.channel.scale, np.nan)
-        yield _Rows(chunk.t1_ns, chunk.span_ns, watts, chunk.status, chunk.seq.astype(np.int64))
+        t_ns, seq, span_ns = chunk.t1_ns, chunk.seq.astype(np.int64), chunk.span_ns
+        if span_ns is None:  # from reading to reading; after a hole there is none to go from
+            before = (int(t_ns[0]), int(seq[0]) - 1) if last is None else last
+            follows = np.diff(seq, prepend=before[1]) % 2**32 == 1
+            span_ns = np.where(follows, np.diff(t_ns, prepend=before[0]), 0)
+        last = (int(t_ns[-1]), int(seq[-1]))
+        yield _Rows(t_ns, span_ns, watts, chunk.status, seq, chunk.span_ns is None)
     yield None
 
 
@@ -113,6 +124,7 @@ class _Builder:
 
     def __init__(self, lag: Lag) -> None:
         self._lag = lag
+        self.instants = False
         self._end_ns: int | None = None
         self._watts = np.nan
         self._seq = 0
@@ -121,7 +133,9 @@ class _Builder:
         lag_ns = np.rint(self._lag(rows.t_ns)).astype(np.int64)
         ends = ends - lag_ns
         bad = np.isnan(rows.watts)
-        watts = self._filled(rows.watts, bad)
+        read = self._filled(rows.watts, bad)
+        before_w = np.concatenate(([read[0] if np.isnan(self._watts) else self._watts], read[:-1]))
+        watts = 0.5 * (read + before_w) if self.instants else read
         joules = watts * rows.span_ns * 1e-9
         hidden_ns = np.where(bad, rows.span_ns, 0).astype(np.float64)
         begin_ns = int(ends[0] - rows.span_ns[0]) if self._end_ns is None else self._end_ns
@@ -130,15 +144,14 @@ class _Builder:
         ends = np.maximum.accumulate(np.maximum(ends, begin_ns))
         knots = np.concatenate(([begin_ns], ends))
         if len(hole):
-            last = np.concatenate(([watts[0] if np.isnan(self._watts) else self._watts], watts[:-1]))[hole]
             until = np.maximum(ends[hole] - rows.span_ns[hole], knots[hole])
             length_ns = (until - knots[hole]).astype(np.float64)
-            across = 0.5 * (last + watts[hole])
+            across = 0.5 * (before_w[hole] + read[hole])
             joules = np.insert(joules, hole, across * length_ns * 1e-9)
             hidden_ns = np.insert(hidden_ns, hole, length_ns)
             watts = np.insert(watts, hole, across)
             knots = np.insert(knots, hole + 1, until)
-        self._end_ns, self._watts, self._seq = int(ends[-1]), float(watts[-1]), int(rows.seq[-1])
+        self._end_ns, self._watts, self._seq = int(ends[-1]), float(read[-1]), int(rows.seq[-1])
         return MeterPiece(knots, joules, watts, hidden_ns, _polls(rows, rows.t_ns - lag_ns))
 
     def _filled(self, watts: Floats, bad: NDArray[np.bool_]) -> Floats:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from powersample.analysis.dropout import Missing, missing, scan
 from powersample.analysis.gaps import Gap, joined
 from powersample.analysis.interval import limit
+from powersample.analysis.meter import is_meter
 from powersample.analysis.updates import pace
 from powersample.model import Channel, Kind, Series, Trace
 
@@ -28,7 +29,7 @@ class Quality:
         polls: reads, failed ones included.
         updates: changes of value.
         update_period_s: median spacing of changes.
-        stale_share: share of good polls that repeat the value before.
+        stale_share: share of good polls that repeat the value before; None of a meter, whose every reading is news.
         stuck: whether it no longer moved at the end though it should have: a counter always moves, a power does when
             another of the same device does, or a counter gains what it does not explain. In less than 10 s it may be
             between two updates, unless a counter stood still as it was opened, too. None for AUX channels, and without
@@ -127,13 +128,14 @@ def quality(trace: Trace, name: str) -> Quality:
     extent = trace.extent(name)
     span_s = (extent.last_ns - extent.first_ns) / 1e9 if extent else 0.0
     period_ns = run.spacings.median_ns()
+    own_cycles = is_meter(trace, channel)  # every reading is news, also one that is equal
     return Quality(
         asked_hz=asked_hz,
         achieved_hz=(run.polls - 1) / span_s if span_s > 0 else None,
         polls=run.polls,
-        updates=run.updates,
+        updates=run.good if own_cycles else run.updates,
         update_period_s=period_ns / 1e9 if period_ns else None,
-        stale_share=1 - (run.updates + 1) / run.good if run.good else None,
+        stale_share=1 - (run.updates + 1) / run.good if run.good and not own_cycles else None,
         stuck=_stuck(trace, channel, run, found),
         errors=dict(sorted(run.errors.items())),
         not_numbers=run.not_numbers,

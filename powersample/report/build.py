@@ -164,7 +164,7 @@ def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | Non
     model, missing = model_of(trace, channel), found.missing
     window_s = channel.span_ns / 1e9 if channel.span_ns else model.window_s if model else None
     window_origin = OWN_WORD if channel.span_ns else model.origin.get("window_s") if model else None
-    meter = info_of(trace, channel.name) if is_meter(channel) else None
+    meter = info_of(trace, channel.name) if is_meter(trace, channel) else None
     if meter is not None:
         window_s, window_origin = meter.cycle_s, OWN_WORD
     period_origin = {"changes": SEEN, "polls": SPACING}.get(missing.origin or "")
