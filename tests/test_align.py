@@ -2,6 +2,7 @@
 """Two records on one clock by what both saw: published ones, and made-up ones whose distance is known."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from traces import S, channel, series
 from powersample import store
 from powersample.cli import main
 from powersample.errors import DeviceNotFound, InvalidArgument
-from powersample.fit import align
+from powersample.fit import align, align_meter
 from powersample.loads import random_edges, square
 from powersample.model import Channel, Kind, Series, Trace
 from powersample.readers import read
@@ -112,6 +113,43 @@ def test_sensor_s_windows_and_updates_do_not_pass_for_a_lag():
     assert found.delay_s == pytest.approx(0.01)
     found = align(gpu, meter(joules), ("gpu0.power.instant", "wall.power"))  # and where it is the reference
     within(found, -0.2 + 0.0, least_s=0.02)
+
+
+def one_recording(ahead_s=0.05):
+    """A GPU's sensor, a counter of the CPU that does nothing, and the meter, on one clock."""
+    joules = load(pattern=random_edges(60, seed=4, cycle_s=1.0))
+    gpu = gpu_log(joules)
+    quiet = counter(lambda t_s: 50.0 * t_s)
+    cpu = replace(quiet.channels["gpu0.energy"], name="package-0.energy", device="package-0", domain="package")
+    seen = quiet.series("gpu0.energy")
+    parts = [
+        gpu.series("gpu0.power.instant"),
+        Series(cpu, seen.t0_ns, seen.t1_ns, seen.raw, seen.status, seen.seq),
+        meter(joules, ahead_s=ahead_s).series("wall.power"),
+    ]
+    return Trace.of(parts, meta={key: gpu.meta[key] for key in ("devices", "driver")})
+
+
+def test_meter_of_a_recording_without_bursts_is_aligned_by_the_recording_s_own_sensors():
+    found = align_meter(one_recording(), "wall.power")
+    assert "sum of 2 sensors" in found.fit.reference
+    assert not found.fit.own_clock
+    assert found.fit.lag_se_s >= 0.025  # a quarter of the sensor's period: so well is known where it looked
+    within(found, 0.05)
+    assert found.fit.gain == pytest.approx(1.1, rel=0.05)
+
+
+def test_meter_of_a_recording_without_sensors_has_nothing_to_be_aligned_by():
+    with pytest.raises(InvalidArgument, match=r"no power"):
+        align_meter(meter(load()), "wall.power")
+
+
+def test_meter_that_shows_far_more_than_the_sensors_is_refused():
+    whole = one_recording()
+    loud = meter(load(pattern=random_edges(60, seed=4, cycle_s=1.0)), gain=3.0)
+    parts = [whole.series(name) for name in whole.channels if name != "wall.power"]
+    found = align_meter(Trace.of([*parts, loud.series("wall.power")], meta=whole.meta), "wall.power")
+    assert any(reason.startswith("PSQ-SYNC-GAIN") for reason in found.fit.reasons)
 
 
 def test_drift_of_a_long_record_is_told_with_its_error():
@@ -248,6 +286,13 @@ def test_sync_verb_of_a_file_with_several_channels_names_them(tmp_path, capsys):
     assert main(["sync", saved(tmp_path, counter(joules), "a.parquet"), f"{file}:wall.power"]) == 2
     assert "name one" in capsys.readouterr().err
     assert main(["sync", file, file, "--search", "0"]) == 2
+
+
+def test_sync_verb_of_one_recording_aligns_its_meter(tmp_path, capsys):
+    file = saved(tmp_path, one_recording(), "run.parquet")
+    assert main(["sync", file]) == 0
+    assert "wall.power of run.parquet, on the clock of the sum of 2 sensors" in capsys.readouterr().out
+    assert main(["sync", file, "--shift", "1"]) == 2
 
 
 def test_simulated_record_is_marked_wherever_it_is_told(tmp_path):

@@ -180,7 +180,6 @@ def test_node_works_at_the_very_instants_of_the_pattern():
     "arguments",
     [
         [],
-        ["a.csv"],
         ["a.csv", "b.csv", "--meter", "sim"],
         ["a.csv", "b.csv", "--duration", "20"],
         ["--meter", "sim"],

@@ -24,6 +24,7 @@ examples:
   powersample sync --meter lmg450:/dev/ttyUSB0
   powersample sync --simulate paper-node
   powersample sync PMD_data.bin gpudata.csv --gpu "NVIDIA A100-PCIE-40GB" --plot fit.png
+  powersample sync run.parquet                       a recording's meter on its own sensors' clock
   powersample sync run.parquet:gpu0.energy run.parquet:wall.power
 
 With --meter, this machine works in bursts at random for a minute while the meter is read, and the meter's lag is told
@@ -71,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     names, more = ("", ""), {}
     found: Aligned | Synced
-    if options.second is not None:
-        found, simulated, names = _files(options)
+    if options.first is not None:
+        found, simulated, names = _files(options) if options.second is not None else _meter_of(options)
     else:
         live = _live(options)
         found, simulated, more = live.synced, live.info.simulated, live.as_json()
@@ -94,7 +95,7 @@ def _check(options: argparse.Namespace) -> None:
     from powersample.errors import InvalidArgument
 
     live = options.meter is not None or options.simulate is not None
-    if not live and options.second is None:
+    if not live and options.first is None:
         raise InvalidArgument("what to align? Two records, A B; or --meter ADDRESS; or --simulate NODE")
     for name in FILES if live else LIVE:
         if getattr(options, name) is not None:
@@ -152,7 +153,18 @@ def _files(options: argparse.Namespace) -> tuple[Aligned, bool, tuple[str, str]]
     return found, first.simulated or second.simulated, names
 
 
-def _record(text: str, options: argparse.Namespace) -> tuple[Trace, str, str]:
+def _meter_of(options: argparse.Namespace) -> tuple[Aligned, bool, tuple[str, str]]:
+    """Align a recording's own meter by the load that its sensors saw."""
+    from powersample.errors import InvalidArgument
+    from powersample.fit import align_meter
+
+    if options.shift is not None:
+        raise InvalidArgument("--shift is between two records")
+    trace, name, where = _record(options.first, options, domain="wall")
+    return align_meter(trace, name, search_s=options.search), trace.simulated, (where, "")
+
+
+def _record(text: str, options: argparse.Namespace, domain: str = "") -> tuple[Trace, str, str]:
     """Return a record, the channel that is meant, and the file's name."""
     from powersample.errors import InvalidArgument
     from powersample.model import RunTable
@@ -164,15 +176,18 @@ def _record(text: str, options: argparse.Namespace) -> tuple[Trace, str, str]:
     found = read(where, gpu=options.gpu, driver=options.driver)
     if isinstance(found, RunTable):
         raise InvalidArgument(f"{where} holds energies of runs and no readings: nothing can be aligned by it")
-    return found, _channel(found, where) if whole else found.channel(wanted).name, where.name
+    return found, _channel(found, where, domain) if whole else found.channel(wanted).name, where.name
 
 
-def _channel(trace: Trace, where: Path) -> str:
-    """Return the channel of a record that names none: the quickest field of the only device."""
+def _channel(trace: Trace, where: Path, domain: str) -> str:
+    """Return the channel of a record that names none: the quickest field of the only device, of that domain."""
     from powersample.errors import InvalidArgument
     from powersample.model import TRUTH_PREFIX, Kind
 
-    power = [one for one in trace.channels.values() if one.kind is Kind.POWER and not one.name.startswith(TRUTH_PREFIX)]
+    real = [one for one in trace.channels.values() if not one.name.startswith(TRUTH_PREFIX)]
+    power = [one for one in real if one.kind is Kind.POWER and one.domain == (domain or one.domain)]
+    if domain and any(one.span == "sample" for one in power):  # a meter goes before firmware's
+        power = [one for one in power if one.span == "sample"]
     if len({one.device for one in power}) == 1:
         instant = [one.name for one in power if one.name.endswith(".instant")]
         if len(power) == 1 or instant:

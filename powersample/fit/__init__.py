@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trace to a model: pure functions, no devices."""
 
-from powersample.fit.align import Aligned, align
+from powersample.fit.align import Aligned, align, align_meter
 from powersample.fit.characterize import FIGURES, Characterization, characterize
 from powersample.fit.envelope import Envelope, envelope
 from powersample.fit.figure import Figure
@@ -23,6 +23,7 @@ __all__ = [
     "Search",
     "Synced",
     "align",
+    "align_meter",
     "characterize",
     "default_search",
     "disagreements",

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import InvalidArgument
-from powersample.fit.forward import Cycles, Forward
+from powersample.fit.forward import Cycles, Floats, Forward
 from powersample.fit.lag import Lag, Search, find_lag
 from powersample.fit.period import updates
 from powersample.fit.reference import Reference
-from powersample.fit.sync import Synced, joined
-from powersample.model import Channel, ClockFit, Kind, Response, SensorModel, Trace
+from powersample.fit.sync import Synced, default_search, joined
+from powersample.model import TRUTH_PREFIX, Channel, ClockFit, Kind, Response, SensorModel, Trace
 from powersample.sensors import model_of
 
 ZONE_NS = 900_000_000_000
@@ -28,6 +28,12 @@ ZONES = 56  # fourteen hours each way
 LEAST_OVERLAP = 0.5  # of the shorter record
 ODD_ZONE_NS = 60_000_000_000  # further from a quarter of an hour, it is no zone
 SAME_KIND = (0.5, 2.0)  # gains between two records of one thing
+COMPONENTS = (0.8, 1.4)  # of wall power over that of boards and packages: a supply's losses, fans
+DOMAINS = ("gpu", "package", "dram")
+PREFERRED = (".power.instant", ".power.usage", ".power.average", ".energy")  # of a device's channels
+GRID_NS = 5_000_000
+HOLE = 0.5  # of a value's span, between it and the one before
+MOST_GRID = 4_000_000
 WINDOW_UNSURE = 0.15  # of a table's window, one standard deviation: boards of a kind differ by 30 %
 STRETCH_S = 600.0  # of a long record, each with a lag of its own
 MOST_STRETCHES = 12
@@ -92,21 +98,78 @@ def align(
     one, other = (_record(trace, name) for trace, name in zip((first, second), names, strict=True))
     swapped = one.cycles.cycle_ns > other.cycles.cycle_ns
     quick, slow = (other, one) if swapped else (one, other)
-    reference = _reference(quick)
     around = (-1 if swapped else 1) * shift_s * 1e9
+    reference = _reference(quick)
     search = _search(slow, reference, around, search_s)
+    return _on(slow, reference, search, zoned=_knows_the_day(first) and _knows_the_day(second), swapped=swapped)
+
+
+def align_meter(trace: Trace, name: str, *, search_s: float | None = None) -> Aligned:
+    """Return how a meter's stamps lie in its own recording, by the load that the machine's own sensors saw.
+
+    For a recording without bursts. The reference is the sum of the boards' and packages' power, each value where its
+    sensor really looked; how well that is known, a quarter of the slowest one's update period, is in the error.
+
+    Args:
+        trace: the recording; all of it is read.
+        name: the meter's channel.
+        search_s: as `align`'s; None: a second and five cycles.
+
+    Raises:
+        DeviceNotFound: there is no such channel.
+        InvalidArgument: it is no power, or there is no sensor to go by.
+    """
+    slow = _record(trace, name)
+    reference, unsure_ns = _components(trace)
+    reach = search_s * 1e9 if search_s is not None else default_search(slow.cycles.cycle_ns).high_ns
+    search = Search(-reach, reach, unsure_ns=unsure_ns, gains=COMPONENTS)
+    return _on(slow, reference, search, zoned=False, swapped=False, own_clock=False)
+
+
+def _components(trace: Trace) -> tuple[Reference, float]:
+    """Return the sum of all boards' and packages' power on an even grid, and how far off in time it may be, ns."""
+    chosen: dict[tuple[str, str], tuple[int, str]] = {}
+    for channel in trace.channels.values():
+        if channel.domain not in DOMAINS or channel.name.startswith(TRUTH_PREFIX) or trace.extent(channel.name) is None:
+            continue
+        rank = next((i for i, end in enumerate(PREFERRED) if channel.name.endswith(end)), None)
+        if rank is not None:
+            key = (channel.device, channel.domain)
+            chosen[key] = min(chosen.get(key, (rank, channel.name)), (rank, channel.name))
+    if not chosen:
+        raise InvalidArgument("there is no power of a board or a package in this record to align by")
+    records = [_record(trace, name) for _, name in chosen.values()]
+    parts = [_reference(record) for record in records]
+    begin, end = max(int(one.t_ns[0]) for one in parts), min(int(one.t_ns[-1]) for one in parts)
+    step_ns = max(GRID_NS, (end - begin) // MOST_GRID)
+    if end - begin < 2 * step_ns:
+        raise InvalidArgument("the sensors' records do not overlap: there is nothing to align by")
+    grid = np.arange(begin, end, step_ns, dtype=np.int64)
+    total = np.zeros(len(grid) - 1)
+    for one in parts:
+        ends = (grid[1:] - one.t_ns[0]).astype(np.float64)
+        total += one.lagged(0.0).mean_w(ends, float(step_ns))
+    slowest_s = max((record.model.period_s if record.model is not None else 0.0) for record in records)
+    names = sorted(record.channel.name for record in records)
+    label = names[0] if len(names) == 1 else f"the sum of {len(names)} sensors ({', '.join(names[:3])} ...)"
+    return Reference(grid, total, label, own_clock=True), slowest_s * 1e9 / 4
+
+
+def _on(
+    slow: _Record, reference: Reference, search: Search, *, zoned: bool, swapped: bool, own_clock: bool = True
+) -> Aligned:
     found = find_lag(slow.cycles, reference, search)
     stretches = (
         [found] if isinstance(found, str) or found.reasons else _stretches(slow.cycles, reference, found, search)
     )
-    fit = joined(slow.cycles, [reference], stretches, own_clock=True)
+    fit = joined(slow.cycles, [reference], stretches, own_clock=own_clock)
     synced = Synced(fit, tuple(stretches), (reference,), slow.cycles)
-    zone_ns = _zone_ns(fit, first, second)
+    zone_ns = _zone_ns(fit) if zoned else 0
     delay_s = slow.model.delay_s if slow.model is not None else 0.0
     return Aligned(
         synced,
         slow.channel.name,
-        quick.channel.name,
+        reference.name,
         swapped,
         zone_ns * 1e-9,
         None if fit.lag_s is None else fit.lag_s - zone_ns * 1e-9,
@@ -151,14 +214,24 @@ def _reference(record: _Record) -> Reference:
     end_ns: NDArray[np.int64] = cycles.stamp_ns
     if model is not None and record.channel.kind is Kind.POWER and record.channel.span == "none":
         # The middle of what a value averages is the middle of the step: windows that leave gaps say nothing of them.
-        middle_ns = round((model.delay_s + model.window_s / 2 - model.period_s / 2) * 1e9)
+        # A first-order lag is late by its time constant, on the mean.
+        middle_ns = round((model.delay_s + model.tau_s + model.window_s / 2 - model.period_s / 2) * 1e9)
         end_ns = end_ns - middle_ns
-        begin_ns = int(end_ns[0]) - round(model.period_s * 1e9)
+        length_ns = np.full(len(end_ns), round(model.period_s * 1e9), np.int64)
     else:
-        begin_ns = int(end_ns[0]) - round(float(cycles.span_ns[0]))
-    t_ns = np.concatenate(([begin_ns], end_ns))
+        length_ns = np.rint(cycles.span_ns).astype(np.int64)
+    t_ns, power_w = _steps(end_ns, length_ns, cycles.value)
+    return Reference(t_ns, power_w, record.channel.name)
+
+
+def _steps(end_ns: NDArray[np.int64], length_ns: NDArray[np.int64], value: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return values as steps; each holds until the next one begins: updates that repeat it were not seen."""
+    begin_ns = end_ns - length_ns
+    hole = np.flatnonzero(begin_ns[1:] - end_ns[:-1] > HOLE * length_ns[1:]) + 1
+    t_ns = np.concatenate((begin_ns[:1], np.insert(end_ns, hole, begin_ns[hole])))
+    power_w = np.insert(value, hole, value[hole - 1])
     kept = np.concatenate(([True], np.diff(t_ns) > 0))
-    return Reference(t_ns[kept], cycles.value[kept[1:]], record.channel.name)
+    return t_ns[kept], power_w[kept[1:]]
 
 
 def _search(slow: _Record, reference: Reference, around_ns: float, search_s: float | None) -> Search:
@@ -198,9 +271,9 @@ def _stretches(cycles: Cycles, reference: Reference, whole: Lag, search: Search)
     return told if len(told) > 1 else [whole]
 
 
-def _zone_ns(fit: ClockFit, first: Trace, second: Trace) -> int:
-    """Return the nearest quarter of an hour to a lag, where both records know a time of day; else 0."""
-    if fit.lag_s is None or not all(_knows_the_day(trace) for trace in (first, second)):
+def _zone_ns(fit: ClockFit) -> int:
+    """Return the quarter of an hour that a lag is near to; 0 for none."""
+    if fit.lag_s is None:
         return 0
     quarters = round(fit.lag_s * 1e9 / ZONE_NS)
     off_ns = abs(fit.lag_s * 1e9 - quarters * ZONE_NS)

@@ -52,6 +52,7 @@ class Search:
         low_ns, high_ns: lags.
         tau_ns: taken where it cannot be fitted.
         tau_se_ns: how far that may be off.
+        unsure_ns: how far off the reference itself may lie: a sensor's delay, where its values are the reference.
         gains: least and most plausible gain; 0 and infinity for a reference without watts.
         fit_tau: None: where cycles are short enough.
     """
@@ -60,6 +61,7 @@ class Search:
     high_ns: float
     tau_ns: float = 20 * MS
     tau_se_ns: float = 12 * MS
+    unsure_ns: float = 0.0
     gains: tuple[float, float] = (0.0, float("inf"))
     fit_tau: bool | None = None
 
@@ -71,6 +73,7 @@ class Lag:
     Attributes:
         at_ns: middle of the stretch, on the meter's stamps.
         lag_ns, se_ns: of the lag, chance alone.
+        unsure_ns: how far off the reference may lie.
         tau_ns, tau_se_ns: taken or fitted.
         tau_fitted: which of both.
         gain, offset_w: of the line.
@@ -84,6 +87,7 @@ class Lag:
     at_ns: int
     lag_ns: float
     se_ns: float
+    unsure_ns: float
     tau_ns: float
     tau_se_ns: float
     tau_fitted: bool
@@ -99,8 +103,13 @@ class Lag:
 
     @property
     def whole_se_ns(self) -> float:
-        """Standard error with what is unsure of a tau that was not fitted: it looks like a lag."""
-        return self.se_ns if self.tau_fitted else float(np.hypot(self.se_ns, self.tau_se_ns))
+        """Standard error with all that more bursts do not lessen."""
+        return float(np.hypot(self.se_ns, self.common_se_ns))
+
+    @property
+    def common_se_ns(self) -> float:
+        """What is unsure of the reference, and of a tau that was not fitted: it looks like a lag."""
+        return float(np.hypot(self.unsure_ns, 0.0 if self.tau_fitted else self.tau_se_ns))
 
 
 def find_lag(cycles: Cycles, reference: Reference, search: Search) -> Lag | str:
@@ -273,6 +282,7 @@ def _told(
         at_ns=int(stamps[0]) + int(np.mean(stamps - stamps[0])),
         lag_ns=at[0],
         se_ns=se_ns,
+        unsure_ns=search.unsure_ns,
         tau_ns=at[1],
         tau_se_ns=tau_se_ns if fit_tau else search.tau_se_ns,
         tau_fitted=fit_tau,

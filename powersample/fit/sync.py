@@ -149,8 +149,7 @@ def joined(cycles: Cycles, references: Sequence[Reference], bursts: Sequence[Lag
     lag_s = lag_se_s = skew = skew_se = None
     if good:
         mean_ns, se_ns = _mean([one.lag_ns for one in good], [one.se_ns for one in good])
-        tau_part = 0.0 if good[0].tau_fitted else good[0].tau_se_ns
-        lag_s, lag_se_s = mean_ns * 1e-9, float(np.hypot(se_ns, tau_part)) * 1e-9
+        lag_s, lag_se_s = mean_ns * 1e-9, float(np.hypot(se_ns, good[0].common_se_ns)) * 1e-9
     if len(good) > 1:
         skew, skew_se = _skew(good)
     return ClockFit(
