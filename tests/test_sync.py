@@ -84,6 +84,20 @@ def test_cycles_that_vary_are_taken_at_their_own_length():
     assert abs(fit.lag_s - lag_s) <= 3 * fit.lag_se_s
 
 
+@pytest.mark.parametrize("hz", [4783.0, 100.0, 10.0])
+def test_meter_that_tells_instants_and_no_cycles_is_fitted_too(hz):
+    """An inline meter's 4.8 kHz, and a plug that is polled."""
+    load = made_up.reference_of(random_edges(30, seed=2, cycle_s=0.2), made_up.BEGIN_NS)
+    stamps = made_up.BEGIN_NS + np.arange(-2 * S, 32 * S, round(S / hz))
+    lag_s = 0.17
+    at = stamps - round(lag_s * S) - load.t_ns[0]
+    power = 100 + 50 * load.lagged(0.0).power_w(at.astype(np.float64))
+    power += np.random.default_rng(1).normal(0, 1, len(power))
+    fit = synchronise(Cycles(stamps, np.zeros(len(stamps)), power, "plug"), [load]).fit
+    assert fit.accepted
+    assert abs(fit.lag_s - lag_s) <= max(0.001, 3 * fit.lag_se_s)
+
+
 def test_missing_cycles_and_a_line_that_came_twice_do_not_move_the_lag():
     def change(cycles):
         kept = np.random.default_rng(5).random(len(cycles.value)) > 0.1

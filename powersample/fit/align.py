@@ -196,9 +196,7 @@ def _record(trace: Trace, name: str) -> _Record:
     if channel.span != "none":
         return _Record(trace, channel, model, Cycles.of_series(series))
     if model is None or model.response is Response.POINT:
-        at, first = np.unique(series.t_ns, return_index=True)
-        middle = series.value[first][1:] / 2 + series.value[first][:-1] / 2  # the mean between two instants
-        return _Record(trace, channel, model, Cycles(at[1:], np.diff(at).astype(np.float64), middle, name))
+        return _Record(trace, channel, model, Cycles.of_series(series).gapless())
     t_ns, value = updates(series).every()
     stamps = int(series.t0_ns[0]) + np.rint(t_ns).astype(np.int64)
     window_ns = np.full(len(stamps), model.window_s * 1e9)

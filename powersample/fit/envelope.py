@@ -17,9 +17,9 @@ from powersample.errors import InvalidArgument
 
 BLOCKS = 20
 LEAST_CYCLES = 3 * BLOCKS
-NEIGHBOURS = 10  # values each way, the earliest of which is on time
-HOLE = 1.5  # cycles between arrivals, from which one is missing
-TWICE = 0.5  # below which a line came twice, unless the one before was late
+NEIGHBOURS = 20  # values each way, the earliest of which is on time
+HOLE = 1.5  # cycles between arrivals, from which one may be missing
+TWICE = 0.5  # below which a line may have come twice
 
 Floats = NDArray[np.float64]
 
@@ -77,8 +77,8 @@ def envelope(arrival_ns: NDArray[np.int64], cycle_s: Floats) -> Envelope:
 def lateness_ns(arrival_ns: NDArray[np.int64], span_ns: Floats) -> Floats:
     """Return how late each arrival was beside the earliest of its neighbours, float64 ns.
 
-    Only half a second or so is looked at each way: a mains frequency that wanders by a part in a thousand, where the
-    lengths are nominal, makes half a millisecond of that. Across a hole, or a line that came twice, nothing is
+    Only a second or so is looked at each way: a mains frequency that wanders by a part in a thousand, where the
+    lengths are nominal, makes a millisecond of that. Across a hole, or a line that came twice, nothing is
     compared. A meter of instants, without lengths, has none.
 
     Args:
@@ -88,13 +88,26 @@ def lateness_ns(arrival_ns: NDArray[np.int64], span_ns: Floats) -> Floats:
     late = np.zeros(len(arrival_ns))
     if len(arrival_ns) < 3 or not (span_ns > 0).all():
         return late
-    spacing = np.diff(arrival_ns).astype(np.float64)
-    over_two = np.concatenate(([np.inf], spacing[1:] + spacing[:-1]))
-    twice = (spacing < TWICE * span_ns[1:]) & (over_two < HOLE * span_ns[1:])
-    cuts = np.flatnonzero((spacing > HOLE * span_ns[1:]) | twice) + 1
-    for part in np.split(np.arange(len(arrival_ns)), cuts):
+    for part in np.split(np.arange(len(arrival_ns)), _cuts(arrival_ns, span_ns)):
         left = (arrival_ns[part] - arrival_ns[part[0]]) - np.cumsum(span_ns[part])
-        padded = np.concatenate((np.full(NEIGHBOURS, np.inf), left, np.full(NEIGHBOURS, np.inf)))
-        least = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1).min(axis=1)
-        late[part] = left - least
+        late[part] = left - _least(left, NEIGHBOURS, NEIGHBOURS)
     return late
+
+
+def _least(x: Floats, before: int, after: int) -> Floats:
+    """Return the least of each value and so many before and after it."""
+    padded = np.concatenate((np.full(before, np.inf), x, np.full(after, np.inf)))
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, before + after + 1).min(axis=1))
+
+
+def _cuts(arrival_ns: NDArray[np.int64], span_ns: Floats) -> NDArray[np.int64]:
+    """Return before which values the count of cycles jumps: some are missing, or one came twice.
+
+    A pause of the scheduler looks the same at first; but what was held up comes all at once, and then time and count
+    agree again.
+    """
+    spacing = np.diff(arrival_ns).astype(np.float64)
+    odd = np.flatnonzero((spacing > HOLE * span_ns[1:]) | (spacing < TWICE * span_ns[1:])) + 1
+    left = (arrival_ns - arrival_ns[0]) - np.cumsum(span_ns)
+    jump = _least(left, 0, NEIGHBOURS)[odd] - _least(left, NEIGHBOURS, 0)[odd - 1]
+    return np.asarray(odd[np.abs(jump) > TWICE * span_ns[odd]], np.int64)

@@ -19,6 +19,7 @@ from powersample.model import Series
 
 LEAST_OVERLAP = 0.5  # of the values that any lag can compare, below which a lag is not looked at
 LEAST_VALUES = 12
+LEAST_SPAN_NS = 5_000_000.0
 
 Floats = NDArray[np.float64]
 
@@ -52,6 +53,20 @@ class Cycles:
         told = series.span_ns
         span_ns = np.full(len(series), series.channel.span_ns or 0, np.float64) if told is None else told
         return cls(series.t1_ns, span_ns.astype(np.float64), series.value, series.channel.name)
+
+    def gapless(self) -> Cycles:
+        """Return values at instants as means between two of them, of 5 ms and more; cycles as they are."""
+        if self.span_ns.any() or len(self.value) < 3:
+            return self
+        at, first = np.unique(self.stamp_ns, return_index=True)
+        since = (at - at[0]).astype(np.float64)
+        value = self.value[first]
+        energy = np.concatenate(([0.0], np.cumsum((value[1:] + value[:-1]) / 2 * np.diff(since))))
+        if np.median(np.diff(since)) < LEAST_SPAN_NS:
+            grid = np.arange(0.0, since[-1], LEAST_SPAN_NS)
+            since, energy = grid, np.interp(grid, since, energy)
+        span_ns = np.diff(since)
+        return Cycles(at[0] + np.rint(since[1:]).astype(np.int64), span_ns, np.diff(energy) / span_ns, self.name)
 
     def between(self, start_ns: int, end_ns: int) -> Cycles:
         """Return the values stamped in [start_ns, end_ns]."""

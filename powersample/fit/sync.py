@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from powersample.fit.envelope import lateness_ns
-from powersample.fit.forward import Cycles, Floats
+from powersample.fit.forward import LEAST_SPAN_NS, Cycles, Floats
 from powersample.fit.lag import Lag, Search, find_lag
 from powersample.fit.reference import Reference
 from powersample.model import ClockFit, Knot
@@ -53,6 +53,9 @@ def synchronise(
         own_clock: the stamps are of another clock than the references'.
     """
     search = search or default_search(cycles.cycle_ns)
+    if not cycles.span_ns.any() and cycles.cycle_ns >= LEAST_SPAN_NS and search.fit_tau is None:
+        search = replace(search, fit_tau=False)  # means between instants are smooth as a supply lag is: no telling
+    cycles = cycles.gapless()
     late = lateness_ns(cycles.stamp_ns, cycles.span_ns)
     raw, cycles = cycles, _on_time(cycles, late)
     rested = [at_rest(reference, cycles, search) for reference in references]

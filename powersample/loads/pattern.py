@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument
 
 KINDS = "random, prbs, chirp, square:PERIOD_S, or file:CSV"
-LEAST_HOLD_S = 0.12  # a first-order lag of 20 ms is over by then, and so is a GPU's awakening
+LEAST_HOLD_S = 0.1  # a first-order lag of 20 ms is nearly over by then
+HOLDS = (0.3, 1.7)  # of the mean: the wider they scatter, the better lag and tau are told apart
 CHIP_S = 0.271  # prime to the cycles that meters have
 CHIRP_S = (2.0, 0.2)  # first and last period
 LEAST_SPAN_S = 0.001
@@ -68,13 +69,13 @@ def random_edges(duration_s: float, *, seed: int = 0, cycle_s: float = 0.0) -> P
     Args:
         duration_s: of the whole.
         seed: the same for the same.
-        cycle_s: of the meter; edges come about once a cycle, but no faster than every 120 ms.
+        cycle_s: of the meter; edges come about once a cycle, but no faster than every 100 ms on the mean.
     """
     hold_s = max(LEAST_HOLD_S, cycle_s)
     _check_duration(duration_s, 4 * hold_s)
     dice = np.random.default_rng(seed)
-    count = math.ceil(duration_s / (0.5 * hold_s))
-    edges = np.concatenate(([0.0], np.cumsum(dice.uniform(0.5 * hold_s, 1.5 * hold_s, count))))
+    count = math.ceil(duration_s / (HOLDS[0] * hold_s))
+    edges = np.concatenate(([0.0], np.cumsum(dice.uniform(*HOLDS, count) * hold_s)))
     return _even(f"random edges about every {hold_s:.3g} s", edges[edges <= duration_s])
 
 
