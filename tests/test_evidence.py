@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What excludes aliasing: repeats at other phases, the load's period as marked or shown."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 from traces import S, channel, polls, published, series
 
+from powersample import cli, store
 from powersample.analysis import channel_energy, energy, window_energies
 from powersample.analysis.evidence import student_95, sweep_of, swept_evidence
 from powersample.analysis.interval import beats_often
@@ -72,7 +74,7 @@ def test_even_sweep_bounds_every_repeat_and_finds_the_truth(count, duty):
         assert not swept.doubt
         assert abs(swept.mean_j - 1000) < 0.1 * np.abs(errors_j(np.linspace(0, 1, 200), duty)).max() + 1e-9
         for one, off_j in zip(made, error_j, strict=True):
-            assert abs(off_j) <= swept_evidence(one, swept).off_by_j
+            assert abs(off_j) <= swept.off_by_j(one.energy.joules)
 
 
 def test_repeats_at_random_phases_hold_the_truth_as_often_as_they_say():
@@ -88,7 +90,7 @@ def test_repeats_at_random_phases_hold_the_truth_as_often_as_they_say():
             continue
         used += 1
         held += [
-            abs(one.energy.joules - truth_j) <= swept_evidence(one, swept).off_by_j
+            abs(one.energy.joules - truth_j) <= swept.off_by_j(one.energy.joules)
             for one, truth_j in zip(made, own_j, strict=True)
         ]
     assert used > 300
@@ -115,7 +117,8 @@ def test_repeats_whose_phases_do_not_go_round_exclude_nothing(phase, words):
     """Locked repeats scatter by nothing, whatever they miss."""
     swept = sweep_of(*told(np.full(len(phase), 1000.0), phase))
     assert words in swept.doubt
-    assert swept_evidence(told([1000.0], [0.4])[0][0], swept) is None
+    made, windows = told([1000.0], [0.4])
+    assert swept_evidence(made[0], windows[0], swept) == (None, swept.doubt)
 
 
 def test_a_cluster_with_a_few_strays_counts_by_the_circle_and_not_by_heads():
@@ -125,7 +128,7 @@ def test_a_cluster_with_a_few_strays_counts_by_the_circle_and_not_by_heads():
     made, windows = told(1000 + error_j, phase)
     swept = sweep_of(made, windows)
     assert abs((1000 + error_j).mean() - 1000) > 10 * abs(swept.mean_j - 1000)
-    assert all(abs(e) <= swept_evidence(one, swept).off_by_j for one, e in zip(made, error_j, strict=True))
+    assert all(abs(e) <= swept.off_by_j(one.energy.joules) for one, e in zip(made, error_j, strict=True))
 
 
 def test_changing_work_widens_the_bound_or_is_no_repeat():
@@ -134,8 +137,25 @@ def test_changing_work_widens_the_bound_or_is_no_repeat():
     assert growing.off_by_j(1000.0) > 200
     assert "not the same work" in sweep_of(*told(np.full(16, 1000.0), phase, np.linspace(2, 3, 16))).doubt
     made, _ = told(np.full(16, 1000.0), phase)
-    nested = [Window("epoch", 0, (20 - i) * S) for i in range(16)]
+    nested = [Window("epoch", i * S, (i + 4) * S) for i in range(16)]
     assert sweep_of(made, nested).doubt == "repeats overlap"
+
+
+def test_a_repeat_of_another_length_is_left_out_and_gets_no_evidence():
+    """The first epoch of a training compiles; the last may be cut short."""
+    phase = (np.arange(12) * 0.29) % 1
+    length = np.full(12, 2.0)
+    length[0], length[11] = 3.1, 1.0
+    made, windows = told(np.where(length == 2.0, 1000.0, 500.0 * length), phase, length)
+    swept = sweep_of(made, windows)
+    assert (swept.count, swept.doubt, swept.mean_j) == (10, "", pytest.approx(1000))
+    assert "they take 2 s and this takes 3.1 s" in swept_evidence(made[0], windows[0], swept)[1]
+    assert swept_evidence(made[5], windows[5], swept)[0].off_by_j < 1
+
+
+def test_a_window_that_was_never_ended_is_no_repeat():
+    windows = [Window(f"s {i}", i * S, i * S + S // 2, ("open",) if i == 9 else ()) for i in range(10)]
+    assert windows[9] not in lots(Trace.of([], windows=windows), windows)
 
 
 # ---- through the whole analysis ----
@@ -216,6 +236,21 @@ def test_repeats_of_other_names_are_named():
     assert window_energies(trace, trace.windows, repeats=[named])[0][0].energy.excluded
     with pytest.raises(InvalidArgument, match="no window is called"):
         window_energies(trace, trace.windows, repeats=[["nosuch", "9 th"]])
+
+
+def test_report_takes_repeats_by_name_on_the_command_line(tmp_path, capsys):
+    trace, _ = recording(5 + np.arange(10) * 4.537, 4.0, 0.037, names="{} th")
+    path = str(tmp_path / "x.parquet")
+    store.save(trace, path)
+    excluded = []
+    for more in ([], ["--repeats", ",".join(one.name for one in trace.windows)]):
+        assert cli.main(["report", path, "--json", *more]) == 0
+        energies = [one["energies"][0] for one in json.loads(capsys.readouterr().out)["windows"]]
+        excluded.append([one["aliasing_excluded_by"] for one in energies])
+    assert not any(excluded[0])
+    assert all(excluded[1])
+    assert cli.main(["report", path, "--repeats", "nosuch"]) == 2
+    assert "no window is called 'nosuch'; there are '0 th'" in capsys.readouterr().err
 
 
 def test_stems_leave_the_number_at_the_end_out():

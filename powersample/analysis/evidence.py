@@ -56,7 +56,8 @@ class Swept:
     """What repeats of the same work say of one channel.
 
     Attributes:
-        count: of repeats that have an energy and a phase.
+        count: of repeats that are looked at: those of about the middle length that have an energy.
+        seconds: that length.
         mean_j: their mean over the phases.
         spread_j: their scatter about it.
         freedom: degrees of freedom of both.
@@ -65,6 +66,7 @@ class Swept:
     """
 
     count: int
+    seconds: float = math.nan
     mean_j: float = math.nan
     spread_j: float = math.nan
     freedom: float = 0.0
@@ -79,20 +81,29 @@ class Swept:
 
 
 def sweep_of(told: Sequence[Told], windows: Sequence[Window]) -> Swept:
-    """Return what repeats of the same work, by one part-time channel, say of what it may have missed."""
-    there = [(one, window) for one, window in zip(told, windows, strict=True) if one.energy.joules is not None]
+    """Return what repeats of the same work, by one part-time channel, say of what it may have missed.
+
+    Repeats of another length are left out, as the first of a training often has.
+    """
+    some = [(one, window) for one, window in zip(told, windows, strict=True) if one.energy.joules is not None]
+    seconds = np.array([window.duration_s for _, window in some])
+    middle_s = float(np.median(seconds)) if some else math.nan
+    alike = np.abs(seconds - middle_s) <= limit("same_work") * middle_s
+    there = [each for each, same in zip(some, alike, strict=True) if same]
     count = len(there)
-    if count < limit("least_repeats"):
-        return Swept(count, doubt=f"it takes {limit('least_repeats'):.0f} repeats, and there are {count}")
     phase = np.array([one.phase for one, _ in there])
     joules = np.array([one.energy.joules for one, _ in there], np.float64)
-    seconds = np.array([window.duration_s for _, window in there])
-    if any(after.start_ns < before.end_ns for (_, before), (_, after) in pairwise(there)):
-        return Swept(count, doubt="repeats overlap")
-    if np.isnan(phase).any():
-        return Swept(count, doubt="polls are too slow to tell at which phases of the sensor the repeats began")
-    if seconds.std() > limit("same_work") * seconds.mean():
-        return Swept(count, doubt=f"repeats of {seconds.min():.3g} to {seconds.max():.3g} s are not the same work")
+    doubt = ""
+    if count < limit("most_alike") * len(some):
+        doubt = f"repeats of {seconds.min():.3g} to {seconds.max():.3g} s are not the same work"
+    elif count < limit("least_repeats"):
+        doubt = f"it takes {limit('least_repeats'):.0f} repeats, and there are {count}"
+    elif any(after.start_ns < before.end_ns for (_, before), (_, after) in pairwise(there)):
+        doubt = "repeats overlap"
+    elif np.isnan(phase).any():
+        doubt = "polls are too slow to tell at which phases of the sensor the repeats began"
+    if doubt:
+        return Swept(count, doubt=doubt)
     model, period_s = told[0].model, told[0].period_s
     window = 0.0 if model is None else model.window_s / period_s
     order = np.argsort(phase)
@@ -105,7 +116,7 @@ def sweep_of(told: Sequence[Told], windows: Sequence[Window]) -> Swept:
     n = 1.0 / float(weight @ weight)
     spread_j = math.sqrt(float(weight @ (joules[order] - mean_j) ** 2) * n / (n - 1))
     by_phase, by_time = (_slowness(np.append(each, each[0])) for each in (joules[order], joules))
-    return Swept(count, mean_j, spread_j, n - 1, by_phase < limit("with_phase") <= by_time)
+    return Swept(count, middle_s, mean_j, spread_j, n - 1, by_phase < limit("with_phase") <= by_time)
 
 
 def _slowness(joules: NDArray[np.float64]) -> float:
@@ -114,12 +125,14 @@ def _slowness(joules: NDArray[np.float64]) -> float:
     return float((np.diff(joules) ** 2).mean()) / (2 * variance) if variance > 0 else 1.0
 
 
-def swept_evidence(one: Told, swept: Swept) -> Evidence | None:
-    """Return what a sweep shows of one of its repeats."""
+def swept_evidence(one: Told, window: Window, swept: Swept) -> tuple[Evidence | None, str]:
+    """Return what a sweep shows of one of its repeats, or why it shows nothing."""
     if swept.doubt or one.energy.joules is None:
-        return None
+        return None, swept.doubt
+    if abs(window.duration_s - swept.seconds) > limit("same_work") * swept.seconds:
+        return None, f"they take {swept.seconds:.3g} s and this takes {window.duration_s:.3g} s"
     words = f"{swept.count} repeats at phases all around the sensor's period, which scatter by {swept.spread_j:.3g} J"
-    return Evidence(swept.off_by_j(one.energy.joules), words, swept.fooled)
+    return Evidence(swept.off_by_j(one.energy.joules), words, swept.fooled), ""
 
 
 def period_evidence(one: Told, window: Window, low_s: float, high_s: float, words: str) -> Evidence | None:

@@ -61,9 +61,9 @@ class Proofs:
             if (period := self._period_evidence(one, window, quick)) is not None:
                 evidence.append(period)
             if (lot := self._lots.get(window)) is not None:
-                swept = swept_evidence(one, sweeps[lot])
+                swept, doubt = swept_evidence(one, window, sweeps[lot])
                 evidence += [] if swept is None else [swept]
-                doubts += [f"its repeats exclude nothing: {sweeps[lot].doubt}"] if sweeps[lot].doubt else []
+                doubts += [f"its repeats exclude nothing: {doubt}"] if doubt else []
             found.append(replace(one, evidence=tuple(evidence), doubts=tuple(doubts)))
         return found
 

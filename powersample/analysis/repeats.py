@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from powersample.analysis.interval import limit
 from powersample.model import Trace, Window
+from powersample.model.energy import OPEN
 
 NUMBER = re.compile(r"[\s_#.:/-]*\d+$")
 LOT = 32
@@ -52,7 +53,7 @@ def lots(trace: Trace, windows: Sequence[Window], named: Iterable[Sequence[Windo
     """
     groups: dict[str | int, dict[Window, None]] = {}
     for window in (*trace.windows, *windows):
-        if window.end_ns > window.start_ns:
+        if window.end_ns > window.start_ns and OPEN not in window.flags:
             groups.setdefault(stem(window.name), {})[window] = None
     found: dict[Window, tuple[Window, ...]] = {}
     for some in (*groups.values(), *named):

@@ -62,12 +62,12 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
             f"{energy['aliasing_excluded_by']}."
         )
     yield from _beside(energy)
-    yield from _unread(window, energy)
+    yield from _unread(window, energy, channel.get("sensor"))
     for reason in energy["reasons"]:
         yield from _words(reason)
 
 
-def _unread(window: Mapping[str, Any], energy: Mapping[str, Any]) -> Iterable[str]:
+def _unread(window: Mapping[str, Any], energy: Mapping[str, Any], sensor: str | None) -> Iterable[str]:
     worst, total = sorted(energy["dropouts"], key=badness)[:WORST], energy["dropouts_total"]
     if not worst:
         return
@@ -78,7 +78,9 @@ def _unread(window: Mapping[str, Any], energy: Mapping[str, Any]) -> Iterable[st
         return
     yield from _words(f"Published and not read, {times}{'' if total == len(worst) else '; the worst'}:")
     for one in sorted(worst, key=lambda one: int(one["start_ns"])):
-        yield from wrap(dropout(one, window["start_ns"]), WIDTH, initial_indent="    ", subsequent_indent="      ")
+        yield from wrap(
+            dropout(one, window["start_ns"], sensor), WIDTH, initial_indent="    ", subsequent_indent="      "
+        )
 
 
 def _updates(energy: Mapping[str, Any]) -> str:

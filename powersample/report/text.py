@@ -303,12 +303,18 @@ def may_hide(one: Mapping[str, Any]) -> bool:
     return one["energy_j"] is None or one["energy_j"] > 0
 
 
-def dropout(one: Mapping[str, Any], origin_ns: int) -> str:
-    """Return a dropout in words: "0.31 s from 4.2 s on, errors (code 15), 3 updates, up to 35 J"."""
+def dropout(one: Mapping[str, Any], origin_ns: int, sensor: str | None) -> str:
+    """Return a dropout in words: "0.31 s from 4.2 s on, errors (code 15, the GPU is lost), 3 updates, up to 35 J".
+
+    Args:
+        one: the dropout.
+        origin_ns: its times are told from here on.
+        sensor: where the values come from: it says what the code means.
+    """
     words = [
         f"{number((one['end_ns'] - one['start_ns']) / 1e9)} s from {number((one['start_ns'] - origin_ns) / 1e9)} s on"
     ]
-    words.append(one["cause"] + (f" (code {one['code']})" if one["code"] else ""))
+    words.append(one["cause"] + (f" (code {code_words(sensor or '', one['code'])})" if one["code"] else ""))
     if one["updates_missed"]:
         words.append(f"{one['updates_missed']} updates")
     if one["energy_j"] is None:
@@ -332,10 +338,8 @@ def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
         causes = Counter(each["cause"] for each in one["dropouts"])
         by_cause = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
         more = "" if len(one["dropouts"]) == one["dropouts_total"] else f", of the worst {len(one['dropouts'])}"
-        worst = min(one["dropouts"], key=badness)
-        words = (
-            f"{one['name']}: {one['dropouts_total']} dropouts ({by_cause}{more}); the worst {dropout(worst, origin_ns)}"
-        )
+        worst = dropout(min(one["dropouts"], key=badness), origin_ns, one["sensor"])
+        words = f"{one['name']}: {one['dropouts_total']} dropouts ({by_cause}{more}); the worst {worst}"
         yield from _paragraph(words, 2)
 
 
