@@ -50,10 +50,8 @@ class Proofs:
         every = (*self._windows, *beside)
         told = channel_energies(self._trace, name, every)
         by_window = dict(zip(every, told, strict=True))
-        sweeps = {
-            lot: sweep_of([by_window[one] for one in lot], lot)
-            for lot in dict.fromkeys(self._lots[window] for window in self._windows if window in self._lots)
-        }
+        mine = {id(lot): lot for window in self._windows if (lot := self._lots.get(window)) is not None}
+        sweeps = {key: sweep_of([by_window[one] for one in lot], lot) for key, lot in mine.items()}
         quick = self._quicker(model.window_s, name, names)
         found = []
         for one, window in zip(told, self._windows, strict=False):
@@ -61,7 +59,7 @@ class Proofs:
             if (period := self._period_evidence(one, window, quick)) is not None:
                 evidence.append(period)
             if (lot := self._lots.get(window)) is not None:
-                swept, doubt = swept_evidence(one, window, sweeps[lot])
+                swept, doubt = swept_evidence(one, window, sweeps[id(lot)])
                 evidence += [] if swept is None else [swept]
                 doubts += [f"its repeats exclude nothing: {doubt}"] if doubt else []
             found.append(replace(one, evidence=tuple(evidence), doubts=tuple(doubts)))
