@@ -46,7 +46,7 @@ def test_relative_cancels_the_gain_and_keeps_the_offsets_difference():
 def test_relative_of_equal_mean_power_has_no_offset():
     a, b, _ = energies_of(recording())
     found = relative(a, b)
-    assert (found.high - found.low) / 2 < 0.03  # two reconstructions; the gain alone would make 0.11
+    assert (found.high - found.low) / 2 < 0.04  # two reconstructions; the gain alone would make 0.11
     assert found.verdict == "good"
 
 
