@@ -85,7 +85,10 @@ def meter_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list[T
     def lag(t_ns: NDArray[np.int64]) -> Floats:
         return np.full(len(t_ns), latency_ns) if fit is None else fit.lag_ns(t_ns)
 
-    return sweep(trace, name, windows, partial(_Sums, channel, meter), partial(meter_pieces, lag=lag))
+    ends = np.array([end_ns for _, end_ns, _ in gaps], np.int64)
+    return sweep(
+        trace, name, windows, partial(_Sums, channel, meter), partial(meter_pieces, lag=lag, hole_ends_ns=ends)
+    )
 
 
 class _Sums:

@@ -21,6 +21,7 @@ from powersample.analysis.polls import NONE_NS, NOT_A_NUMBER, Polls
 from powersample.model import Series
 
 NEIGHBOURS = 32  # each way, among which the earliest arrival is looked for: clocks drift by 0.3 ms meanwhile
+MOST_HELD = 1 << 17  # rows without a value, that wait for one
 
 Lag = Callable[[NDArray[np.int64]], Floats]  # ns from a cycle's end to its arrival, by arrival
 
@@ -66,22 +67,24 @@ class _Rows:
         return self.t_ns, self.span_ns, self.watts, self.status, self.seq
 
 
-def meter_pieces(chunks: Iterable[Series], lag: Lag) -> Iterator[MeterPiece]:
+def meter_pieces(chunks: Iterable[Series], lag: Lag, hole_ends_ns: NDArray[np.int64] = NONE_NS) -> Iterator[MeterPiece]:
     """Yield a meter's record in pieces, at bounded memory.
 
     Args:
         chunks: its readings in their order; `span_ns` tells each one's cycle, None that they are instants.
         lag: from a cycle's end to its arrival.
+        hole_ends_ns: arrivals before which cycles are missing, where `seq` does not tell: a driver that goes by the
+            time finds out later.
     """
     held: _Rows | None = None
     told = 0  # rows of `held` that are there as neighbours only
     builder = _Builder(lag)
-    for rows in _then_none(chunks):
+    for rows in _then_none(chunks, hole_ends_ns):
         builder.instants |= rows is not None and rows.instants
         everything = held if rows is None else rows if held is None else held + rows
         if everything is None:
             return
-        ready = len(everything.t_ns) - (0 if rows is None else NEIGHBOURS)
+        ready = len(everything.t_ns) if rows is None else _whole(everything, told)
         if ready > told:
             ends = _ends(everything)
             yield builder.piece(everything.take(slice(told, ready)), ends[told:ready])
@@ -91,11 +94,25 @@ def meter_pieces(chunks: Iterable[Series], lag: Lag) -> Iterator[MeterPiece]:
             held = everything
 
 
-def _then_none(chunks: Iterable[Series]) -> Iterator[_Rows | None]:
+def _whole(rows: _Rows, told: int) -> int:
+    """Return how many rows can be told: their neighbours are there, and the value after any that has none."""
+    ready = len(rows.t_ns) - NEIGHBOURS
+    good = np.flatnonzero(~np.isnan(rows.watts[: max(0, ready)]))
+    last = int(good[-1]) + 1 if len(good) else 0
+    return ready if ready - max(told, last) > MOST_HELD else last
+
+
+def _then_none(chunks: Iterable[Series], hole_ends_ns: NDArray[np.int64]) -> Iterator[_Rows | None]:
     last: tuple[int, int] | None = None  # arrival and seq
+    more = 0  # holes so far that `seq` does not tell
     for chunk in chunks:
         watts = np.where(chunk.good, chunk.raw * chunk.channel.scale, np.nan)
         t_ns, seq, span_ns = chunk.t1_ns, chunk.seq.astype(np.int64), chunk.span_ns
+        if len(hole_ends_ns):
+            hidden = np.isin(t_ns, hole_ends_ns)
+            hidden &= np.diff(seq, prepend=seq[0] - 1 if last is None else last[1] - more) % 2**32 == 1
+            extra = np.cumsum(hidden) + more
+            seq, more = seq + extra, int(extra[-1])
         if span_ns is None:  # from reading to reading; after a hole there is none to go from
             before = (int(t_ns[0]), int(seq[0]) - 1) if last is None else last
             follows = np.diff(seq, prepend=before[1]) % 2**32 == 1
