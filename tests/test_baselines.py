@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other ways of sampling: their integrals and their parsers."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from powersample import errors
 from powersample.experiments.baselines import Samples, find_nvidia_smi, trapezoid_j
 from powersample.experiments.baselines.nvidia_smi import parse_lines
+from powersample.experiments.baselines.quiet import deaf_children
 
 S = 1_000_000_000
 
@@ -68,3 +72,16 @@ def test_find_nvidia_smi_prefers_path_to_cache(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_nvidia_smi() == program
+
+
+def test_children_started_deaf_hear_no_interrupt_and_later_ones_do():
+    """A tool's own process must not fill the screen with a traceback at a Ctrl-C; whoever started it ends it."""
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def hears():
+        run = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+        return run.stdout.strip() == "False"
+
+    with deaf_children():
+        assert not hears()
+    assert hears()

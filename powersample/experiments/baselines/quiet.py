@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
+from multiprocessing import resource_tracker
 
 
 @contextlib.contextmanager
@@ -23,6 +25,17 @@ def surroundings(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Let what this thread starts meanwhile not hear of a Ctrl-C: whoever started it ends it, without a traceback."""
+    resource_tracker.ensure_running()  # multiprocessing's: as it starts it lets the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

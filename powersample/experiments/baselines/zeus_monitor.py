@@ -19,7 +19,7 @@ from powersample._native.api import anchor
 from powersample.experiments.baselines import cpu
 from powersample.experiments.baselines.base import Account, ByTrapezoid, Samples
 from powersample.experiments.baselines.binding import NvmlBinding
-from powersample.experiments.baselines.quiet import silence, surroundings
+from powersample.experiments.baselines.quiet import deaf_children, silence, surroundings
 
 FIELDS = {"device_instant": "field 186", "device_average": "field 185"}
 
@@ -68,7 +68,7 @@ class ZeusMonitor(ByTrapezoid):
         path = {name: self._environment[name] for name in ("LD_LIBRARY_PATH",) if name in self._environment}
         reasons = []
         try:
-            with silence(), surroundings(path):
+            with silence(), surroundings(path), deaf_children():
                 devices._gpus = None  # it keeps the boards that it found first, whatever became of them
                 for domain in FIELDS:
                     try:
