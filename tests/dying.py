@@ -62,7 +62,8 @@ class Scripted:
 
 REPLACED = {
     "recorder_for": lambda plan, inventory, spool, **_: Scripted(plan, inventory, spool),
-    "discover": lambda _plan: Inventory(),
+    "discover": lambda _plan, **_: Inventory(),
+    "sources_of": lambda _inventory: ("scripted",),
     "CONVERT_EVERY_S": 0.2,
 }
 for name, value in REPLACED.items():
