@@ -320,7 +320,8 @@ def test_readings_of_the_moment_that_are_missing_are_a_hole():
 def test_every_reading_of_a_meter_is_news():
     report = build(traced(cycles(lambda a, b: 800.0, 20)), [window(2.0, 18.0)])
     (channel,) = report.data["channels"]
-    assert (channel["stale_share"], channel["updates"]) == (None, 400)
+    assert (channel["stale_share"], channel["updates"], channel["meter"]) == (None, 400, "ZES LMG450")
+    assert "Meter: ZES LMG450; each value averages its own cycle, nominally 50 ms." in report.explained()
     assert report.data["windows"][0]["energies"][0]["updates"] == 320
 
 

@@ -158,9 +158,7 @@ def test_current_beyond_its_range_is_flagged_and_not_a_value():
 
 
 def test_missing_cycles_without_a_counter_are_told_by_the_time():
-    faults = {n: "missing" for n in (*range(90, 93), 150)}
-    with LmgSimulator(constant_w, time_scale=1.0, mains_hz=1000, faults=faults) as sim:
-        assert sim.cycles.maxlen  # real time: what follows is the pure part of it
+    faults = {*range(90, 93), 150}
     clock, found, t_ns = CycleClock(), [], 0
     for n in range(400):
         t_ns += 50_000_000

@@ -193,6 +193,7 @@ def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | Non
         "averaging_window_s": window_s,
         "averaging_window_origin": window_origin,
         "sensor": channel.sensor or None,
+        "meter": None if meter is None else f"{meter.maker} {meter.model}".strip(),
         "sensor_origin": dict(model.origin) if model else None,
         "stale_share": found.stale_share,
         "stuck": found.stuck,

@@ -94,6 +94,13 @@ def _times(count: int) -> str:
 
 
 def _sensor(channel: Mapping[str, Any]) -> Iterable[str]:
+    if channel.get("meter"):
+        cycle_s = channel["averaging_window_s"]
+        what = (
+            f"each value averages its own cycle, nominally {1e3 * cycle_s:.4g} ms" if cycle_s else "values of instants"
+        )
+        yield from _words(f"Meter: {channel['meter']}; {what}.")
+        return
     origin = channel.get("sensor_origin") or {}
     if not origin:
         yield from _words(f"Sensor: {channel.get('sensor') or 'unnamed'}; no table speaks of it.")
