@@ -13,9 +13,15 @@ MOST_PCT = 1.0  # limit of error of a reading: SPEC's and MLPerf's
 LOSSES = {
     "garbage_bytes": "bytes of garbage",
     "bad_lines": "lines that were no readings",
+    "bad_packets": "packets that were no readings",
+    "bad_answers": "answers that were no readings",
+    "timeouts": "questions without an answer",
+    "missed_periods": "periods that nobody asked in",
+    "stale": "answers that were the last one again",
     "repeats": "repeated readings",
     "dropped_bytes": "bytes that nobody took in time",
     "reconnects": "times made anew",
+    "clock_jumps": "times that its clock was set",
     "errors": "errors at its end",
 }
 
