@@ -78,6 +78,19 @@ def test_no_cycle_is_lost_over_a_pty_and_the_energy_is_that_of_the_function():
         assert np.all(np.diff(got.array("arrival_ns")) >= 0)
 
 
+def test_no_cycle_is_lost_when_more_has_come_than_one_read_takes(monkeypatch):
+    monkeypatch.setattr(lmg, "CHUNKS_A_READ", 1)
+    with LmgSimulator(sine_w, time_scale=SCALE) as sim:
+        meter = driver("lmg450", sim)
+        meter.open()
+        meter.start()
+        time.sleep(0.1)
+        got = read(meter, lambda got: len(got) >= 150)
+        meter.close()
+    assert got.gaps == []
+    assert meter.counts()["missing_cycles"] == 0
+
+
 def test_no_cycle_is_lost_over_tcp_and_an_lmg600_is_broken_off_first():
     with LmgSimulator(sine_w, line=TcpLine(), time_scale=MANY, baud=None) as sim:
         got, _, meter = measured(sim, 1000)

@@ -148,8 +148,22 @@ def test_pmd_over_a_serial_line_is_set_up_streams_and_is_left_as_it_was(terminal
     assert np.all(np.diff(arrival_ns) > 0)
     made.stop()
     made.close()
+    deadline_s = time.monotonic() + 5
+    while pmd.set_line(115200) not in far.commands and time.monotonic() < deadline_s:
+        time.sleep(0.005)
     assert far.commands[-2:] == [pmd.STREAM_OFF, pmd.set_line(115200)]
     assert pmd.set_line(921600) in far.commands
+
+
+def test_pmd_samples_are_all_there_when_more_has_come_than_one_read_takes(terminal, monkeypatch):
+    monkeypatch.setattr("powersample.meters.streamed.CHUNKS_A_READ", 1)
+    data = pmd_frames(3000)
+    made, _ = opened(f"pmd:{terminal(FakePmd(data)).path}")
+    time.sleep(0.1)
+    _, watts = taken(made, 3000)
+    assert len(watts) == 3000
+    assert made.counts()["garbage_bytes"] == 0
+    made.close()
 
 
 def test_pmd_samples_of_one_piece_are_placed_by_their_ticks(terminal):
@@ -187,8 +201,7 @@ def test_measured_pmd_stream_through_a_serial_line_gives_the_files_samples_exact
     ],
     ids=["silence", "another device", "unknown identity"],
 )
-def test_pmd_that_is_none_is_refused(terminal, monkeypatch, far, error, message):
-    monkeypatch.setattr("powersample.meters.pmd.ANSWER_S", 0.1)
+def test_pmd_that_is_none_is_refused(terminal, far, error, message):
     with pytest.raises(error, match=message):
         meter(f"pmd:{terminal(far()).path}").open()
 
@@ -257,7 +270,10 @@ def test_wattsup_over_a_serial_line_gives_its_readings(terminal):
     assert readings[1][1] == NO_NUMBER
     assert made.counts()["garbage_bytes"] == 4
     made.close()
-    assert far.seen.rstrip().endswith(b"#L,R,0;")
+    deadline_s = time.monotonic() + 5
+    while not far.seen.endswith(b"#L,R,0;") and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    assert far.seen.endswith(b"#L,R,0;")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +286,7 @@ def test_wattsup_over_a_serial_line_gives_its_readings(terminal):
     ids=["silence", "garbage", "no watts"],
 )
 def test_wattsup_that_is_none_is_refused(terminal, monkeypatch, far, error):
-    monkeypatch.setattr("powersample.meters.wattsup.ANSWER_S", 0.1)
+    monkeypatch.setattr("powersample.meters.wattsup.ANSWER_S", 0.1 if error is Timeout else 1.0)
     with pytest.raises(error):
         meter(f"wattsup:{terminal(far()).path}").open()
 
@@ -284,7 +300,7 @@ def test_wattsup_that_falls_silent_leaves_a_gap(terminal, monkeypatch):
 
 
 def test_wattsup_without_fields_takes_the_usual_ones(terminal, monkeypatch):
-    monkeypatch.setattr("powersample.meters.wattsup.ANSWER_S", 0.1)
+    monkeypatch.setattr("powersample.meters.wattsup.ANSWER_S", 0.3)
     made, _ = opened(f"wattsup:{terminal(FakeWattsUp([DATA], fields=b'')).path}")
     assert first(made).readings[0].watts[0] == pytest.approx(119.1)
     made.close()

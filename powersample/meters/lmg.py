@@ -171,13 +171,12 @@ class Lmg:
         """See `Meter`; where the link must be made anew it may take some seconds longer."""
         if self._streaming and self._link.lost:
             self._come_back(timeout_s)
-        chunk = self._link.read(timeout_s) if self._streaming else None
-        for _ in range(CHUNKS_A_READ):
+        for turn in range(CHUNKS_A_READ if self._streaming else 0):
+            chunk = self._link.read(0.0 if turn else timeout_s)
             if chunk is None:
                 break
             for line in self._talk.reader.feed(chunk.data, chunk.arrival_ns):
                 self._stream.take(line, self._talk.reader.garbage_bytes)
-            chunk = self._link.read(0)
         if self._streaming:
             self._watch()
         return self._stream.batch()

@@ -81,15 +81,14 @@ class Streamed:
             self._lose("unplugged", f"{link.port.name}: {link.lost}")
             self._come_back(timeout_s)
         readings: list[MeterReading] = []
-        chunk = link.read(timeout_s if not link.lost else 0.0)
-        for _ in range(CHUNKS_A_READ):
+        for turn in range(CHUNKS_A_READ):
+            chunk = link.read(0.0 if turn or link.lost else timeout_s)
             if chunk is None:
                 break
             taken = self._sender.take(chunk)
             if taken is not None and len(taken):
                 self._hear(int(taken.arrival_ns[0]), int(taken.arrival_ns[-1]))
                 readings.append(taken)
-            chunk = link.read(0.0)
         silent_s = time.monotonic() - self._heard_s
         if self._streaming and not link.lost and silent_s > self._sender.silence_s:
             self._lose("silent", f"{link.port.name}: nothing that is a reading came for {silent_s:.1f} s")
