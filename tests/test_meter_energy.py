@@ -317,6 +317,12 @@ def test_readings_of_the_moment_that_are_missing_are_a_hole():
     assert any("PSQ-GAP" in reason for reason in found.reasons)
 
 
+def test_report_of_readings_of_the_moment_is_plain_json():
+    report = build(traced_plug(polled(lambda t: 200.0, 60)), [window(10.0, 50.0)])
+    assert json.loads(json.dumps(report.data, allow_nan=False))["channels"][0]["averaging_window_s"] is None
+    assert "Meter: Shelly Plug; its values are taken for instants." in report.explained()
+
+
 def test_every_reading_of_a_meter_is_news():
     report = build(traced(cycles(lambda a, b: 800.0, 20)), [window(2.0, 18.0)])
     (channel,) = report.data["channels"]

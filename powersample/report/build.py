@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's JSON object: energies of every window, quality of every channel, checks."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -165,7 +166,7 @@ def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | Non
     window_s = channel.span_ns / 1e9 if channel.span_ns else model.window_s if model else None
     window_origin = OWN_WORD if channel.span_ns else model.origin.get("window_s") if model else None
     meter = info_of(trace, channel.name) if is_meter(trace, channel) else None
-    if meter is not None:
+    if meter is not None and math.isfinite(meter.cycle_s):
         window_s, window_origin = meter.cycle_s, OWN_WORD
     period_origin = {"changes": SEEN, "polls": SPACING}.get(missing.origin or "")
     if missing.origin == "table" and model is not None:

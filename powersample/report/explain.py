@@ -96,9 +96,8 @@ def _times(count: int) -> str:
 def _sensor(channel: Mapping[str, Any]) -> Iterable[str]:
     if channel.get("meter"):
         cycle_s = channel["averaging_window_s"]
-        what = (
-            f"each value averages its own cycle, nominally {1e3 * cycle_s:.4g} ms" if cycle_s else "values of instants"
-        )
+        own = f"each value averages its own cycle, nominally {1e3 * (cycle_s or 0.0):.4g} ms"
+        what = own if cycle_s else "its values are taken for instants"
         yield from _words(f"Meter: {channel['meter']}; {what}.")
         return
     origin = channel.get("sensor_origin") or {}
