@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/race.md says what its committed figures say, and what they must say for the page to be true."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from powersample.experiments.figures import FEW
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def made():
+    spec = importlib.util.spec_from_file_location("make_race_page", DOCS / "race" / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return json.loads((DOCS / "race" / "figures.json").read_text(encoding="utf-8"))
+
+
+def test_page_is_written_of_the_committed_figures(made, figures):
+    assert (DOCS / "race.md").read_text(encoding="utf-8") == made.page(figures)
+
+
+def test_page_changes_with_a_figure(made, figures):
+    other = json.loads(json.dumps(figures))
+    other["paper"]["real_time"]["native"]["epoch_error_pct"]["median"] += 1
+    assert made.page(other) != made.page(figures)
+
+
+def test_figures_bear_out_what_the_page_claims(figures):
+    """Native at most half as far off as the tracer where it trusts itself; elsewhere it says that it does not."""
+    paper = figures["paper"]
+    trusted = paper["by_verdict"][0]
+    assert trusted["verdicts"] == ["good", "fair"]
+    assert trusted["native_median_pct"] <= trusted["tracer_median_pct"] / 2
+    assert trusted["native_p95_pct"] <= trusted["tracer_p95_pct"] / 2
+    assert sum(one["epochs"] for one in paper["by_verdict"]) == paper["real_time"]["native"]["epochs"]
+    assert sum(one["held"] for one in paper["by_verdict"]) >= 0.9 * paper["real_time"]["native"]["epochs"]
+    tracer = paper["real_time"]["ea-has-tracer"]
+    assert tracer["epoch_power_pearson"] < 0.9 < tracer["run_energy_pearson"]
+    assert paper["papers"]["few_share"] == 0.39
+
+
+def test_figures_keep_the_rule_of_ten_readings(figures):
+    for one in figures["paper"]["share_of_few_by_length"]:
+        assert one["rule_s"] == pytest.approx(FEW * (0.1 + one["call_s"]), rel=1e-4)
+        assert one["longest_with_few_s"] is None or one["longest_with_few_s"] <= one["rule_s"] * 1.0001
+        assert one["shortest_with_more_s"] is None or one["shortest_with_more_s"] >= one["rule_s"] * 0.9999
+
+
+def test_figures_of_aliasing_are_alike_at_every_rate(figures):
+    for method in ("field 186", "no lag, jitter"):
+        causes = figures["causes"]["causes"]
+        told = [one["median"] for one in causes if (one["cause"], one["method"]) == ("aliasing", method)]
+        assert len(told) == 4
+        assert max(told) - min(told) < 1
+
+
+def test_picture_is_there_and_small():
+    data = (DOCS / "race" / "paper.png").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert len(data) < 400_000
