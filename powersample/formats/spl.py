@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,11 +40,16 @@ EPOCH = datetime(1970, 1, 1)
 
 @dataclass(slots=True)
 class _Rows:
-    """What was read so far, a list a column."""
+    """What was read so far, a column a channel group and word; NaN where a line has no number for it."""
 
-    t_ns: list[int] = field(default_factory=list)
+    t_ns: array[int] = field(default_factory=lambda: array("q"))
     marks: list[str] = field(default_factory=list)
-    cells: list[dict[tuple[int, str], str]] = field(default_factory=list)
+    columns: dict[tuple[int, str], array[float]] = field(default_factory=dict)
+
+    def column(self, group: int, word: str) -> NDArray[np.float64]:
+        """Return a column's values, as many as there are lines."""
+        found = np.array(self.columns[group, word])
+        return np.concatenate((found, np.full(len(self.t_ns) - len(found), math.nan)))
 
 
 def looks_like(head: str) -> bool:
@@ -92,19 +99,21 @@ def parse(data: bytes, where: str, *, day_first: bool = False) -> Parsed:
     if wrong[UNREADABLE] > len(rows.t_ns):
         raise BadFormat(f"{where}: most lines have no date that exists", _other_order(day_first))
     t_ns, saving = continuous(np.array(rows.t_ns, np.int64))
-    groups = sorted({group for row in rows.cells for group, _ in row})
+    groups = sorted({group for group, _ in rows.columns})
     series = []
     for group in groups:
         device = "wall" if group == 0 else f"wall.ch{group}"
         domain = "wall" if group == 0 else "supply"  # the sum holds them
         for word, (name, kind, unit) in FIELDS.items():
-            if not any((group, word) in row for row in rows.cells):
+            if (group, word) not in rows.columns:
                 continue
-            values, status = _column([row.get((group, word)) for row in rows.cells])
+            values = rows.column(group, word)
+            good = np.isfinite(values)
             channel = Channel(
                 f"{device}.{name}", device, domain, kind, unit, raw_dtype="float64", stamp="arrival", sensor="ptdaemon"
             )
-            series.append(series_of(channel, t_ns, values, status))
+            status = np.where(good, 0, BAD_CELL).astype(np.uint16)
+            series.append(series_of(channel, t_ns, np.where(good, values, 0.0), status))
     notes = (*saving, *counted(wrong))
     meta = {"tool": "PTDaemon", "daylight_saving": list(saving)}
     return Parsed(tuple(series), "local", tuple(_phases(rows.marks, t_ns)), notes, meta)
@@ -161,28 +170,23 @@ def _add(rows: _Rows, line: str, *, day_first: bool) -> None:
             at_ns = stamp_ns(value, day_first=day_first)
         elif name == "Mark":
             mark = value
-        else:
+        elif name in FIELDS:
             found[group, name] = value
     if at_ns is None or (0, "Watts") not in found:
         raise ValueError("no time, or no watts")
+    for key, text in found.items():
+        column = rows.columns.setdefault(key, array("d"))
+        column.extend([math.nan] * (len(rows.t_ns) - len(column)))
+        column.append(_number(text))
     rows.t_ns.append(at_ns)
-    rows.marks.append(mark)
-    rows.cells.append(found)
+    rows.marks.append(sys.intern(mark))
 
 
-def _column(cells: Sequence[str | None]) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
-    values = np.zeros(len(cells))
-    status = np.zeros(len(cells), np.uint16)
-    for i, cell in enumerate(cells):
-        try:
-            value = float(cell or "")
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value):
-            values[i] = value
-        else:
-            status[i] = BAD_CELL
-    return values, status
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def _phases(marks: Iterable[str], t_ns: NDArray[np.int64]) -> Iterator[tuple[str, int, int]]:
