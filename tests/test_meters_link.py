@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Addresses, ports and stamped bytes, over pseudo-terminals and local TCP connections."""
 
+import grp
 import os
 import pty
 import socket
 import time
 import tty
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unprivileged import as_nobody
 
 from powersample import errors
 from powersample.meters import link as links
@@ -25,7 +28,6 @@ from powersample.meters.transport import (
     host_of,
     latency_timer_ms,
     port_of,
-    port_trouble,
 )
 from powersample.model import Accuracy, MeterInfo
 
@@ -191,13 +193,18 @@ def test_port_that_is_missing_in_use_or_no_port_is_told(terminal, tmp_path):
 
 
 def test_port_without_permission_names_the_group(terminal):
-    """The error's own text is root's to never meet, so the refusal is made by hand."""
     _, path = terminal
-    trouble = port_trouble(path, 9600, PermissionError(13, "Permission denied"))
-    assert isinstance(trouble, PermissionError)
-    assert f"group {group_of(path)}" in str(trouble)
-    assert f"usermod -aG {group_of(path)}" in str(trouble)
+    group = group_of(path)
+    with (
+        as_nobody(Path(path)),
+        pytest.raises(errors.AccessDenied, match=rf"{path} may not be used .*\(group") as caught,
+    ):
+        SerialPort(path).open()
+    assert f"usermod -aG {group}" in str(caught.value) or "usermod -aG dialout" in str(caught.value)
+    assert isinstance(caught.value, PermissionError)
     assert group_of("/nowhere") == "dialout"
+    os.chmod(path, 0o620)
+    assert group_of(path) == grp.getgrgid(os.stat(path).st_gid).gr_name
 
 
 def test_latency_timer_of_an_ftdi_adapter_is_read(tmp_path):

@@ -23,6 +23,7 @@ from powersample.analysis import (
 )
 from powersample.analysis.meter import info_of, is_meter
 from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
+from powersample.report.check import check
 from powersample.report.clock_fits import clock_fit_checks, clock_fits, without_residuals
 from powersample.report.explain import explain
 from powersample.report.meter_checks import meter_checks
@@ -230,33 +231,27 @@ def _why_void(node: Mapping[str, Any]) -> str:
     return f"the simulated node's truth is void: {' and '.join(causes) or 'the node says so'}"
 
 
-def _check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
-    return {"code": code, "level": level, "what": what, "fix": fix}
-
-
 def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for trouble in data["meta"].get("trouble") or ():
-        yield _check("PSQ-TROUBLE", "error", str(trouble), "Record again once its cause is gone.")
+        yield check("PSQ-TROUBLE", "error", str(trouble), "Record again once its cause is gone.")
     if truth_void(data["meta"]):
-        yield _check(
-            "PSQ-TRUTH-VOID", "warning", _why_void(data["meta"]["simulated_node"]), "Simulate on an idle core."
-        )
+        yield check("PSQ-TRUTH-VOID", "warning", _why_void(data["meta"]["simulated_node"]), "Simulate on an idle core.")
     if data["meta"].get("recovered") and not data["meta"].get("spool_end"):
         what = "the recording was cut short and recovered"
-        yield _check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")
+        yield check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")
     yield from _device_checks(data["meta"].get("devices") or ())
     yield from _lane_checks(data["lanes"])
     for channel in data["channels"]:
         if channel["stuck"]:
             what = f"{channel['name']} no longer moved at the end of the record"
-            yield _check("PSQ-STUCK", "warning", what, "Compare with the device's other channels.")
+            yield check("PSQ-STUCK", "warning", what, "Compare with the device's other channels.")
         if channel["polls"] and sum(channel["errors"].values()) + channel["not_numbers"] == channel["polls"]:
             what = f"every read of {channel['name']} failed"
-            yield _check(
+            yield check(
                 "PSQ-ERRORS", "warning", what, "The codes are the device library's own; compare with its vendor's tool."
             )
     for one in data["meta"].get("log_clock") or ():
-        yield _check("PSQ-CLOCK", one["level"], one["what"], "Compare the log's times with others' with care.")
+        yield check("PSQ-CLOCK", one["level"], one["what"], "Compare the log's times with others' with care.")
     yield from _clock_checks(data["clock"])
     yield from clock_fit_checks(data["clock_fits"])
     yield from meter_checks(data)
@@ -269,30 +264,30 @@ def _clock_checks(clock: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     if clock["suspends"]:
         what = f"the machine slept {times(clock['suspends'])} while recording, {clock['asleep_s']:.3g} s in all"
-        yield _check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
+        yield check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
     if clock["steps"]:
         by_s = [one["size_s"] for one in clock["events"] if one["kind"] == "step"]
         what = (
             f"the time of day was set {times(clock['steps'])} while recording, by {max(by_s, key=abs):+.3g} s at most"
         )
-        yield _check("PSQ-CLOCK", "info", what, "Energies are not touched; compare other logs with care.")
+        yield check("PSQ-CLOCK", "info", what, "Energies are not touched; compare other logs with care.")
     if clock["rate_changes"]:
         ppm = [one["change_ppm"] for one in clock["events"] if one["kind"] == "rate"]
         what = (
             f"CLOCK_MONOTONIC changed its rate {times(clock['rate_changes'])} while recording, by "
             f"{max(ppm, key=abs):+.3g} ppm at most: the time of day was being corrected"
         )
-        yield _check("PSQ-RATE", "info", what, "Harmless for energies; a meter's clock has to be fitted piecewise.")
+        yield check("PSQ-RATE", "info", what, "Harmless for energies; a meter's clock has to be fitted piecewise.")
     if clock["boots"] > 1:
         what = f"the anchors are of {clock['boots']} boots of this machine"
-        yield _check("PSQ-BOOT", "error", what, "Readings of two boots have no common clock: record them apart.")
+        yield check("PSQ-BOOT", "error", what, "Readings of two boots have no common clock: record them apart.")
 
 
 def _device_checks(devices: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for device in devices:
         if device.get("mig"):
             what = f"gpu{device.get('index')} is divided by MIG: its energy is the whole board's, not one instance's"
-            yield _check(
+            yield check(
                 "PSQ-MIG", "warning", what, "Add up what ran on all of its instances, or measure on an undivided board."
             )
 
@@ -301,7 +296,7 @@ def _lane_checks(lanes: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
     for lane in lanes:
         if lane["dropped"]:
             what = f"{lane['name']} lost {lane['dropped']} records to a full ring"
-            yield _check(
+            yield check(
                 "PSQ-DROPPED",
                 "warning",
                 what,
@@ -310,9 +305,9 @@ def _lane_checks(lanes: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
         duty_pct = _duty_pct(lane)
         if duty_pct is not None and duty_pct > DUTY_PCT:
             what = f"the device calls of {lane['name']} take about {duty_pct:.1f} % of its time"
-            yield _check(
+            yield check(
                 "PSQ-DUTY", "warning", what, f"Up to {DUTY_PCT:g} % is harmless: leave --rate out, or lower it."
             )
         if lane["state"] == "hung":
             what = f"a device call of {lane['name']} never returned"
-            yield _check("PSQ-HUNG", "error", what, "Look for a lost GPU in the kernel log (`dmesg`).")
+            yield check("PSQ-HUNG", "error", what, "Look for a lost GPU in the kernel log (`dmesg`).")

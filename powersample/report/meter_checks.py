@@ -11,6 +11,7 @@ from typing import Any
 
 from powersample.formats.parsed import BACKWARDS
 from powersample.formats.ptdaemon import HELLO, refused
+from powersample.report.check import check
 
 APART_S, NTP_S = 0.8, 0.4
 UNSURE_PCT = 1.0
@@ -33,7 +34,7 @@ def meter_checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield from _windows(data["windows"], wall)
     yield from _samples(data["windows"], wall)
     for note in data["meta"].get("daylight_saving") or ():
-        yield _check("PSM-HOUR", "warning", note, "Compare the stamps with another log of the run.")
+        yield check("PSM-HOUR", "warning", note, "Compare the stamps with another log of the run.")
     told = data["meta"].get("ptdaemon")
     if told is None:
         return
@@ -41,10 +42,6 @@ def meter_checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield from _clocks(told)
     yield from _console(told.get("console"), data["windows"])
     yield from _dialogue(told["session"]["dialogue"])
-
-
-def _check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
-    return {"code": code, "level": level, "what": what, "fix": fix}
 
 
 def _windows(windows: Iterable[Mapping[str, Any]], wall: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -61,14 +58,14 @@ def _windows(windows: Iterable[Mapping[str, Any]], wall: Mapping[str, Any]) -> I
         hours = next((one for one in (1, -1) if inside(window, one * HOUR_NS)), None)
         if hours is not None:
             what = f"window {window['name']!r} would lie inside the meter's record if it were {hours:+d} h"
-            yield _check(
+            yield check(
                 "PSM-HOUR", "error", what, "One of the two clocks is an hour wrong: daylight saving, or a zone."
             )
             continue
         before_s = max(0.0, (wall["start_ns"] - window["start_ns"]) / 1e9)
         after_s = max(0.0, (window["end_ns"] - wall["end_ns"]) / 1e9)
         what = f"window {window['name']!r} begins {before_s:.1f} s before the record, ends {after_s:.1f} s after it"
-        yield _check("PSM-WINDOW", "error", what, "Start the meter before the load, and stop it after.")
+        yield check("PSM-WINDOW", "error", what, "Start the meter before the load, and stop it after.")
 
 
 def _samples(windows: Iterable[Mapping[str, Any]], wall: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -76,14 +73,12 @@ def _samples(windows: Iterable[Mapping[str, Any]], wall: Mapping[str, Any]) -> I
     repeated = wall["errors"].get(str(BACKWARDS), 0)
     if repeated:
         what = f"{repeated} samples of {wall['name']} have a stamp that does not come after the one before"
-        yield _check(
-            "PSM-STAMP", "warning", what, "They are left out; the clock of the meter's host was set, or stood."
-        )
+        yield check("PSM-STAMP", "warning", what, "They are left out; the clock of the meter's host was set, or stood.")
     gaps = [gap for gap in wall["gaps"] if any(_touches(gap, window) for window in windows)]
     if gaps:
         longest_s = max((gap["end_ns"] - gap["start_ns"]) / 1e9 for gap in gaps)
         what = f"{len(gaps)} gaps in the samples of the windows, {longest_s:.1f} s at most"
-        yield _check("PSM-GAP", "warning", what, "Look at the meter's console for what it did meanwhile.")
+        yield check("PSM-GAP", "warning", what, "Look at the meter's console for what it did meanwhile.")
 
 
 def _touches(span: Mapping[str, Any], window: Mapping[str, Any]) -> bool:
@@ -98,10 +93,10 @@ def _zone(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             f"the timezone field says {_utc(stated_s)}, the session's name {_utc(true_s)}: "
             "the field leaves daylight saving out"
         )
-        yield _check("PSM-ZONE", "warning", what, f"{_utc(told['zone_s'])} is used, by {told['zone_origin']}.")
+        yield check("PSM-ZONE", "warning", what, f"{_utc(told['zone_s'])} is used, by {told['zone_origin']}.")
     if not told["fits_its_phase"]:
         what = f"in {_utc(told['zone_s'])} the meter's record lies in no phase of its session"
-        yield _check("PSM-HOUR", "error", what, "The log is of another run, or its clock is wrong by an hour or more.")
+        yield check("PSM-HOUR", "error", what, "The log is of another run, or its clock is wrong by an hour or more.")
 
 
 def _utc(zone_s: int) -> str:
@@ -115,10 +110,10 @@ def _clocks(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         apart_s = max((abs(one - other) for one, other in zip(client, server, strict=False)), default=0.0)
         if apart_s > APART_S:
             what = f"client and server disagree by {apart_s * 1e3:.0f} ms about when {phase} began and ended"
-            yield _check("PSM-PHASE", "error", what, f"MLPerf accepts {APART_S * 1e3:.0f} ms: synchronise both by NTP.")
+            yield check("PSM-PHASE", "error", what, f"MLPerf accepts {APART_S * 1e3:.0f} ms: synchronise both by NTP.")
         elif len(client) != len(server):
             what = f"client and server tell {len(client)} and {len(server)} instants of {phase}"
-            yield _check("PSM-PHASE", "error", what, "One of their files is of another run, or cut short.")
+            yield check("PSM-PHASE", "error", what, "One of their files is of another run, or cut short.")
     spans = [client for client, _ in session["phases"].values()]
     ahead = [one for one in session["clock"] if any(span and span[0] - 1 <= one["t_s"] <= span[-1] for span in spans)]
     if ahead:
@@ -127,12 +122,12 @@ def _clocks(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         what = f"the load's clock was {least * 1e3:+.0f} to {most * 1e3:+.0f} ms ahead of the meter's while they ran"
         level = "error" if worst_s > APART_S else "warning" if worst_s > NTP_S else "info"
         fix = "Synchronise both hosts by NTP before a run." if level != "info" else "Windows are moved by it."
-        yield _check("PSM-CLOCK", level, what, fix)
+        yield check("PSM-CLOCK", level, what, fix)
     offsets = [one for one in told["ntp"] if abs(one["offset_s"]) > NTP_S]
     if offsets:
         worst = max(offsets, key=lambda one: abs(one["offset_s"]))
         what = f"the {worst['host']} was {worst['offset_s']:+.3f} s off NTP"
-        yield _check("PSM-NTP", "error", what, f"MLPerf accepts {NTP_S * 1e3:.0f} ms.")
+        yield check("PSM-NTP", "error", what, f"MLPerf accepts {NTP_S * 1e3:.0f} ms.")
 
 
 def _console(said: Mapping[str, Any] | None, windows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -140,9 +135,7 @@ def _console(said: Mapping[str, Any] | None, windows: Iterable[Mapping[str, Any]
         return
     if not said["uncertainty_checked"]:
         what = "the meter's console does not say that uncertainty was checked"
-        yield _check(
-            "PSM-UNCERTAINTY", "warning", what, "Start PTDaemon with a meter that it knows the uncertainty of."
-        )
+        yield check("PSM-UNCERTAINTY", "warning", what, "Start PTDaemon with a meter that it knows the uncertainty of.")
     touched = [one for one in said["troubles"] if any(_touches(one, window) for window in windows)]
     for one in touched:
         if one["what"] == "uncertainty unknown":
@@ -150,18 +143,18 @@ def _console(said: Mapping[str, Any] | None, windows: Iterable[Mapping[str, Any]
         elif one["what"] != "uncertainty":
             what = f"{one['count']} times in the windows: {one['what']}"
             fix = "Its own words; compare with PTDaemon's manual."
-            yield _check("PSM-CONSOLE", "error" if one["level"] == "ERROR" else "warning", what, fix)
+            yield check("PSM-CONSOLE", "error" if one["level"] == "ERROR" else "warning", what, fix)
             continue
         elif one["worst_pct"] > UNSURE_PCT:
             what = f"{one['count']} samples around the windows are unsure by up to {one['worst_pct']:.2f} %"
         else:
             continue
-        yield _check("PSM-UNCERTAINTY", "error", what, f"MLPerf accepts {UNSURE_PCT:g} %: choose a range that fits.")
+        yield check("PSM-UNCERTAINTY", "error", what, f"MLPerf accepts {UNSURE_PCT:g} %: choose a range that fits.")
     means = {mark.rpartition("_")[2]: mean_w for mark, mean_w in said["mean_w"].items()}
     ranging, testing = means.get("ranging"), means.get("testing")
     if ranging and testing is not None and testing < (1 - LESS) * ranging:
         what = f"testing took {testing:.1f} W on average, ranging {ranging:.1f} W"
-        yield _check("PSM-MEAN", "warning", what, f"More than {LESS:.0%} less: was it the same load?")
+        yield check("PSM-MEAN", "warning", what, f"More than {LESS:.0%} less: was it the same load?")
 
 
 def _dialogue(dialogue: Iterable[tuple[str, str]]) -> Iterator[dict[str, Any]]:
@@ -176,7 +169,7 @@ def _dialogue(dialogue: Iterable[tuple[str, str]]) -> Iterator[dict[str, Any]]:
                 if value.lower() == "auto":
                     name = {"A": "current", "V": "voltage"}[what]
                     text = f"the meter chose its range of {name} by itself in {command.rpartition(',')[2]!r}"
-                    yield _check("PSM-RANGE", "warning", text, "A change of range loses samples: fix it before.")
+                    yield check("PSM-RANGE", "warning", text, "A change of range loses samples: fix it before.")
         wrong = command == "Hello" and reply != HELLO
         if wrong or (refused(reply) and reply != NOTHING_TO_STOP):
-            yield _check("PSM-DIALOGUE", "warning", f"PTDaemon answers {command!r} with {reply!r}", "See its manual.")
+            yield check("PSM-DIALOGUE", "warning", f"PTDaemon answers {command!r} with {reply!r}", "See its manual.")

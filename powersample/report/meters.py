@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from powersample.report.check import check
 from powersample.report.table import number
 
 MOST_PCT = 1.0  # limit of error of a reading: SPEC's and MLPerf's
@@ -114,9 +115,9 @@ def recorded_meter_checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for one in data["meta"].get("meters") or ():
         if one["simulated"] and not data["simulated"]:
             what = f"meter {one['name']} is SIMULATED: its values are no measurement"
-            yield _check("PSM-SIMULATED", "warning", what, "Name a real meter's port.")
+            yield check("PSM-SIMULATED", "warning", what, "Name a real meter's port.")
         if one["gaps"]:
-            yield _check("PSM-GAP", "warning", f"meter {one['name']} has {_gaps(one)}", _gap_fix(one["gaps"]))
+            yield check("PSM-GAP", "warning", f"meter {one['name']} has {_gaps(one)}", _gap_fix(one["gaps"]))
         yield from _unsure(one, data["windows"])
 
 
@@ -142,8 +143,4 @@ def _unsure(one: Mapping[str, Any], windows: Iterable[Mapping[str, Any]]) -> Ite
             worst = max(worst, (accuracy["reading_pct"] + 100 * offset_w / mean_w, window["name"]))
     if worst[0] > MOST_PCT:
         what = f"meter {one['name']} is good to {worst[0]:.2g} % only in window {worst[1]!r}"
-        yield _check("PSM-UNCERTAINTY", "warning", what, f"A smaller range brings it below {MOST_PCT:g} %.")
-
-
-def _check(code: str, level: str, what: str, fix: str) -> dict[str, Any]:
-    return {"code": code, "level": level, "what": what, "fix": fix}
+        yield check("PSM-UNCERTAINTY", "warning", what, f"A smaller range brings it below {MOST_PCT:g} %.")
