@@ -5,6 +5,8 @@ import asyncio
 import math
 import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -205,6 +207,20 @@ def test_sdm_over_a_serial_line_that_fails_does_so_by_name_and_in_bounded_time(l
     with pytest.raises(error):
         meter(f"sdm120:{far.path},timeout={0.15 if error is Timeout else 0.5}").open()
     assert time.monotonic() - before_s < 5.0
+
+
+def test_sdm_that_times_out_prints_nothing(line):
+    """pymodbus logs each timeout as an error, and Python prints what no handler takes."""
+    far = line(lambda _: b"")
+    code = f"""
+from powersample.meters import make_meter, parse_addresses
+try:
+    make_meter(parse_addresses(["sdm120:{far.path},timeout=0.1"])[0]).open()
+except TimeoutError:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_sdm_register_without_a_number_is_flagged(line):

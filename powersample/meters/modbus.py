@@ -10,6 +10,7 @@ unit was `slave`, then `device_id`). Options: baud, bits, unit, period (s), time
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -22,6 +23,7 @@ from powersample.meters.transport import host_of, port_trouble
 
 REQUEST_BYTES, REPLY_BYTES = 8, 9  # of one float: unit, function, ... , checksum
 BITS_A_BYTE = 11  # 8E1; 8N1 has one less
+QUIET = logging.NullHandler()  # one: a logger takes the same handler once
 REFRESH_S = 0.5  # how often such meters compute, about; not in their data sheets
 
 
@@ -44,6 +46,7 @@ class SdmMeter:
     def __init__(self, address: Address) -> None:
         import pymodbus.client
 
+        logging.getLogger("pymodbus").addHandler(QUIET)  # else what it logs of each timeout is printed
         self._pymodbus = pymodbus
         self._address, self._model = address, MODELS[address.kind]
         self._baud, self._unit = int(address.number("baud", 9600)), int(address.number("unit", 1))
