@@ -209,7 +209,7 @@ def test_environment_names_the_sysfs_and_an_option_goes_before_it(tmp_path, monk
             [sampler_path(), "--sources", "rapl", "--sysfs", tmp_path, "--list"], capture_output=True, text=True
         )
         assert other.returncode == 3
-        assert str(tmp_path) in other.stderr
+        assert f"no intel-rapl zone in {str(tmp_path)[:60]}" in other.stderr  # the message holds so much for sure
 
 
 def test_record_takes_devfs_and_its_child_reads_registers(tmp_path):
