@@ -327,6 +327,7 @@ def test_every_reading_of_a_meter_is_news():
     report = build(traced(cycles(lambda a, b: 800.0, 20)), [window(2.0, 18.0)])
     (channel,) = report.data["channels"]
     assert (channel["stale_share"], channel["updates"], channel["meter"]) == (None, 400, "ZES LMG450")
+    assert (channel["sensor_period_s"], channel["updates_expected"]) == (0.05, pytest.approx(400, abs=2))
     assert "Meter: ZES LMG450; each value averages its own cycle, nominally 50 ms." in report.explained()
     assert report.data["windows"][0]["energies"][0]["updates"] == 320
 

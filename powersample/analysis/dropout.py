@@ -22,6 +22,7 @@ from powersample.analysis.energy import channel_energies
 from powersample.analysis.gaps import LISTED, STILL_NS, Gaps, Hole, Still, joined
 from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import NORMAL_95, limit
+from powersample.analysis.meter import info_of, is_meter
 from powersample.analysis.polls import NONE_NS, polls
 from powersample.analysis.sweep import CONTEXT_NS, edges
 from powersample.analysis.turns import Turns
@@ -82,7 +83,8 @@ class Missing:
 
     Attributes:
         period_s: spacing of its updates; None where it is not known.
-        origin: how it is known: "changes" of value, the sensor "table", or the spacing of its "polls".
+        origin: how it is known: "changes" of value, the sensor "table", the "cycle" of a meter, or the spacing of its
+            "polls".
         lost: the 1000 worst holes, and all else, in the order of time.
         total: how many there are.
         first_ns: first good poll; None without any.
@@ -185,6 +187,9 @@ def missing(trace: Trace, name: str, seen: Pace, run: Gaps) -> Missing:
     """Judge what a closed pass found."""
     channel = trace.channel(name)
     period_ns, origin = _period_ns(channel, model_of(trace, channel), seen)
+    meter = info_of(trace, name) if is_meter(trace, channel) else None
+    if meter is not None and math.isfinite(meter.cycle_s):  # of true lengths that alternate, arrivals tell another one
+        period_ns, origin = meter.cycle_s * 1e9, "cycle"
     period_s = None if period_ns is None else period_ns / 1e9
     most_w = _most_w(channel, run)
     lost = [_hole(channel, hole, period_s) for hole in run.holes]

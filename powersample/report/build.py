@@ -169,7 +169,7 @@ def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | Non
     meter = info_of(trace, channel.name) if is_meter(trace, channel) else None
     if meter is not None and math.isfinite(meter.cycle_s):
         window_s, window_origin = meter.cycle_s, OWN_WORD
-    period_origin = {"changes": SEEN, "polls": SPACING}.get(missing.origin or "")
+    period_origin = {"changes": SEEN, "polls": SPACING, "cycle": OWN_WORD}.get(missing.origin or "")
     if missing.origin == "table" and model is not None:
         period_origin = model.origin.get("period_s", "a stored model")
     dropouts = missing.within(whole) if whole else ()
