@@ -20,7 +20,7 @@ from powersample.session.simulate import make_node
 from powersample.sim import Latency
 
 CALLS_S = (5e-6, 50e-6, 0.4e-3, 5e-3)  # science.md's range of one NVML call, up to a blocked one
-ROUNDS = 15
+ROUNDS = 41
 BESIDE_ROUNDS = 5
 
 
