@@ -14,7 +14,8 @@ from bench.machine import ROOT
 
 KEPT = ROOT / "bench" / "methods.json"
 KEY = "methods"
-STATS = ("min", "max", "mean", "stddev", "median", "q1", "q3", "rounds", "iterations")
+STATS = ("min", "max", "mean", "stddev", "median", "q1", "q3")
+COUNTS = ("rounds", "iterations")
 
 
 def _run(seconds: float) -> dict[str, Any]:
@@ -45,7 +46,8 @@ def kept(found: dict[str, Any]) -> dict[str, Any]:
         {
             "group": one["group"],
             "name": one["name"],
-            "stats_s": {name: float(f"{one['stats'][name]:.6g}") for name in STATS},
+            "stats_s": {name: float(f"{one['stats'][name]:.6g}") for name in STATS}
+            | {name: one["stats"][name] for name in COUNTS},
             "extra_info": one["extra_info"],
         }
         for one in found["benchmarks"]
@@ -54,16 +56,16 @@ def kept(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows(found: dict[str, Any]) -> Iterator[Figure]:
-    """Yield the figures that the table shows of it: one reading by each method, and the rates that were held."""
+    """Yield the figures that the table shows of pytest-benchmark's JSON: one reading by each method, and rates held."""
     for one in found["benchmarks"]:
-        extra, stats = one["extra_info"], one["stats_s"]
+        extra, stats = one["extra_info"], one["stats"]
         if one["group"] == "read-one-sample":
             name = one["name"].removeprefix("test_").replace("_", " ")
             if "ns_a_reading" in extra:
                 values, notes = [ns / 1e3 for ns in extra["ns_a_reading"]], ["a pass of the lane, its start left out"]
             else:
-                values = [1e6 * stats[quartile] for quartile in ("q1", "median", "q3")]
-                notes = [f"quartiles and median of {stats['rounds']} rounds of {stats['iterations']}"]
+                values = [1e6 * seconds for seconds in stats["data"]]
+                notes = [f"each a mean of {stats['iterations']}"] if stats["iterations"] > 1 else []
             yield Figure(KEY, f"one reading: {name}", "us", None, values, notes)
     sustained = [one["extra_info"] for one in found["benchmarks"] if one["group"] == "sustained"]
     for method in dict.fromkeys(extra["method"] for extra in sustained):
@@ -92,7 +94,7 @@ def _or(value: float | None) -> str:
 
 def figures(quick: bool) -> Iterator[Figure]:
     """Run `pytest bench/`, keep its JSON unless it is to be quick, and yield what the table shows of it."""
-    found = kept(_run(0.3 if quick else 2.0))
+    found = _run(0.3 if quick else 2.0)
     if not quick:
-        KEPT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        KEPT.write_text(json.dumps(kept(found), indent=1) + "\n", encoding="utf-8")
     yield from rows(found)

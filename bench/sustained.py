@@ -125,8 +125,8 @@ def lane(library: str | os.PathLike[str], rate_hz: float, load: Callable[[float]
         sampler.start()
         begin_s = time.monotonic()
         load(seconds)
-        sampler.stop()
         took_s = time.monotonic() - begin_s
+        sampler.stop()
         stats, names = sampler.stats(0), [one["name"] for one in sampler.channels()]
         records = np.zeros(RING_RECORDS, SAMPLE_DTYPE)
         records = records[: sampler.drain(0, records)]

@@ -102,7 +102,7 @@ def test_beside_without_an_interpreter_lock_says_so(monkeypatch):
 
 
 def run_of_pytest_benchmark():
-    stats = dict.fromkeys(methods.STATS, 2e-6) | {"rounds": 7, "iterations": 1, "ops": 5e5}
+    stats = dict.fromkeys(methods.STATS, 2e-6) | {"rounds": 3, "iterations": 7, "data": [1e-6, 2e-6, 9e-6], "ops": 5e5}
     extra = {"method": "native", "load": "idle", "board": "stand-in", "values_published": 9}
     extra |= taken(range(0, 10_000, 100), asked_hz=10_000.0).as_json()
     return {
@@ -118,11 +118,14 @@ def run_of_pytest_benchmark():
 
 
 def test_methods_keeps_all_that_was_measured_and_shows_what_is_compared():
-    found = methods.kept(run_of_pytest_benchmark())
+    run = run_of_pytest_benchmark()
+    found = methods.kept(run)
     assert len(found["benchmarks"]) == 3
     assert found["machine"] == {"cpu": "x"}
-    reading, rate = methods.rows(found)
-    assert (reading.what, reading.median, reading.unit) == ("one reading: pynvml", pytest.approx(2.0), "us")
+    assert found["benchmarks"][0]["stats_s"] == dict.fromkeys(methods.STATS, 2e-6) | {"rounds": 3, "iterations": 7}
+    reading, rate = methods.rows(run)
+    assert (reading.what, reading.unit, len(reading.values)) == ("one reading: pynvml", "us", 3)
+    assert (reading.median, min(reading.values)) == (pytest.approx(2.0), pytest.approx(1.0))
     assert rate.median == 10_000.0
     assert "native beside an idle main thread" in rate.what
     assert any("of 9 values published" in note for note in rate.notes)
