@@ -101,11 +101,15 @@ def power_over_time(
 def distributions(
     axes: Axes, values: Mapping[str, NDArray[np.float64]], label: str, styles: Mapping[str, dict[str, Any]]
 ) -> None:
-    """Draw the cumulative distribution of each set of values; `styles` has line properties of some by name."""
+    """Draw the cumulative distribution of each set of values; `styles` has line properties of some by name.
+
+    Of many sets only those with a style of their own are named: the names would lie over the lines.
+    """
     for name, each in values.items():
         if len(each):
             style = {"color": colour_of(name), "lw": 1.6, **styles.get(name, {})}
-            axes.ecdf(each, label=name, **style)
+            named = name in styles or not styles or len(values) <= MOST_NAMED + 1
+            axes.ecdf(each, label=name if named else None, **style)
     axes.set(xlabel=label, ylabel="share of them up to here", ylim=(0, 1.02))
     axes.legend(frameon=False, loc="best", fontsize=8.5)
 
