@@ -20,6 +20,7 @@ Load = Callable[[Pattern, Callable[[], bool]], EdgeLog]  # until it is over, or 
 
 LOOK_S = 0.1
 NODE_LEAD_NS = 200_000_000
+NODE_REST_S = 0.7  # before a burst, from whatever the node did
 LEAST_BURST_S = 10.0
 
 
@@ -41,11 +42,11 @@ def node_load(node: Node) -> Load:
     def run(pattern: Pattern, stop: Callable[[], bool]) -> EdgeLog:
         idle_w, max_w = (float(node.profile[f"board.{name}_w"]) for name in ("idle", "max"))
         gpus = range(len(node.gpu_uuids))
-        steps = [(float(t), max_w if i % 2 == 0 else idle_w) for i, t in enumerate(pattern.edge_s)]
+        steps = [(NODE_REST_S + float(t), max_w if i % 2 == 0 else idle_w) for i, t in enumerate(pattern.edge_s)]
         start_ns = time.monotonic_ns() + NODE_LEAD_NS
         for gpu in gpus:
-            node.load_script(gpu, steps, start_ns=start_ns)
-        edge_ns = start_ns + np.rint(pattern.edge_s * 1e9).astype(np.int64)
+            node.load_script(gpu, [(0.0, idle_w), *steps], start_ns=start_ns)
+        edge_ns = start_ns + np.rint((NODE_REST_S + pattern.edge_s) * 1e9).astype(np.int64)
         while (left_s := (int(edge_ns[-1]) - time.monotonic_ns()) * 1e-9) > 0 and not stop():
             time.sleep(min(LOOK_S, left_s))
         count = len(gpus)
