@@ -21,6 +21,7 @@ from powersample.model import ClockFit, Knot
 MARGIN_NS = 500_000_000  # and a cycle: of rest around a burst, that is compared too
 SEARCHED_NS = 1_000_000_000  # each way, and some cycles more
 SEARCHED_CYCLES = 5
+EDGE_UNSURE_NS = 100_000.0  # a core's power follows its burst no closer: idle states, frequency, the supplies between
 DIGITS = 4
 WITHIN = 0.84  # of all stamps: one standard deviation above the median, were they normal
 
@@ -38,7 +39,7 @@ class Synced:
 def default_search(cycle_ns: float, gains: tuple[float, float] = (0.0, float("inf"))) -> Search:
     """Return lags a second and five cycles each way: wide enough that a wrong one would show beside the right one."""
     reach = SEARCHED_NS + SEARCHED_CYCLES * cycle_ns
-    return Search(-reach, reach, gains=gains)
+    return Search(-reach, reach, unsure_ns=EDGE_UNSURE_NS, gains=gains)
 
 
 def synchronise(
