@@ -342,6 +342,13 @@ def test_wall_stands_in_its_own_row_and_is_added_to_nothing():
     assert (sums["gpu_j"], sums["cpu_j"], sums["low_j"]) == (None, None, None)
 
 
+def test_report_of_a_meter_that_never_came_back_says_so():
+    gap = {"start_ns": START_NS + 15 * S, "end_ns": None, "cause": "unplugged", "missing": None, "text": ""}
+    trace = traced(cycles(lambda a, b: 100.0, 15), [gap])
+    said = " ".join(str(build(trace, [window(2.0, 18.0)])).split())
+    assert "1 gap (1 unplugged), the last to the record's end" in said
+
+
 def test_report_tells_the_meter_its_gaps_and_its_limits():
     gap = {
         "start_ns": START_NS + 5 * S,

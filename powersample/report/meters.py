@@ -98,12 +98,14 @@ def _latency(one: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
 def _gaps(one: Mapping[str, Any]) -> str:
     causes = Counter(gap["cause"] for gap in one["gaps"])
     missing = sum(gap["missing"] or 0 for gap in one["gaps"])
-    longest_s = max(((gap["end_ns"] or gap["start_ns"]) - gap["start_ns"]) / 1e9 for gap in one["gaps"])
+    ended_s = [(gap["end_ns"] - gap["start_ns"]) / 1e9 for gap in one["gaps"] if gap["end_ns"] is not None]
+    longest = f", {number(max(ended_s))} s at most" if ended_s else ""
+    to_the_end = ", the last to the record's end" if len(ended_s) < len(one["gaps"]) else ""
     by_cause = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
     more = f" of {one['gaps_total']}" if one["gaps_total"] > len(one["gaps"]) else ""
     cycles = f", {missing} cycles in all" if missing else ""
     gaps = "gap" if len(one["gaps"]) == 1 else "gaps"
-    return f"{len(one['gaps'])}{more} {gaps} ({by_cause}{cycles}), {number(longest_s)} s at most"
+    return f"{len(one['gaps'])}{more} {gaps} ({by_cause}{cycles}){longest}{to_the_end}"
 
 
 def recorded_meter_checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
