@@ -335,3 +335,25 @@ def test_race_command_leaves_nothing_behind_when_it_is_interrupted(tmp_path):
     for pid in started:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_help_names_every_method(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["race", "--help"])
+    words = set(re.split(r"[\s,]+", capsys.readouterr().out.split("methods:")[1].split("examples:")[0]))
+    assert set(entrants.METHODS) <= words
+
+
+@pytest.mark.parametrize(
+    ("asked", "simulated", "installed", "expected"),
+    [
+        (None, True, True, "numpy"),
+        (None, False, True, "torch"),
+        (None, False, False, "numpy"),
+        ("numpy", False, True, "numpy"),
+        ("torch", True, False, "torch"),
+    ],
+)
+def test_training_is_what_loads_the_gpu_unless_told(monkeypatch, asked, simulated, installed, expected):
+    monkeypatch.setattr("powersample.experiments.race.run.find_spec", lambda name: object() if installed else None)
+    assert run.training_of(race.Setup(training=asked), simulated=simulated) == expected

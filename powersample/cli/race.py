@@ -13,6 +13,13 @@ from typing import Any
 from powersample.cli.output import emit
 
 EXAMPLE = """\
+methods:
+  native, native-follow, native-binary    the sampler in this process, following updates, as a program
+  pynvml-thread, cuda-bindings            NVIDIA's Python packages in a thread
+  nvidia-smi-spawn, nvidia-smi-lms        a process a reading; one process in its own loop
+  ea-has-tracer                           nvidia-smi -q -x each 0.1 s, energy = mean x time
+  codecarbon, zeus, carbontracker         the packages themselves, offline
+
 examples:
   powersample race
   powersample race --python-load --methods native,pynvml-thread
@@ -32,7 +39,8 @@ def add(verbs: Any) -> None:
         help="nvidia-smi, pynvml, native and others measure the same training, each against the truth",
         description="Experiment 1 of arXiv 2505.15631: every usual way of sampling GPU power measures the same\n"
         "epochs, each by itself, because at once they would slow each other and the training. On a GPU the\n"
-        "reference is its energy counter, without one a simulated node's exact truth. About 80 s.",
+        "reference is its energy counter, without one a simulated node's exact truth. About 80 s; --paper takes 50,\n"
+        "--causes 20.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,7 +49,9 @@ def add(verbs: Any) -> None:
         "--paper", action="store_true", help="the paper's collection loop on short epochs, its findings beside ours"
     )
     what.add_argument("--causes", action="store_true", help="what costs what: process, driver, lock, sensor")
-    verb.add_argument("--methods", metavar="A,B", help="who takes part; default all: those that cannot run say why")
+    verb.add_argument(
+        "--methods", metavar="A,B", help="who takes part, see below; default all: those that cannot run say why"
+    )
     verb.add_argument(
         "--epoch-seconds", metavar="S,S", help="lengths of the training's epochs; default 0.3,1; longer: 0.3,1,3,10"
     )
@@ -50,13 +60,20 @@ def add(verbs: Any) -> None:
     how.add_argument("--in-turn", action="store_true", help="each method alone, on a run of its own; the default")
     how.add_argument("--together", action="store_true", help="all methods measure one run, and disturb each other")
     verb.add_argument("--python-load", action="store_true", help="keep the interpreter busy in pure Python")
-    verb.add_argument("--training", default="numpy", help="numpy or torch; default numpy, which leaves a GPU idle")
+    verb.add_argument(
+        "--training", help="numpy or torch; default torch on a real GPU where it is installed, else numpy"
+    )
     verb.add_argument("--simulate", "--profile", metavar="NODE", help="a simulated node, such as h100 or a100")
     verb.add_argument("--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default perfect")
     verb.add_argument("--call-us", type=float, metavar="US", help="let every call of its driver take so long")
     verb.add_argument("--nvml-lib", metavar="PATH", help="the NVML library; default the driver's")
     verb.add_argument("--gpu", type=int, default=0, metavar="N", help="which GPU of a real machine; default 0")
-    verb.add_argument("--nvidia-smi", type=Path, metavar="PATH", help="NVIDIA's program; default PATH, then the cache")
+    verb.add_argument(
+        "--nvidia-smi",
+        type=Path,
+        metavar="PATH",
+        help="NVIDIA's program; default: one on $PATH, then what doctor --fetch-nvidia-smi brought",
+    )
     verb.add_argument("--pairs", type=int, metavar="N", help="pairs of blocks for the slowdown; default 6, 0: none")
     verb.add_argument("--seed", type=int, default=1, metavar="N", help="of every random order; default 1")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
@@ -142,11 +159,11 @@ def _setup(options: argparse.Namespace) -> Any:
         "nvml_library": options.nvml_lib,
         "nvidia_smi": options.nvidia_smi,
         "epochs": options.epochs,
+        "training": options.training,
     }
     return Setup(
         together=options.together,
         python_load=options.python_load,
-        training=options.training,
         gpu=options.gpu,
         seed=options.seed,
         **{name: value for name, value in given.items() if value is not None},

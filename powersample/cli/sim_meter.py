@@ -24,7 +24,9 @@ def add(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tcp", type=int, metavar="PORT", help="on a TCP port of this machine; 0 takes a free one")
     group.add_argument("--of", metavar="NODE", help="whose wall power it measures; default h100")
-    group.add_argument("--baud", type=int, metavar="N", help="of its serial line; default 115200")
+    group.add_argument(
+        "--baud", type=int, metavar="N", help="of its serial line; default 115200; a pseudo-terminal takes any"
+    )
 
 
 def take(options: argparse.Namespace) -> bool:

@@ -8,7 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,13 @@ def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
     def timed(text: str) -> None:
         say(f"{time.monotonic() - begin_s:3.0f} s: {text}")
 
-    network = training(setup.training, python_load=setup.python_load)
     with (
         tempfile.TemporaryDirectory(prefix="powersample-race-") as folder,
         ground_for(setup) as ground,
     ):
+        chosen = training_of(setup, simulated=ground.simulated)
+        setup = replace(setup, training=chosen)
+        network = training(chosen, python_load=setup.python_load)
         track = _Track(setup, ground, Path(folder), network, random.Random(setup.seed), timed)
         starts_s, refused = track.probe()
         if not starts_s:
@@ -120,6 +123,13 @@ def run_race(setup: Setup, say: Say = lambda _: None) -> Race:
             noise=noise,
             took_s=time.monotonic() - begin_s,
         )
+
+
+def training_of(setup: Setup, *, simulated: bool) -> str:
+    """Return what trains: what was asked for, else torch on a real GPU, which numpy would leave idle."""
+    if setup.training is not None:
+        return setup.training
+    return "torch" if not simulated and find_spec("torch") is not None else "numpy"
 
 
 def _absent(name: str, setup: Setup, ground: Ground, folder: Path, reason: str) -> Method:

@@ -26,7 +26,7 @@ class Setup:
         epochs: How many epochs each method measures; None: as many as fit into a minute and a half for all.
         together: All measure one run at once; else each measures the same epochs by itself.
         python_load: The training prepares its data in pure Python instead of waiting for them.
-        training: "numpy", or "torch" where that is installed.
+        training: "numpy", or "torch" where that is installed; None: torch on a real GPU if it is, else numpy.
         simulate: The simulated node, as of `powersample record --simulate`; None takes this machine's GPU, or an
             h100 where there is none.
         board_seed: Draws the simulated board's gain, offset and phase; None is a perfect one.
@@ -46,7 +46,7 @@ class Setup:
     epochs: int | None = None
     together: bool = False
     python_load: bool = False
-    training: str = "numpy"
+    training: str | None = None
     simulate: str | None = None
     board_seed: int | None = None
     call_us: float | None = None

@@ -115,7 +115,11 @@ def _opening(race: Race) -> list[str]:
     return [
         f"training in {setup.training}{busy}, {epochs}; {how}{calls}",
         f"reference: {race.reference}{_board(race)}",
-        *(["numpy trains on the CPU and leaves the GPU idle; --training torch loads it"] if idle else []),
+        *(
+            ["numpy trains on the CPU and leaves the GPU idle; install torch, and --training torch loads it"]
+            if idle
+            else []
+        ),
     ]
 
 
