@@ -19,6 +19,7 @@ import numpy as np
 from bench.figure import Bar, Figure, spread
 from powersample.formats.lmg import LineReader, pack
 from powersample.meters import Meter, MeterGap, MeterReading, make_meter, parse_addresses
+from powersample.meters.recorder import READ_S, gather_s
 from powersample.sim.lmg import LmgSimulator
 from powersample.sim.lmg_line import TcpLine
 
@@ -109,7 +110,7 @@ def cuts(count: int) -> tuple[int, int]:
 
 
 def cpu_pct(seconds: float) -> float:
-    """Return the share of a core that reading a packed stream of four phases takes; the meter is another process."""
+    """Return the share of a core that reading four packed phases takes as the recorder does it; the meter is aside."""
     with tempfile.TemporaryDirectory() as folder:
         port = Path(folder) / "ttyLMG"
         command = [sys.executable, "-m", "powersample.cli", "sim", "meter", "--pty", str(port)]
@@ -118,11 +119,12 @@ def cpu_pct(seconds: float) -> float:
             while not port.exists() and time.monotonic() < deadline:
                 time.sleep(0.05)
             meter = meter_at(os.fspath(port), format="packed", phases="1+2+3+4")
-            meter.open()
+            gather = gather_s(meter.open())
             meter.start()
             begin, cpu = time.monotonic(), time.process_time()
             while time.monotonic() - begin < seconds:
-                meter.read(0.2)
+                meter.read(READ_S)
+                time.sleep(gather)
             share = (time.process_time() - cpu) / (time.monotonic() - begin)
             meter.close()
             process.terminate()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from powersample.store.meter_spool import MeterSpool
 
 READ_S = 0.2
+GATHER_S = 0.2  # readings are taken together: waking a thread for each costs more than they do
+QUICK_S = 0.02  # cycles shorter than this come in such numbers that they gather by themselves
 STOP_TIMEOUT_S = 20.0  # a meter that is just being set up anew
 MARGIN_CYCLES = 2  # that the recording goes on after a window, for the one that its end lies in
 MOST_MARGIN_S = 5.0
@@ -25,6 +27,11 @@ UNKNOWN_LATENCY_S = 0.3
 UNKNOWN_MISSING = 1  # readings at least, where nobody knows how many
 
 log = logging.getLogger(__name__)
+
+
+def gather_s(info: MeterInfo) -> float:
+    """Return how long a meter's readings are left to come together before they are taken, s."""
+    return GATHER_S if info.cycle_s >= QUICK_S else 0.0
 
 
 class MeterRecorder:
@@ -47,6 +54,7 @@ class MeterRecorder:
         """How long after a window readings come that it needs, s."""
         waits = [
             (MARGIN_CYCLES * info.cycle_s if np.isfinite(info.cycle_s) else 0.0)
+            + gather_s(info)
             + (UNKNOWN_LATENCY_S if info.latency_max_s is None else info.latency_max_s)
             for info in self.infos
         ]
@@ -93,6 +101,7 @@ class MeterRecorder:
             meter.start()
             while not self._ending.is_set():
                 self._write(info, meter.read(READ_S))
+                self._ending.wait(gather_s(info))
             meter.stop()
             self._write(info, meter.read(0.0))
         except Exception as error:  # a driver's mistake ends that meter, and nothing else
