@@ -178,7 +178,10 @@ def test_energy_of_every_counter_is_the_truth_within_an_update(name):
                 (lambda folder=folder: energy_uj(folder) * 1e-6, kernel_j / share),
                 (lambda unit=unit: register(node, 0, unit.register) * unit.counts_den / unit.counts_num, 1 / share),
             ):
-                low, gained, high = bounds_j(node, device, read)
+                for _ in range(3):  # the writer may be stopped between a tick and its account: measured again
+                    low, gained, high = bounds_j(node, device, read)
+                    if low * factor - one_j <= gained <= high * factor + one_j:
+                        break
                 assert low * factor - one_j <= gained <= high * factor + one_j
 
 
