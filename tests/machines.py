@@ -5,11 +5,11 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from powersample.doctor import Machine
+from powersample.doctor import Check, Machine
 from powersample.doctor.machine import Outcome
 
 RELEASE = "6.1.0-18-amd64"
@@ -136,3 +136,12 @@ def made() -> Iterator[Made]:
         yield Made(folder)
     finally:
         shutil.rmtree(folder)
+
+
+def found(check: Callable[[Machine], Iterable[Check]], machine: Machine) -> dict[str, Check]:
+    """Return what a check of the doctor's finds, by code."""
+    return {one.code: one for one in check(machine)}
+
+
+def levels(checks: dict[str, Check]) -> dict[str, str]:
+    return {code: one.level for code, one in checks.items()}
