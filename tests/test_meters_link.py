@@ -80,6 +80,29 @@ def test_serial_link_over_a_pty_passes_every_byte_both_ways_with_rising_stamps(t
     link.close()
 
 
+def test_stamp_is_never_early_though_the_reader_is_held_up(terminal, monkeypatch):
+    """What comes between the wake-up and the read is read with it; all that follows takes early stamps for truth."""
+    (master, *_), path = terminal
+    came_ns = []
+
+    def held_up(fd, count):
+        if not came_ns:
+            os.write(master, b"second")
+            came_ns.append(time.monotonic_ns())
+        return os_read(fd, count)
+
+    os_read = os.read
+    link = Link(SerialPort(path))
+    link.open()
+    monkeypatch.setattr(links.os, "read", held_up)
+    os.write(master, b"first ")
+    data, stamps = taken(link, 12)
+    monkeypatch.undo()
+    link.close()
+    assert data == b"first second"
+    assert stamps[0] >= came_ns[0]
+
+
 def test_serial_link_tolerates_what_a_pty_cannot_do(terminal):
     """send_break has no effect, and the modem lines raise OSError(25)."""
     _, path = terminal

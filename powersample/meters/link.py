@@ -2,7 +2,7 @@
 """A port's bytes, each stamped as it arrives.
 
 A `Link` reads in a thread of its own that does nothing but stamp: however busy the parser's thread is, a stamp is late
-by the scheduler only. What nobody takes is bounded, and counted when it is lost.
+by the scheduler only, and never early. What nobody takes is bounded, and counted when it is lost.
 """
 
 from __future__ import annotations
@@ -71,12 +71,11 @@ class Link:
         poll.register(wake, select.POLLIN)
         why = "closed"
         while True:
-            ready = dict(poll.poll())
-            now_ns = time.monotonic_ns()
-            if wake in ready:
+            if wake in dict(poll.poll()):
                 break
             try:
                 data = os.read(fd, READ_BYTES)
+                now_ns = time.monotonic_ns()  # not before: held up between both, it would be early for what is read
             except BlockingIOError:
                 continue
             except OSError as error:
