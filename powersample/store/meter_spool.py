@@ -144,9 +144,10 @@ class MeterSpool:
         """Close the files; harmless twice."""
         with self._lock, self._noting_failure():
             self._end_part()
-        events, self._events = self._events, None
-        if events is not None:
-            os.close(events)
+        with self._lock:  # a driver's thread that was left behind may be writing; never into another file's number
+            events, self._events = self._events, None
+            if events is not None:
+                os.close(events)
 
     @contextlib.contextmanager
     def _noting_failure(self) -> Iterator[None]:
