@@ -95,6 +95,7 @@ def test_two_bursts_tell_the_skew():
     cycles, _ = watched(2, apart_s=2000, ppm=60.0)
     found = run(FakeMeter(cycles), count=2, apart_s=2000)
     assert found.synced.fit.skew_ppm == pytest.approx(60, abs=2)
+    assert found.synced.fit.tau_fitted  # of both together
 
 
 def test_values_that_the_meter_could_not_tell_are_left_out():

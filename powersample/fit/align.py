@@ -162,7 +162,8 @@ def _on(
     stretches = (
         [found] if isinstance(found, str) or found.reasons else _stretches(slow.cycles, reference, found, search)
     )
-    fit = joined(slow.cycles, [reference], stretches, own_clock=own_clock)
+    fitted = isinstance(found, Lag) and found.tau_fitted
+    fit = joined(slow.cycles, [reference], stretches, own_clock, fitted)
     synced = Synced(fit, tuple(stretches), (reference,), slow.cycles)
     zone_ns = _zone_ns(fit) if zoned else 0
     delay_s = slow.model.delay_s if slow.model is not None else 0.0

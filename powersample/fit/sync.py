@@ -64,8 +64,9 @@ def synchronise(
         find_lag(_around(cycles, reference), rest, search) for reference, rest in zip(references, rested, strict=True)
     ]
     good = _passed(bursts)
+    tau_fitted = bool(good) and good[0].tau_fitted
     if len(good) > 1:  # tau is one for all: each lag again with it
-        if good[0].tau_fitted:
+        if tau_fitted:
             tau_ns, tau_se_ns = _mean([one.tau_ns for one in good], [one.tau_se_ns for one in good])
             search = replace(search, tau_ns=tau_ns, tau_se_ns=tau_se_ns, fit_tau=False)
         straight = _straight(cycles, good)
@@ -74,7 +75,7 @@ def synchronise(
             for reference, rest in zip(references, rested, strict=True)
         ]
         bursts = [_bent(one, cycles, straight) for one in bursts]
-    fit = joined(cycles, references, bursts, own_clock)
+    fit = joined(cycles, references, bursts, own_clock, tau_fitted)
     return Synced(_as_stamped(fit, raw, cycles, late), tuple(bursts), tuple(references), cycles)
 
 
@@ -143,8 +144,13 @@ def _bent(one: Lag | str, cycles: Cycles, straight: Cycles) -> Lag | str:
     return replace(one, stamp_ns=back)
 
 
-def joined(cycles: Cycles, references: Sequence[Reference], bursts: Sequence[Lag | str], own_clock: bool) -> ClockFit:
-    """Return the fit that bursts, or stretches of a record, make together."""
+def joined(
+    cycles: Cycles, references: Sequence[Reference], bursts: Sequence[Lag | str], own_clock: bool, tau_fitted: bool
+) -> ClockFit:
+    """Return the fit that bursts, or stretches of a record, make together.
+
+    `tau_fitted`: of all together, though each lag may have been found with that tau as known.
+    """
     good = _passed(bursts)
     told = [one for one in bursts if isinstance(one, Lag)]
     reasons = _reasons(bursts)
@@ -165,7 +171,7 @@ def joined(cycles: Cycles, references: Sequence[Reference], bursts: Sequence[Lag
         skew_se_ppm=skew_se,
         tau_s=of[0].tau_ns * 1e-9 if of else None,
         tau_se_s=of[0].tau_se_ns * 1e-9 if of else None,
-        tau_fitted=bool(of) and of[0].tau_fitted,
+        tau_fitted=tau_fitted or (bool(of) and of[0].tau_fitted),
         gain=float(np.mean([one.gain for one in of])) if of else None,
         r2=min(one.r2 for one in of) if of else None,
         second_best_ratio=min((one.ratio for one in of if one.ratio is not None), default=None),
