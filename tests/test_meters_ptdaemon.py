@@ -140,6 +140,39 @@ def test_ptd_ranges_are_set_and_given_back(daemon):
     assert daemon.ranges == {"V": "0,150.000000", "A": "1,5"}
 
 
+def test_ptd_ranges_are_given_back_when_nothing_was_measured(daemon):
+    """As when another meter of the same recording cannot be opened."""
+    daemon.ranges["V"] = "0,150.000000"
+    made = meter(at(daemon, ",volts=230"))
+    made.open()
+    assert daemon.ranges["V"] == "0,230.000000"
+    made.close()
+    made.close()
+    assert daemon.ranges["V"] == "0,150.000000"
+
+
+def test_ptd_samples_since_the_last_question_come_at_the_stop(daemon):
+    """Late in a long measurement answers are long, and questions far between."""
+    made, _ = opened(at(daemon))
+    daemon.samples = [spl_line(START_S)]
+    first(made)
+    made._due_s += 3600
+    daemon.samples.append(spl_line(START_S + 1, 77.0))
+    made.stop()
+    assert list(made.read(0.0).readings[0].watts) == [77]
+    assert not made.read(0.0)
+    made.close()
+    assert daemon.asked[-1] == "Stop"
+
+
+def test_ptd_is_stopped_though_its_last_answer_was_garbage(daemon):
+    made, _ = opened(at(daemon))
+    daemon.answers["RL"] = "nonsense"
+    made.close()
+    assert daemon.asked[-1] == "Stop"
+    assert made.counts()["errors"] == 1
+
+
 def test_ptd_without_a_number_is_flagged(daemon):
     made, _ = opened(at(daemon))
     daemon.samples = [spl_line(START_S).replace("Watts,500.000000", "Watts,nan"), spl_line(START_S + 1)]

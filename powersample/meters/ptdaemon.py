@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -67,12 +68,15 @@ class PtDaemon:
         self._delays_ns: deque[int] = deque(maxlen=LATE)
         self._last_ns = 0
         self._gap: MeterGap | None = None
+        self._ranges_set = False
+        self._at_end = MeterBatch()
 
     def open(self) -> MeterInfo:
         """See `Meter`."""
         try:
             who = self._connect()
             self._before = words.ranges(self._lines.ask("RR"))
+            self._ranges_set = bool(self._wanted)
             self._set_ranges(self._wanted)
             now = words.ranges(self._lines.ask("RR"))
         except BaseException:
@@ -112,7 +116,8 @@ class PtDaemon:
     def read(self, timeout_s: float) -> MeterBatch:
         """See `Meter`; a question that is under way is waited for."""
         if not self._measuring:
-            return MeterBatch()
+            at_end, self._at_end = self._at_end, MeterBatch()
+            return at_end
         wait_s = min(max(0.0, timeout_s), self._due_s - time.monotonic())
         if wait_s > 0:
             time.sleep(wait_s)
@@ -128,8 +133,9 @@ class PtDaemon:
         except errors.PowerSampleError as error:
             self._lose(error)
             return MeterBatch((), (self._gap,) if self._gap is not None and before is None else ())
-        if found is None:
-            return self._silence()
+        return self._silence() if found is None else self._told(found)
+
+    def _told(self, found: MeterReading) -> MeterBatch:
         self._heard_s = time.monotonic()
         gaps: tuple[MeterGap, ...] = ()
         if self._gap is not None:
@@ -139,26 +145,37 @@ class PtDaemon:
         return MeterBatch((found,), gaps)
 
     def stop(self) -> None:
-        """See `Meter`: ends the measurement and gives the ranges back as they were."""
+        """See `Meter`: asks for what came since the last question, and ends the measurement."""
         was_measuring, self._measuring = self._measuring, False
         if not was_measuring or not self._connected:
             return
-        try:
+        with self._counting_errors():
+            found = self._new()
+            self._at_end = MeterBatch() if found is None else self._told(found)
+        with self._counting_errors():
             words.accepted("Stop", self._lines.ask("Stop"), "Stopping")
-            before = {"V": self._before.volts, "A": self._before.amps}
-            self._set_ranges({what: before[what] for what in self._wanted})
-        except errors.PowerSampleError:
-            self._counts["errors"] += 1
 
     def close(self) -> None:
-        """See `Meter`."""
+        """See `Meter`: gives the ranges back as they were."""
         self.stop()
+        if self._ranges_set and self._connected:
+            self._ranges_set = False
+            before = {"V": self._before.volts, "A": self._before.amps}
+            with self._counting_errors():
+                self._set_ranges({what: before[what] for what in self._wanted})
         self._connected = False
         self._lines.close()
 
     def counts(self) -> Mapping[str, int]:
         """See `Meter`."""
         return dict(self._counts)
+
+    @contextmanager
+    def _counting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except errors.PowerSampleError:
+            self._counts["errors"] += 1
 
     def _connect(self) -> words.Identity:
         self._lines.close()
