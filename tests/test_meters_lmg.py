@@ -19,11 +19,15 @@ MANY = 100
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch):
-    monkeypatch.setattr(lmg_dialogue, "REPLY_S", 0.25)
+def short_pauses(monkeypatch):
     monkeypatch.setattr(lmg_dialogue, "QUIET_S", 0.03)
-    monkeypatch.setattr(lmg, "PROBE_S", 0.1)
     monkeypatch.setattr(lmg, "RETRY_S", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Where no answer comes; where one does, a busy machine may take its time."""
+    monkeypatch.setattr(lmg_dialogue, "REPLY_S", 0.25)
 
 
 def measured(sim, count, kind="lmg450", **options):
@@ -189,8 +193,9 @@ def test_cycle_count_wraps_repeats_and_begins_anew():
     assert [count.step(c, int(t * 50e6), 0.05) for c, t in steps] == [0, 0, 0, -1, 2, 65536, None]
 
 
-def test_meter_without_counter_and_true_cycle_is_read_all_the_same():
+def test_meter_without_counter_and_true_cycle_is_read_all_the_same(monkeypatch):
     """What it does not know it never answers: the probe's time passes, and a reset follows."""
+    monkeypatch.setattr(lmg, "PROBE_S", 0.3)
     with LmgSimulator(constant_w, time_scale=SCALE, with_cycr=False) as sim:
         got, info, _ = measured(sim, 50)
     assert info.settings["count"] is info.settings["true_cycle"] is False
@@ -221,6 +226,7 @@ def test_slow_line_is_no_trouble_with_a_longer_cycle():
     assert meter._set.wire_s(4) == pytest.approx(0.05)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("streams", [False, True])
 def test_wrong_baud_rate_is_told_in_bounded_time(streams):
     """A meter that hears no word of ours says nothing; one that streams by itself says what nobody can read."""
@@ -243,6 +249,7 @@ def test_wrong_model_is_told_by_its_name():
         driver("lmg450", sim).open()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_meter_that_never_answers_is_told_in_bounded_time():
     with LmgSimulator(constant_w, time_scale=SCALE) as sim:
         sim._hear = lambda data: None

@@ -37,7 +37,6 @@ def node():
 
 @pytest.fixture
 def meter(monkeypatch):
-    monkeypatch.setattr(lmg_dialogue, "REPLY_S", 0.4)
     monkeypatch.setattr(lmg_dialogue, "QUIET_S", 0.03)
     monkeypatch.setattr(lmg, "RETRY_S", 0.1)
     with LmgSimulator(constant_w) as sim:
