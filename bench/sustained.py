@@ -174,7 +174,7 @@ class Board:
 
     def published(self, method: str, start_ns: int, end_ns: int) -> int:
         """Return how many values the sensor that a method reads published in (start_ns, end_ns]."""
-        sensor = "instant" if method == "native" else "usage"
+        sensor = "instant" if method in ("native", "pynvml-instant") else "usage"
         return len(self.node.sensor_publications(0, sensor, start_ns, end_ns))
 
 
@@ -188,7 +188,7 @@ def simulated_board() -> Iterator[Board]:
         yield Board(node.library, os.environ | node.environment(), "stand-in: simulated H100", node)
 
 
-METHODS = ("native", "pynvml-thread", "cuda-bindings", "nvidia-smi-lms", "nvidia-smi-spawn")
+METHODS = ("native", "pynvml-thread", "pynvml-instant", "cuda-bindings", "nvidia-smi-lms", "nvidia-smi-spawn")
 
 
 def take(name: str, board: Board, rate_hz: float, load: Callable[[float], None], seconds: float) -> Taken:
@@ -205,6 +205,8 @@ def take(name: str, board: Board, rate_hz: float, load: Callable[[float], None],
         return lane(board.library, rate_hz, load, seconds)
     if name == "pynvml-thread":
         return baseline(baselines.PynvmlThread(board.library, asked_hz=rate_hz), load, seconds)
+    if name == "pynvml-instant":
+        return baseline(baselines.PynvmlInstant(board.library, asked_hz=rate_hz), load, seconds)
     if name == "cuda-bindings":
         return baseline(CudaBindingsThread(board.library, asked_hz=rate_hz), load, seconds)
     if name == "nvidia-smi-spawn":

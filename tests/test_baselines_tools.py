@@ -196,6 +196,61 @@ def test_zeus_keeps_changes_and_calls_a_constant_power_nothing(node, capfd):
     assert found.cpu_s > 0.1  # the imports of its process
 
 
+# ---- the thread that reads what native reads ----------------------------------------------------------------------
+
+
+def test_pynvml_instant_reads_the_quick_field_and_the_thread_the_slow_one():
+    """Told apart by a wave that the 1 s mean flattens: each thread's readings are its own sensor's values."""
+    with Node("h100") as node:
+        node.load_wave(0, 90, 650, period_s=0.1, duty=0.5)
+        for name, sensor in (("pynvml-instant", "instant"), ("pynvml-thread", "usage")):
+            (method,) = baselines_for(target(node), [name])
+            method.start()
+            until(lambda method=method: len(method._t_ns) >= 100)
+            found = method.stop()
+            told = np.abs(found.watts - node.sensor_values(0, sensor, found.t_ns)) < 0.002
+            assert np.count_nonzero(~told) <= 0.1 * len(told) + 2, name  # but where one was published in between
+
+
+def test_pynvml_instant_failed_entries_are_counted_though_the_call_succeeds(node):
+    (method,) = baselines_for(target(node), ["pynvml-instant"])
+    method.start()
+    until(lambda: method._t_ns)
+    node.inject("field_values", 15, field=186)
+    try:
+        until(lambda: method._wrong.total() >= 2)
+    finally:
+        node.clear_faults()
+    found = method.stop()
+    assert set(found.wrong) == {"GPU is lost"}
+    assert set(found.watts) == {WATTS}
+
+
+def test_pynvml_instant_without_the_field_is_a_reason_and_the_thread_still_runs():
+    import pynvml
+
+    before = pynvml.nvmlLib
+    with Node("k40m") as node:
+        (method,) = baselines_for(target(node), ["pynvml-instant"])
+        with pytest.raises(errors.NotSupported, match="no field 186"):
+            method.start()
+        assert pynvml.nvmlLib is before
+        (thread,) = baselines_for(target(node), ["pynvml-thread"])
+        thread.start()
+        until(lambda: thread._t_ns)
+        assert thread.stop().errors == 0
+
+
+def test_pynvml_instant_entry_that_the_library_left_untouched_is_no_reading(node, monkeypatch):
+    """Zeros all over read as success and 0 W."""
+    import pynvml
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", lambda *_: (pynvml.c_nvmlFieldValue_t * 1)())
+    (method,) = baselines_for(target(node), ["pynvml-instant"])
+    with pytest.raises(errors.NotSupported, match="no field 186"):
+        method.start()
+
+
 # ---- what they share ----------------------------------------------------------------------------------------------
 
 

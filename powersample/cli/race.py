@@ -15,7 +15,8 @@ from powersample.cli.output import emit
 EXAMPLE = """\
 methods:
   native, native-follow, native-binary    the sampler in this process, following updates, as a program
-  pynvml-thread, cuda-bindings            NVIDIA's Python packages in a thread
+  pynvml-thread, cuda-bindings            NVIDIA's Python packages in a thread, reading PowerUsage
+  pynvml-instant                          the same thread reading field 186, as native does
   nvidia-smi-spawn, nvidia-smi-lms        a process a reading; one process in its own loop
   ea-has-tracer                           nvidia-smi -q -x each 0.1 s, energy = mean x time
   codecarbon, zeus, carbontracker         the packages themselves, offline

@@ -24,6 +24,7 @@ COLOURS = {
     "native-follow": "#56B4E9",
     "native-binary": "#005078",
     "pynvml-thread": "#E69F00",
+    "pynvml-instant": "#F0C34A",
     "cuda-bindings": "#B8860B",
     "nvidia-smi-lms": "#CC79A7",
     "nvidia-smi-spawn": "#8B3A62",

@@ -4,7 +4,7 @@
 from powersample.doctor.nvidia_debs import find_nvidia_smi
 from powersample.experiments.baselines.base import Account, Baseline, Samples, mean_j, trapezoid_j
 from powersample.experiments.baselines.nvidia_smi import NvidiaSmiLoop
-from powersample.experiments.baselines.pynvml_thread import PynvmlThread
+from powersample.experiments.baselines.pynvml_thread import PynvmlInstant, PynvmlThread
 from powersample.experiments.baselines.registry import BASELINES, Target, baselines_for
 from powersample.experiments.baselines.spawn import EaHasTracer, NvidiaSmiSpawn
 
@@ -15,6 +15,7 @@ __all__ = [
     "EaHasTracer",
     "NvidiaSmiLoop",
     "NvidiaSmiSpawn",
+    "PynvmlInstant",
     "PynvmlThread",
     "Samples",
     "Target",

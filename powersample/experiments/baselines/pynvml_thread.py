@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Python thread that polls `nvmlDeviceGetPowerUsage`: through pynvml, as most tools do, or through cuda.bindings."""
+"""A Python thread that polls the power: through pynvml, as most tools do, or through cuda.bindings.
+
+Most tools ask `nvmlDeviceGetPowerUsage`. What the native sampler reads on the same board is field 186; the thread that
+asks for that, too, tells the sampler's share of a difference from the field's.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,12 @@ from powersample.experiments.baselines.binding import NvmlBinding
 class _Polling(ByTrapezoid):
     """A thread of this interpreter that calls a function for milliwatts on a grid that late calls move."""
 
+    reads = "PowerUsage"
+
     def __init__(self, gpu: int, asked_hz: float, meaning: str) -> None:
         self.asked_hz = asked_hz
-        self.reads = f"PowerUsage ({meaning})" if meaning else "PowerUsage"
+        if meaning:
+            self.reads = f"{self.reads} ({meaning})"
         self._gpu = gpu
         self._t_ns: list[int] = []
         self._milliwatts: list[int] = []
@@ -101,13 +108,52 @@ class PynvmlThread(_Polling):
         pynvml = self._binding.open()
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(self._gpu)
+            return self._reader(pynvml, handle), handle, pynvml.NVMLError
         except pynvml.NVMLError as error:
             self._binding.close()
             raise errors.NotSupported(f"NVML refuses: {error}") from error
-        return pynvml.nvmlDeviceGetPowerUsage, handle, pynvml.NVMLError
+
+    def _reader(self, pynvml: Any, handle: Any) -> Callable[[Any], int]:
+        """Return what to call for milliwatts."""
+        read: Callable[[Any], int] = pynvml.nvmlDeviceGetPowerUsage
+        return read
 
     def _close(self) -> None:
         self._binding.close()
+
+
+class PynvmlInstant(PynvmlThread):
+    """Polls field 186, the board's quick power, by `nvmlDeviceGetFieldValues`; as `PynvmlThread` in all else.
+
+    Args:
+        library: As there.
+        gpu: As there.
+        asked_hz: As there.
+    """
+
+    name = "pynvml-instant"
+    reads = "field 186"
+
+    def __init__(self, library: str | os.PathLike[str] | None, gpu: int = 0, asked_hz: float = 1000.0) -> None:
+        super().__init__(library, gpu, asked_hz)
+
+    def _reader(self, pynvml: Any, handle: Any) -> Callable[[Any], int]:
+        fields = [pynvml.NVML_FI_DEV_POWER_INSTANT]
+
+        def read(device: Any) -> int:
+            (one,) = pynvml.nvmlDeviceGetFieldValues(device, fields)
+            if one.nvmlReturn != pynvml.NVML_SUCCESS:  # the call itself succeeds all the same
+                raise pynvml.NVMLError(one.nvmlReturn)
+            if one.valueType != pynvml.NVML_VALUE_TYPE_UNSIGNED_INT:  # a library that leaves what it does not know
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+            return int(one.value.uiVal)
+
+        try:
+            read(handle)
+        except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_InvalidArgument) as error:
+            self._binding.close()
+            raise errors.NotSupported(f"this board or driver has no field 186: {error}") from error
+        return read
 
 
 class CudaBindingsThread(_Polling):

@@ -13,7 +13,7 @@ from powersample.experiments.baselines.base import Baseline
 from powersample.experiments.baselines.carbontracker_thread import CarbontrackerThread
 from powersample.experiments.baselines.codecarbon_tracker import CodecarbonTracker
 from powersample.experiments.baselines.nvidia_smi import NvidiaSmiLoop
-from powersample.experiments.baselines.pynvml_thread import CudaBindingsThread, PynvmlThread
+from powersample.experiments.baselines.pynvml_thread import CudaBindingsThread, PynvmlInstant, PynvmlThread
 from powersample.experiments.baselines.spawn import EaHasTracer, NvidiaSmiSpawn
 from powersample.experiments.baselines.zeus_monitor import ZeusMonitor
 
@@ -40,6 +40,7 @@ class Target:
 BASELINES: Mapping[str, Callable[[Target], Baseline]] = MappingProxyType(
     {
         "pynvml-thread": lambda at: PynvmlThread(at.library, at.gpu, meaning=at.meaning),
+        "pynvml-instant": lambda at: PynvmlInstant(at.library, at.gpu),
         "cuda-bindings": lambda at: CudaBindingsThread(at.library, at.gpu, meaning=at.meaning),
         "nvidia-smi-spawn": lambda at: NvidiaSmiSpawn(at.nvidia_smi, at.environment, at.gpu, meaning=at.meaning),
         "nvidia-smi-lms": lambda at: NvidiaSmiLoop(at.nvidia_smi, at.environment, at.gpu, meaning=at.meaning),

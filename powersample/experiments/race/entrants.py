@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NATIVE = {"native": ("paced", True), "native-follow": ("follow", True), "native-binary": ("paced", False)}
 # What a baseline reads where that is not what PowerUsage answers with, as a sensor of `Ground.published`.
-SENSORS = {"codecarbon": "energy", "zeus": "instant"}
+SENSORS = {"pynvml-instant": "instant", "codecarbon": "energy", "zeus": "instant"}
 METHODS = (*NATIVE, *BASELINES)
 
 
