@@ -15,7 +15,7 @@ from pathlib import Path
 import bearers
 import pytest
 from bearers import as_nobody, give, status
-from test_rapl import Tree, software_pmu
+from rapl_tree import Tree, software_pmu
 
 from powersample import store
 from powersample.capture import privileged, sampler_path

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_rapl import Tree
+from rapl_tree import Tree
 
 from powersample import errors, measure, store
 from powersample.capture import InProcess, Inventory, sampler_path
