@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from powersample import loads
 from powersample._native import api_load
-from powersample.errors import BadFormat, InputNotFound, InvalidArgument, NotSupported, StateError
+from powersample.errors import BadFormat, InputNotFound, InvalidArgument, NotSupported, OutOfMemory, StateError
 from powersample.fit import Reference
 from powersample.loads import EdgeLog, Pattern, chirp, from_file, gpu, parse, prbs, random_edges, square
 
@@ -88,9 +88,78 @@ def test_pattern_from_a_file(tmp_path):
         from_file(tmp_path / "none.csv")
 
 
-def test_burst_dtype_is_the_header_s_struct():
-    fields = {name: (int(offset), dtype.itemsize) for name, (dtype, offset) in api_load.BURST_DTYPE.fields.items()}
-    assert fields == api_load.layout()
+@pytest.mark.parametrize(
+    ("dtype", "struct"), [(api_load.BURST_DTYPE, "ps_load_burst"), (api_load.STEP_DTYPE, "ps_load_step")]
+)
+def test_dtype_is_the_header_s_struct(dtype, struct):
+    fields = {name: (int(offset), part.itemsize) for name, (part, offset) in dtype.fields.items()}
+    assert fields == api_load.layout(struct)
+
+
+def test_names_of_kernels_and_vectors_are_the_header_s():
+    assert tuple(api_load.KERNELS) == loads.KERNELS
+    assert tuple(api_load.VECTORS) == loads.VECTORS
+
+
+def test_ladder_is_its_levels_without_a_pause():
+    pattern = loads.ladder([0.0, 0.5, 1.0], 2.0)
+    assert pattern.edge_s.tolist() == [0, 2, 2, 4, 4, 6]
+    assert pattern.duty == pytest.approx(0.5)
+    assert loads.steady(3.0).edge_s.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("levels", [[], [1.5], [-0.1], [float("nan")]])
+def test_ladder_of_what_are_no_levels_is_refused(levels):
+    with pytest.raises(InvalidArgument, match="level"):
+        loads.ladder(levels, 1.0)
+
+
+def test_levels_must_be_as_many_as_spans_and_joined_spans_need_them():
+    with pytest.raises(InvalidArgument, match="each of its spans"):
+        Pattern("two", np.array([0.0, 1.0, 2.0, 3.0]), levels=np.ones(1))
+    with pytest.raises(InvalidArgument, match="rise"):
+        Pattern("joined", np.array([0.0, 1.0, 1.0, 3.0]))
+
+
+@pytest.mark.parametrize("kernel", ["primes", "fma", "stream", "mix"])
+def test_native_load_keeps_its_levels_by_cpu_time(kernel):
+    """What a thread was robbed of is made up for; only on a machine without a CPU to spare may it stay below."""
+    log = loads.run(loads.ladder([0.2, 0.0], 0.1), kernel=kernel, cpus=None, period_s=0.02, stream_bytes=1 << 20)
+    asked, rest = log.reached
+    assert (asked.level, rest.level) == (0.2, 0.0)
+    assert asked.duty < 0.25
+    assert asked.duty > 0.19 or log.trouble
+    assert rest.duty < 0.1
+    assert rest.bursts == 0
+    assert log.wrong == 0
+    assert set(log.step) == {0}
+    assert len(log.cpu_ns) == len(log) == asked.bursts
+    assert (log.kernel, bool(log.vectors)) == (kernel, kernel in ("fma", "mix"))
+
+
+def test_level_multiplies_the_pattern_s_own():
+    log = loads.run(loads.ladder([1.0, 0.5], 0.02), level=0.5, cpus=None, period_s=0.01)
+    assert [one.level for one in log.reached] == [0.5, 0.25]
+
+
+def test_idle_load_is_threads_that_sleep():
+    log = loads.run(loads.steady(0.02), kernel="idle", cpus=None, threads=2)
+    assert len(log) == 0
+    assert log.reached[0].threads == 2
+    assert log.reached[0].level == 0
+
+
+def test_step_of_a_load_that_was_stopped_ends_there():
+    asked = iter((True, True, True))
+    log = loads.run(loads.ladder([0.1, 0.1], 3600.0), cpus=None, stop=lambda: next(asked))
+    assert len(log.reached) == 1
+    assert log.reached[0].duration_s < 30
+
+
+def test_step_that_was_not_reached_is_told():
+    step = loads.Step(0, S, 0.5, 2, int(0.9 * S))
+    assert step.duty == pytest.approx(0.45)
+    assert "45.0% of CPU time for 50.0%" in logged([0], [100], [0], reached=(step,)).trouble[0]
 
 
 def test_native_load_logs_every_burst_of_every_cpu():
@@ -115,6 +184,18 @@ def test_native_load_stops_when_it_is_told_to():
 def test_native_load_refuses_what_it_cannot_do():
     with pytest.raises(InvalidArgument, match="CPUs"):
         loads.run(SHORT, cpus="both")
+    with pytest.raises(InvalidArgument, match="may use"):
+        loads.run(SHORT, cpus=[4000])
+    with pytest.raises(InvalidArgument, match="primes, fma"):
+        loads.run(SHORT, kernel="sieve")
+    with pytest.raises(InvalidArgument, match="level"):
+        loads.run(SHORT, level=2)
+    with pytest.raises(InvalidArgument, match="period"):
+        loads.run(SHORT, period_s=0)
+    with pytest.raises(InvalidArgument, match="this CPU has no plain"):
+        loads.run(SHORT, kernel="fma", vectors="plain")
+    with pytest.raises(OutOfMemory, match="fewer threads"):
+        loads.run(SHORT, kernel="stream", cpus=None, stream_bytes=1 << 50)
     with pytest.raises(InvalidArgument, match="threads"):
         loads.run(SHORT, cpus=None, threads=0)
     with api_load.Load(np.array([0, 1000]), threads=1) as load:

@@ -426,46 +426,91 @@ void ps_spool_free(ps_spool *spool);
 
 /* ---- load -------------------------------------------------------------------------------------------------- */
 
-/* Work of a known pattern, for a meter to be aligned by: threads that work in bursts between planned instants and log
- * when each burst really began and ended. */
+/* Work of a known pattern, for a meter to be aligned by and a node to be calibrated by: threads that work in bursts
+ * between planned instants, and log when each burst really began and ended. */
 enum ps_load_kernel {
-    PS_LOAD_PRIMES = 1 /* a segment of the sieve of Eratosthenes: branchy integer work, rounds of some 10 us */
+    PS_LOAD_PRIMES = 1, /* a segment of the sieve of Eratosthenes: branchy integer work */
+    PS_LOAD_FMA = 2,    /* chains of multiply-add in the widest vectors */
+    PS_LOAD_STREAM = 3, /* triad over arrays that no cache holds, stored past the caches */
+    PS_LOAD_MIX = 4,    /* a round of each of these by turns */
+    PS_LOAD_IDLE = 5    /* the same threads, asleep: no burst is logged */
+};
+
+/* The vectors that fma works in. */
+enum ps_load_isa {
+    PS_ISA_BEST = 0, /* that this CPU has */
+    PS_ISA_PLAIN = 1,
+    PS_ISA_SSE2 = 2,
+    PS_ISA_AVX2 = 3, /* with FMA */
+    PS_ISA_AVX512 = 4,
+    PS_ISA_NEON = 5
 };
 
 #define PS_LOAD_THREADS 4096
 
+/* A step is what lies between two planned edges, begin and end. At level 1 a thread works from one to the other. Below,
+ * it works for a slice of every period, each thread's beginning at another time, so that all together take steady power; a
+ * slice ends when the thread's CPU time has come to its level's share of the step so far: what it was robbed of by others
+ * is made up for in later slices. */
 typedef struct ps_load_options {
     int32_t kernel;         /* enum ps_load_kernel */
+    int32_t isa;            /* enum ps_load_isa, for fma and mix */
     uint32_t threads;       /* 1 to PS_LOAD_THREADS; all keep to the same pattern */
+    uint32_t edges;         /* even, from 2 on */
     const int32_t *cpus;    /* one a thread to pin it to, or -1; NULL: none is pinned */
-    const int64_t *edge_ns; /* from the start on: begin, end, begin, end ..., rising; copied */
-    uint32_t edges;         /* even, 2 to 2^20 */
-    uint32_t reserved;
+    const int64_t *edge_ns; /* from the start on: begin, end, begin, end ..., rising; a step may begin where one ends */
+    const double *levels;   /* one a step, 0 (sleep) to 1; NULL: all are 1 */
+    int64_t period_ns;      /* 1 ms to 60 s; 0: 100 ms */
+    uint64_t stream_bytes;  /* of each thread's arrays, for stream and mix; 0: four times its share of all caches */
+    const char *sysfs;      /* where caches are looked up, NULL for "/sys" */
 } ps_load_options;
 
 typedef struct ps_load_burst {
     int64_t planned_ns; /* when it was to begin */
     int64_t rise_ns;    /* when it did: read before the first round of work */
     int64_t fall_ns;    /* read after the last */
-    int64_t stalled_ns; /* of that, in rounds of more than 1 ms: the thread did not run all the time */
+    int64_t cpu_ns;     /* CPU time between those */
+    int64_t stalled_ns; /* in rounds of more than 1 ms: the thread did not run all the time */
     uint64_t rounds;
     uint64_t wrong;     /* rounds with a wrong result: the machine is not sound */
     uint32_t thread;
-    uint32_t reserved;
+    uint32_t step;
 } ps_load_burst;
 
+/* All threads together. */
+typedef struct ps_load_step {
+    int64_t begin_ns; /* as planned */
+    int64_t end_ns;   /* the same, or when it was stopped */
+    int64_t cpu_ns;   /* CPU time from the end of the step before to the end of this: bursts, and waiting for them */
+    uint64_t wrong;
+    double level;
+    uint32_t bursts;
+    uint32_t missed;  /* bursts that came to nothing: the thread ran only after their end */
+} ps_load_step;
+
 typedef struct ps_load_result {
-    uint64_t wrong;    /* rounds, of all bursts */
-    uint32_t bursts;   /* there are in the log */
-    uint32_t missed;   /* came to nothing: the thread ran only after their end */
-    uint32_t unpinned; /* threads that were not let onto their CPU */
-    int32_t cpu_errno; /* why */
+    uint64_t wrong;        /* rounds, of all bursts */
+    uint64_t stream_bytes; /* of all threads' arrays together; 0: there are none */
+    uint32_t bursts;       /* there are in the log */
+    uint32_t missed;
+    uint32_t steps;        /* that were begun */
+    uint32_t unpinned;     /* threads that were not let onto their CPU */
+    int32_t cpu_errno;     /* why */
+    int32_t isa;           /* of fma and mix */
 } ps_load_result;
 
 typedef struct ps_load ps_load;
 
+const char *ps_isa_name(int32_t isa);           /* "avx2"; NULL for a number of none */
+const char *ps_load_kernel_name(int32_t kernel); /* "primes"; the same */
+
+/* PS_E_INVALID for vectors that this CPU lacks, PS_E_NOMEM when the arrays would take more than half of the memory that
+ * is available; none of them is touched as yet. */
 int ps_load_new(const ps_load_options *options, ps_load **out, ps_error *error);
-/* Lets the threads go, once; the pattern begins at start_ns, and what of it lies in the past is missed. */
+/* Makes the threads and returns once each is on its CPU and has its arrays in memory, which can take seconds. */
+int ps_load_prepare(ps_load *load, ps_error *error);
+/* Lets the threads go, once, preparing them first if that was not done; the pattern begins at start_ns, and what of it
+ * lies in the past is missed. */
 int ps_load_start(ps_load *load, int64_t start_ns, ps_error *error);
 /* From any thread. Bursts end within a round, sleepers within 50 ms. */
 void ps_load_ask_stop(ps_load *load);
@@ -473,6 +518,7 @@ void ps_load_ask_stop(ps_load *load);
 int ps_load_wait(ps_load *load, double timeout_s);
 /* After ps_load_wait. The bursts thread by thread, each thread's in the order of time; at most `capacity` are written. */
 int ps_load_log(const ps_load *load, ps_load_burst *out, uint32_t capacity, ps_load_result *result);
+int ps_load_steps(const ps_load *load, ps_load_step *out, uint32_t capacity); /* the first so many of result->steps */
 void ps_load_free(ps_load *load); /* stops first if running */
 
 #ifdef __cplusplus

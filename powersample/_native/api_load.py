@@ -3,61 +3,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powersample._native.api import _check, _Owner
 from powersample._native.door import ffi, lib
+from powersample.errors import InvalidArgument
 
 BURST_DTYPE = np.dtype(
     [
         ("planned_ns", "<i8"),
         ("rise_ns", "<i8"),
         ("fall_ns", "<i8"),
+        ("cpu_ns", "<i8"),
         ("stalled_ns", "<i8"),
         ("rounds", "<u8"),
         ("wrong", "<u8"),
         ("thread", "<u4"),
-        ("reserved", "<u4"),
+        ("step", "<u4"),
+    ]
+)
+STEP_DTYPE = np.dtype(
+    [
+        ("begin_ns", "<i8"),
+        ("end_ns", "<i8"),
+        ("cpu_ns", "<i8"),
+        ("wrong", "<u8"),
+        ("level", "<f8"),
+        ("bursts", "<u4"),
+        ("missed", "<u4"),
     ]
 )
 
 
+def _names(name_of: Callable[[int], Any], first: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    while (name := name_of(first + len(found))) != ffi.NULL:
+        found[ffi.string(name).decode()] = first + len(found)
+    return found
+
+
+KERNELS = _names(lib.ps_load_kernel_name, lib.PS_LOAD_PRIMES)
+VECTORS = _names(lib.ps_isa_name, lib.PS_ISA_BEST)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadLog:
-    """What ran: `bursts` of BURST_DTYPE thread by thread, and what did not."""
+    """What ran: `bursts` of BURST_DTYPE thread by thread, `steps` of STEP_DTYPE, and what did not.
+
+    `vectors` are those of fma ("best" where there is none), `stream_bytes` the arrays of all threads together.
+    """
 
     bursts: NDArray[np.void]
+    steps: NDArray[np.void]
     missed: int
     wrong: int
     unpinned: int
     cpu_errno: int
+    vectors: str
+    stream_bytes: int
 
 
 class Load(_Owner):
     """Threads that work by a pattern.
 
     Args:
-        edge_ns: int64 (2 n,), from the start: begin, end, begin, end ..., rising.
+        edge_ns: int64 (2 n,), from the start: begin, end, begin, end ..., rising; a step may begin where one ends.
+        kernel: one of KERNELS.
         threads: how many; all keep to the same pattern.
         cpus: one a thread to pin it to, or -1; None leaves them all free.
+        levels: float64 (n,), 0 to 1; None is 1 throughout.
+        period_ns: of the slices of a step below level 1.
+        vectors: one of VECTORS, for fma and mix.
+        stream_bytes: of each thread's arrays; 0 is what no cache holds.
+        sysfs: where caches are looked up.
 
     Raises:
-        InvalidArgument: something of it is out of range.
+        InvalidArgument: something of it is out of range, or this CPU has no such vectors.
+        OutOfMemory: the arrays would take more than half of what is available.
     """
 
-    def __init__(self, edge_ns: NDArray[np.int64], *, threads: int = 1, cpus: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        edge_ns: NDArray[np.int64],
+        *,
+        kernel: str = "primes",
+        threads: int = 1,
+        cpus: Sequence[int] | None = None,
+        levels: NDArray[np.float64] | None = None,
+        period_ns: int = 0,
+        vectors: str = "best",
+        stream_bytes: int = 0,
+        sysfs: str | None = None,
+    ) -> None:
         edges = np.ascontiguousarray(edge_ns, np.int64)
-        pinned = ffi.NULL if cpus is None else ffi.new("int32_t[]", list(cpus))
         options = ffi.new("ps_load_options *")
-        options.kernel, options.threads, options.edges = lib.PS_LOAD_PRIMES, max(0, threads), len(edges)
-        options.edge_ns, options.cpus = ffi.from_buffer("int64_t[]", edges), pinned
+        options.kernel, options.isa = KERNELS[kernel], VECTORS[vectors]
+        options.threads, options.edges = max(0, threads), len(edges)
+        kept = [  # for as long as the call lasts
+            ffi.NULL if cpus is None else ffi.new("int32_t[]", list(cpus)),
+            ffi.from_buffer("int64_t[]", edges),
+            ffi.NULL if levels is None else ffi.new("double[]", np.asarray(levels, np.float64).tolist()),
+            ffi.NULL if sysfs is None else ffi.new("char[]", sysfs.encode()),
+        ]
+        options.cpus, options.edge_ns, options.levels, options.sysfs = kept
+        options.period_ns, options.stream_bytes = period_ns, stream_bytes
+        if levels is not None and 2 * len(levels) != len(edges):
+            raise InvalidArgument(f"{len(levels)} levels for {len(edges) // 2} steps")
         out, error = ffi.new("ps_load **"), ffi.new("ps_error *")
         _check(lib.ps_load_new(options, out, error), error)
         super().__init__(out[0], lib.ps_load_free)
+
+    def prepare(self) -> None:
+        """Make the threads; return once each is on its CPU and has touched its memory, which can take seconds.
+
+        Raises:
+            StateError: it has been prepared or started before.
+            SystemFailure: a thread was refused.
+        """
+        error = ffi.new("ps_error *")
+        _check(lib.ps_load_prepare(self.pointer, error), error)
 
     def start(self, start_ns: int) -> None:
         """Let the threads go; the pattern begins at `start_ns`, CLOCK_MONOTONIC.
@@ -92,10 +161,22 @@ class Load(_Owner):
         bursts = np.zeros(int(result.bursts), BURST_DTYPE)
         out = ffi.from_buffer("ps_load_burst[]", bursts, require_writable=True)
         _check(lib.ps_load_log(self.pointer, out, len(bursts), result), call="ps_load_log")
-        return LoadLog(bursts, int(result.missed), int(result.wrong), int(result.unpinned), int(result.cpu_errno))
+        steps = np.zeros(int(result.steps), STEP_DTYPE)
+        out = ffi.from_buffer("ps_load_step[]", steps, require_writable=True)
+        _check(lib.ps_load_steps(self.pointer, out, len(steps)), call="ps_load_steps")
+        return LoadLog(
+            bursts,
+            steps,
+            missed=int(result.missed),
+            wrong=int(result.wrong),
+            unpinned=int(result.unpinned),
+            cpu_errno=int(result.cpu_errno),
+            vectors=next(name for name, number in VECTORS.items() if number == result.isa),
+            stream_bytes=int(result.stream_bytes),
+        )
 
 
-def layout() -> dict[str, tuple[int, int]]:
-    """Return (offset, size) of every field of ps_load_burst, for a test of BURST_DTYPE."""
-    fields = ffi.typeof("ps_load_burst").fields
+def layout(struct: str) -> dict[str, tuple[int, int]]:
+    """Return (offset, size) of every field of ps_load_burst or ps_load_step, for a test of the dtypes."""
+    fields = ffi.typeof(struct).fields
     return {name: (field.offset, ffi.sizeof(field.type)) for name, field in fields}

@@ -1,8 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads of a known pattern, with the edges that they really had."""
 
-from powersample.loads.edge_log import EdgeLog
-from powersample.loads.pattern import KINDS, Pattern, chirp, from_file, parse, prbs, random_edges, square
-from powersample.loads.run import run
+from powersample.loads.edge_log import EdgeLog, Step
+from powersample.loads.pattern import (
+    KINDS,
+    Pattern,
+    chirp,
+    from_file,
+    ladder,
+    parse,
+    prbs,
+    random_edges,
+    square,
+    steady,
+)
+from powersample.loads.run import KERNELS, VECTORS, run
 
-__all__ = ["KINDS", "EdgeLog", "Pattern", "chirp", "from_file", "parse", "prbs", "random_edges", "run", "square"]
+__all__ = [
+    "KERNELS",
+    "KINDS",
+    "VECTORS",
+    "EdgeLog",
+    "Pattern",
+    "Step",
+    "chirp",
+    "from_file",
+    "ladder",
+    "parse",
+    "prbs",
+    "random_edges",
+    "run",
+    "square",
+    "steady",
+]

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,49 @@ from numpy.typing import NDArray
 from powersample.errors import InvalidArgument
 
 STALLED = 0.1  # of a burst, from which it is told
+SHORT = 0.01  # of a step's time, by which CPU time may miss its level
+
+Ints = NDArray[np.int64]
+
+
+def _none() -> Ints:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What all threads together did between two planned edges.
+
+    Attributes:
+        begin_ns: CLOCK_MONOTONIC, as planned.
+        end_ns: the same, or when the load was stopped.
+        level: the share of the time that each thread was to work, 0 to 1.
+        threads: how many kept to it.
+        cpu_ns: their CPU time by their own clocks, in bursts and in waiting for them.
+        bursts: that they logged.
+        missed: that came to nothing.
+        wrong: rounds of work with a wrong result.
+    """
+
+    begin_ns: int
+    end_ns: int
+    level: float
+    threads: int
+    cpu_ns: int
+    bursts: int = 0
+    missed: int = 0
+    wrong: int = 0
+
+    @property
+    def duration_s(self) -> float:
+        """From begin to end."""
+        return (self.end_ns - self.begin_ns) * 1e-9
+
+    @property
+    def duty(self) -> float:
+        """The level that was reached: CPU time over that of all threads together; NaN for a step of no length."""
+        whole_ns = self.threads * (self.end_ns - self.begin_ns)
+        return self.cpu_ns / whole_ns if whole_ns > 0 else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +71,29 @@ class EdgeLog:
         late_ns: int64 (n,), how late after its plan each began.
         stalled_ns: time inside bursts in which threads were held up, of all together.
         unpinned: threads that were not let onto their CPU.
+        kernel: what the work was; "" where it is not said.
+        vectors: that fma worked in; "" for other kernels.
+        cpus: the CPU of each thread; empty where none is pinned.
+        reached: what was reached of every step; empty where CPU time is not known.
+        step: int64 (n,), which step each burst is of; empty where there are none.
+        cpu_ns: int64 (n,), each burst's CPU time; empty where it is not known.
     """
 
     name: str
-    rise_ns: NDArray[np.int64]
-    fall_ns: NDArray[np.int64]
-    thread: NDArray[np.int64]
-    late_ns: NDArray[np.int64]
+    rise_ns: Ints
+    fall_ns: Ints
+    thread: Ints
+    late_ns: Ints
     missed: int = 0
     wrong: int = 0
     stalled_ns: int = 0
     unpinned: int = 0
+    kernel: str = ""
+    vectors: str = ""
+    cpus: tuple[int, ...] = ()
+    reached: tuple[Step, ...] = ()
+    step: Ints = field(default_factory=_none)
+    cpu_ns: Ints = field(default_factory=_none)
 
     def __post_init__(self) -> None:
         if not len(self.rise_ns) == len(self.fall_ns) == len(self.thread) == len(self.late_ns):
@@ -58,12 +114,18 @@ class EdgeLog:
             said.append(f"{self.missed} bursts of the load came to nothing: the machine was too busy")
         if self.unpinned:
             said.append(f"{self.unpinned} threads of the load were not let onto their CPU")
+        if short := [one for one in self.reached if one.level > 0 and one.level - one.duty > SHORT]:
+            worst = max(short, key=lambda one: one.level - one.duty)
+            said.append(
+                f"{len(short)} of {len(self.reached)} steps were not reached, such as {worst.duty:.1%} of CPU time for "
+                f"{worst.level:.1%}: others run here"
+            )
         worked_ns = int((self.fall_ns - self.rise_ns).sum())
         if worked_ns and self.stalled_ns > STALLED * worked_ns:
             said.append(f"the load was held up for {self.stalled_ns / worked_ns:.0%} of its bursts: others run here")
         return said
 
-    def steps(self, rest_ns: int = 1_000_000_000) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def steps(self, rest_ns: int = 1_000_000_000) -> tuple[Ints, NDArray[np.float64]]:
         """Return how many threads work, as instants (n,) and levels between them (n - 1,), with rest at both ends.
 
         Raises:

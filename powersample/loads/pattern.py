@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,10 @@ TAPS = {5: (5, 3), 6: (6, 5), 7: (7, 6), 8: (8, 6, 5, 4), 9: (9, 5), 10: (10, 7)
 Floats = NDArray[np.float64]
 
 
+def _none() -> Floats:
+    return np.zeros(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A load's edges.
@@ -37,20 +42,30 @@ class Pattern:
         name: for people.
         edge_s: float64 (2 n,), seconds from the start: on, off, on, off ...
         ambiguous: it looks like itself a period later, and cannot tell one lag from another.
+        levels: float64 (n,), 0 to 1: how much of each span from on to off is worked; empty for all of it. With levels
+            a span may begin where the one before ends.
     """
 
     name: str
     edge_s: Floats
     ambiguous: bool = False
+    levels: Floats = field(default_factory=_none)
 
     def __post_init__(self) -> None:
         edges = np.asarray(self.edge_s, np.float64)
         if len(edges) < 2 or len(edges) % 2 or not np.isfinite(edges).all() or edges[0] < 0:
             raise InvalidArgument(f"pattern {self.name}: it needs an even number of instants, 0 or later")
-        if not (np.diff(edges) >= LEAST_SPAN_S).all():
+        levels = np.asarray(self.levels, np.float64)
+        spans_s = np.diff(edges)
+        joined = np.arange(len(spans_s)) % 2 == 1  # off, then on
+        joined &= len(levels) > 0
+        if not (spans_s[~joined] >= LEAST_SPAN_S).all() or not (spans_s[joined] >= 0).all():
             raise InvalidArgument(f"pattern {self.name}: its instants must rise, by a millisecond or more")
-        edges.flags.writeable = False
-        object.__setattr__(self, "edge_s", edges)
+        if len(levels) and (2 * len(levels) != len(edges) or not ((levels >= 0) & (levels <= 1)).all()):
+            raise InvalidArgument(f"pattern {self.name}: a level from 0 to 1 for each of its spans")
+        for name, values in (("edge_s", edges), ("levels", levels)):
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
 
     @property
     def duration_s(self) -> float:
@@ -59,8 +74,9 @@ class Pattern:
 
     @property
     def duty(self) -> float:
-        """Share of that in which the load is on."""
-        return float(np.sum(self.edge_s[1::2] - self.edge_s[::2])) / self.duration_s
+        """Share of that in which the load is on, by its levels."""
+        on_s = self.edge_s[1::2] - self.edge_s[::2]
+        return float(np.sum(on_s * self.levels if len(self.levels) else on_s)) / self.duration_s
 
 
 def random_edges(duration_s: float, *, seed: int = 0, cycle_s: float = 0.0) -> Pattern:
@@ -117,6 +133,21 @@ def square(duration_s: float, period_s: float, duty: float = 0.5) -> Pattern:
     rise = np.arange(int(duration_s / period_s)) * period_s
     edges = np.column_stack((rise, rise + duty * period_s)).ravel()
     return Pattern(f"square wave of {period_s:.3g} s", edges, ambiguous=True)
+
+
+def steady(duration_s: float) -> Pattern:
+    """Return one span of work, at a level that `run` is told."""
+    _check_duration(duration_s, LEAST_SPAN_S)
+    return Pattern(f"steady work for {duration_s:.3g} s", np.array([0.0, duration_s]), ambiguous=True)
+
+
+def ladder(levels: Sequence[float], hold_s: float) -> Pattern:
+    """Return steps of these levels (0 to 1), one after the other without a pause, `hold_s` each."""
+    if not levels:
+        raise InvalidArgument("a ladder needs at least one level")
+    _check_duration(len(levels) * hold_s, LEAST_SPAN_S)
+    edges = np.repeat(np.arange(len(levels) + 1) * hold_s, 2)[1:-1]
+    return Pattern(f"{len(levels)} levels of {hold_s:.3g} s", edges, levels=np.array(levels, np.float64))
 
 
 def from_file(path: str | os.PathLike[str]) -> Pattern:
