@@ -48,18 +48,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _merged(fresh: dict[str, list[dict[str, Any]]], order: Iterable[str], here: dict[str, Any]) -> dict[str, Any]:
-    """Return the results to keep: what was measured now, and of earlier runs on this machine the rest."""
-    before = table.load()
+def _merged(
+    fresh: dict[str, list[dict[str, Any]]], order: Iterable[str], here: dict[str, Any], now: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the results to keep: what was measured now, and of earlier runs on this machine the rest.
+
+    Every row names the run that it is of: rows of runs hours apart stand in one table.
+    """
+    before, order = table.load(), list(order)
     kept: list[dict[str, Any]] = []
+    runs = [now]
     if before and machine.same(before["machine"], here):
-        kept = before["figures"]
-    elif before and len(fresh) < len(list(order)):
+        kept, runs = before["figures"], [*before["runs"], now]
+    elif before and len(fresh) < len(order):
         print("results.json is of another machine: its other figures are dropped", file=sys.stderr)
     rows = []
     for name in order:
-        rows += fresh.get(name) or [row for row in kept if row["key"] == name]
-    return {"machine": here, "figures": rows}
+        rows += [row | {"run": now["begun"]} for row in fresh.get(name, ())] or [
+            row for row in kept if row["key"] == name
+        ]
+    told = {row["run"] for row in rows}
+    return {"machine": here, "runs": [run for run in runs if run["begun"] in told], "figures": rows}
 
 
 def _show(figure: Figure) -> None:
@@ -108,7 +117,7 @@ def main() -> int:
         print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(benchmarks)}", file=sys.stderr)
         return 2
 
-    here, begin_s = machine.describe(), time.monotonic()
+    here, now, begin_s = machine.hardware(), machine.conditions(), time.monotonic()
     fresh: dict[str, list[dict[str, Any]]] = {}
     for name in asked.names or benchmarks:
         fresh[name] = []
@@ -117,7 +126,7 @@ def main() -> int:
             fresh[name].append(figure.as_json())
     print(f"{time.monotonic() - begin_s:.0f} s", file=sys.stderr)
     if not asked.quick:
-        table.save(_merged(fresh, benchmarks, here))
+        table.save(_merged(fresh, benchmarks, here, now))
     return int(any(row["verdict"] == "missed" for rows in fresh.values() for row in rows))
 
 

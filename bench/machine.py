@@ -50,22 +50,34 @@ def _version(package: str) -> str | None:
         return None
 
 
-def describe() -> dict[str, Any]:
-    """Return the machine and the versions of what was run on it; nothing that names a person or a host."""
+def hardware() -> dict[str, Any]:
+    """Return the machine; nothing that names a person or a host."""
     return {
         "cpu": _cpu_model(),
         "virtual": _virtual(),
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "clocksource": _first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+    }
+
+
+def conditions() -> dict[str, Any]:
+    """Return what one run of benchmarks is under: when it begins, what else the machine does, what is measured."""
+    return {
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load_average_before": round(os.getloadavg()[0], 2),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": _said_by("git", "rev-parse", "--short=12", "HEAD"),
         "python": platform.python_version(),
         "compiler": _said_by(os.environ.get("CC", "cc"), "--version"),
         "valgrind": _said_by("valgrind", "--version"),
-        "commit": _said_by("git", "rev-parse", "--short=12", "HEAD"),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def describe() -> dict[str, Any]:
+    """Return both, of a result that is of one run; and the date by itself."""
+    now = conditions()
+    return hardware() | now | {"date": now["begun"][:10]}
 
 
 def timing() -> dict[str, Any]:

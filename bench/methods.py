@@ -14,6 +14,10 @@ from bench.machine import ROOT
 
 KEPT = ROOT / "bench" / "methods.json"
 KEY = "methods"
+IN_PYTHON = (
+    "its processes are started and waited for by a thread of this interpreter, which stands in line for it several "
+    "times a process: that is what is slow beside pure Python, not nvidia-smi"
+)
 STATS = ("min", "max", "mean", "stddev", "median", "q1", "q3")
 COUNTS = ("rounds", "iterations")
 
@@ -83,6 +87,8 @@ def rows(found: dict[str, Any]) -> Iterator[Figure]:
                 f"at {fastest['asked_hz']:g} Hz p99 gap {_or(fastest['gap_p99_us'])} us, "
                 f"{fastest['value_changes']} changes seen of {fastest['values_published']} values published",
             ]
+            if (method, load) == ("nvidia-smi-spawn", "python"):
+                notes.append(IN_PYTHON)
             beside = "an idle" if load == "idle" else "a Python-busy"
             what = f"readings a second, asked for {fastest['asked_hz']:g}: {method} beside {beside} main thread"
             yield Figure(KEY, what, "Hz", None, [fastest["rate_hz"]], notes)

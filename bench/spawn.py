@@ -24,7 +24,7 @@ TIGHT_PASSES = 1 << 17
 
 
 def _tight(board: Board) -> float:
-    """Return the CPU time in us of a reading of the lane back to back: of a record, its pass having several."""
+    """Return the CPU time of a pass of the lane back to back, us; a pass reads all that the board has of power."""
     from powersample._native import api
     from powersample._native.api_nvml import Nvml
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def _number(value: float | None) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _row(figure: dict[str, Any]) -> str:
+def _row(figure: dict[str, Any], run: str) -> str:
     unit = figure["unit"]
     cells = [
         f"`{figure['key']}`",
@@ -31,25 +32,47 @@ def _row(figure: dict[str, Any]) -> str:
         _number(figure["min"]),
         str(figure["count"] or ""),
         figure["verdict"],
+        run,
         "; ".join(figure["notes"]),
     ]
+    return _line(cells)
+
+
+def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def _run(run: dict[str, Any], letter: str) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in run["packages"].items())
+    begun = run["begun"].replace("T", " ").removesuffix("Z") + " UTC"
+    load = run["load_average_before"]
+    cells = [
+        letter,
+        begun,
+        run["commit"] or "not kept",
+        "not kept" if load is None else str(load),
+        f"Python {run['python']}, {run['compiler']}, {run['valgrind'] or 'no valgrind'}, {packages}",
+    ]
+    return _line(cells)
+
+
 def render(results: dict[str, Any]) -> str:
-    """Return machine and table as Markdown."""
-    machine = results["machine"]
+    """Return machine, runs and table as Markdown; every row names its run by a letter."""
+    machine, runs = results["machine"], results["runs"]
     kind = "virtual machine" if machine["virtual"] else "machine"
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    letters = {run["begun"]: chr(ord("a") + place) for place, run in enumerate(runs)}
     lines = [
-        f"{machine['date']}, commit {machine['commit']}: {machine['cpu']}, {kind} with {machine['cores']} cores, Linux "
-        f"{machine['kernel']}, clock source {machine['clocksource']}, "
-        f"load average {machine['load_average_before']} before; "
-        f"Python {machine['python']}, {machine['compiler']}, {machine['valgrind'] or 'no valgrind'}, {packages}.",
+        f"{machine['cpu']}, {kind} with {machine['cores']} cores, Linux {machine['kernel']}, clock source "
+        f"{machine['clocksource']}. A run is one call of `bench/run`; rows of different runs are of different hours, "
+        "loads and commits.",
         "",
-        "| command | figure | asked | median | min | n | verdict | notes |",
-        "|---|---|---|---|---|---|---|---|",
-        *map(_row, results["figures"]),
+        "| run | begun | commit | load average before | with |",
+        "|---|---|---|---|---|",
+        *(_run(run, letters[run["begun"]]) for run in runs),
+        "",
+        "| command | figure | asked | median | min | n | verdict | run | notes |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_row(figure, letters[figure["run"]]) for figure in results["figures"]),
     ]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from bench import __main__ as command
 from bench import beside, methods, table
 from bench.figure import Bar, Figure
 from bench.sustained import Taken
@@ -77,17 +78,33 @@ def scripted(native_hz, pynvml_hz):
 
 def test_beside_compares_like_with_like(monkeypatch):
     monkeypatch.setattr(beside, "_run", scripted(1000, 200))
-    shares, theirs, more, closer = beside._at(1000.0, 3, 2.0)
+    shares, theirs, more, closer, beyond = beside._at(1000.0, 3, 2.0)
     assert (shares.median, theirs.median) == (1.0, pytest.approx(0.2))
     assert more.median == pytest.approx(5.0)
     assert closer.median == pytest.approx(5.0)
     assert more.verdict == "met"
     assert "differ by 0.0%" in more.notes[-1]
+    assert beyond.median == pytest.approx(4000 / beside.CLOCK_US)  # the lane's is nothing, told to a microsecond
+
+
+def test_beside_at_1_khz_misses_the_bar_that_the_grid_forbids_and_says_so(monkeypatch):
+    """Gaps of 10.4 ms beside 1.04 ms are 10 times; of what a sampler can do something about they are 235 times."""
+
+    def run(method, rate_hz, load, seconds):
+        gap_us = 1040 if method == "native" else 10_400
+        return taken(np.arange(0, seconds * 1e6, gap_us), asked_hz=rate_hz, seconds=seconds)
+
+    monkeypatch.setattr(beside, "_run", run)
+    closer, beyond = list(beside._at(1000.0, 3, 2.0))[-2:]
+    assert (closer.median, closer.verdict) == (pytest.approx(10.0), "missed")
+    assert "20 times takes a p99 gap of the thread of 20 ms" in closer.notes[-1]
+    assert beyond.median == pytest.approx(9400 / 40)
+    assert beyond.verdict == "reported"
 
 
 def test_beside_misses_what_is_not_enough(monkeypatch):
     monkeypatch.setattr(beside, "_run", scripted(10_000, 800))
-    more, closer = beside._at(10_000.0, 2, 1.0)
+    more, closer, _ = beside._at(10_000.0, 2, 1.0)
     assert more.median == pytest.approx(12.5)
     assert [more.verdict, closer.verdict] == ["missed", "missed"]
 
@@ -96,7 +113,7 @@ def test_beside_without_an_interpreter_lock_says_so(monkeypatch):
     monkeypatch.setattr("bench.sustained.interpreter_has_a_lock", lambda: False)
     monkeypatch.setattr(beside, "_run", None)
     figures = list(beside.figures(quick=True))
-    assert len(figures) == 4
+    assert len(figures) == 6
     assert {figure.verdict for figure in figures} == {"not measured"}
     assert all("interpreter lock" in figure.skipped for figure in figures)
 
@@ -129,6 +146,58 @@ def test_methods_keeps_all_that_was_measured_and_shows_what_is_compared():
     assert rate.median == 10_000.0
     assert "native beside an idle main thread" in rate.what
     assert any("of 9 values published" in note for note in rate.notes)
+
+
+def test_methods_says_what_a_busy_interpreter_does_to_spawning():
+    """14 processes a second of 491: the thread that starts them waits, no process does."""
+    run = run_of_pytest_benchmark()
+    sampling = run["benchmarks"][1]
+    told = {}
+    for load in ("idle", "python"):
+        sampling["extra_info"] |= {"method": "nvidia-smi-spawn", "load": load}
+        told[load] = list(methods.rows(run))[-1].notes
+    assert methods.IN_PYTHON in told["python"]
+    assert methods.IN_PYTHON not in told["idle"]
+
+
+MACHINE = {"cpu": "x", "virtual": True, "cores": 2, "kernel": "6", "clocksource": "tsc"}
+
+
+def conditions(begun, load):
+    told = {"begun": begun, "load_average_before": load, "commit": begun[-3:], "python": "3", "compiler": "cc"}
+    return told | {"valgrind": None, "packages": {"numpy": "2"}}
+
+
+def test_rows_keep_the_run_that_they_are_of_when_others_are_measured_again(monkeypatch):
+    """One commit and load over rows of four runs would be a false heading."""
+    old, new = conditions("2026-01-01T00:00:00Z", 0.5), conditions("2026-02-02T00:00:00Z", 7.5)
+
+    def row(key):
+        return Figure(key, f"{key} of it", "ns", None, [1.0]).as_json()
+
+    stored = command._merged({"a": [row("a")], "b": [row("b")]}, ("a", "b"), MACHINE, old)
+    monkeypatch.setattr(table, "load", lambda: stored)
+    merged = command._merged({"b": [row("b")]}, ("a", "b"), MACHINE, new)
+    assert [(one["key"], one["run"]) for one in merged["figures"]] == [("a", old["begun"]), ("b", new["begun"])]
+    assert merged["runs"] == [old, new]
+    lines = table.render(merged).splitlines()
+    assert any(line.startswith("| b | 2026-02-02 00:00:00 UTC |") and "| 7.5 |" in line for line in lines)
+    assert [line.split(" | ")[7] for line in lines if "of it" in line] == ["a", "b"]
+
+    monkeypatch.setattr(table, "load", lambda: merged)
+    newest = conditions("2026-03-03T00:00:00Z", 0.1)
+    everything = command._merged({"a": [row("a")], "b": [row("b")]}, ("a", "b"), MACHINE, newest)
+    assert everything["runs"] == [newest]  # what no row is of any more is not listed
+
+
+def test_results_of_another_machine_are_dropped(monkeypatch, capsys):
+    now = conditions("2026-01-01T00:00:00Z", 0.5)
+    row = Figure("a", "it", "ns", None, [1.0]).as_json()
+    stored = command._merged({"a": [row], "b": [row]}, ("a", "b"), MACHINE, now)
+    monkeypatch.setattr(table, "load", lambda: stored)
+    merged = command._merged({"b": [row | {"key": "b"}]}, ("a", "b"), MACHINE | {"cpu": "y"}, now)
+    assert [one["key"] for one in merged["figures"]] == ["b"]
+    assert "another machine" in capsys.readouterr().err
 
 
 def test_committed_table_is_that_of_the_committed_results():
