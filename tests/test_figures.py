@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from powersample.experiments.baselines import Account
 from powersample.experiments.figures import changes, figures, gaps_ms, method_json, published_few, updates_seen
-from powersample.experiments.method import Cost, Lap, Method
-from powersample.model import Window
+from powersample.experiments.method import Cost, Lap, Method, sampler_cpu_s
+from powersample.model import LaneStats, Window
+from tests import traces
 
 MS = 1_000_000
 S = 1000 * MS
@@ -141,3 +142,19 @@ def test_method_json_of_one_that_could_not_run_has_its_reason_and_no_figures():
     data = method_json(Method("some", "x", None, reason="there is none"))
     assert (data["available"], data["reason"]) == (False, "there is none")
     assert "polls" not in data
+
+
+@pytest.mark.parametrize(
+    ("lanes_ns", "drain_ns", "cpu_s"),
+    [
+        ((2 * S, 3 * S), 1 * S, 6.0),  # a recording of a GPU and a CPU has two lanes, and what empties them
+        ((2 * S,), 0, 2.0),
+        ((2 * S, -1), 1 * S, None),
+        ((2 * S, None), 1 * S, None),
+        ((2 * S,), None, None),
+    ],
+)
+def test_sampler_is_charged_every_lane_and_the_drain(lanes_ns, drain_ns, cpu_s):
+    lanes = tuple(LaneStats(f"lane{i}", cpu_ns=cpu_ns) for i, cpu_ns in enumerate(lanes_ns))
+    end = {} if drain_ns is None else {"spool_end": {"cpu_ns": drain_ns}}
+    assert sampler_cpu_s(traces.node(lanes=lanes, meta=end)) == cpu_s

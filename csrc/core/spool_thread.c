@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/errno_status.h"
@@ -80,6 +81,15 @@ static int append_lanes(ps_spool *spool, bool histograms)
     return append_event(spool);
 }
 
+/* The drain thread's own CPU time; -1 unknown. */
+static int64_t own_cpu_ns(void)
+{
+    struct timespec used;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) != 0)
+        return -1;
+    return (int64_t)used.tv_sec * 1000000000 + used.tv_nsec;
+}
+
 static int append_end(ps_spool *spool)
 {
     int32_t status = ps_spool_status(spool);
@@ -87,10 +97,10 @@ static int append_end(ps_spool *spool)
     ps_text_clear(&spool->text);
     ps_text_add(&spool->text,
                 "{\"event\":\"end\",\"t_ns\":%" PRId64 ",\"reason\":\"%s\",\"records\":%" PRIu64
-                ",\"omitted\":%" PRIu64 ",\"discarded\":%" PRIu64 "}",
+                ",\"omitted\":%" PRIu64 ",\"discarded\":%" PRIu64 ",\"cpu_ns\":%" PRId64 "}",
                 ps_clock_now_ns(), reason, atomic_load_explicit(&spool->records, memory_order_relaxed),
                 atomic_load_explicit(&spool->omitted, memory_order_relaxed),
-                atomic_load_explicit(&spool->discarded, memory_order_relaxed)); /* relaxed: own */
+                atomic_load_explicit(&spool->discarded, memory_order_relaxed), own_cpu_ns()); /* relaxed: own */
     return append_event(spool);
 }
 

@@ -371,7 +371,8 @@ enum ps_keep_mode {
 
 /* Append-only parts in a directory, written by one drain thread. Files:
  *   part-000000.open    being written;   part-000000.part   closed, never touched again by the sampler
- *   events.jsonl        one JSON object a line: anchors, lane statistics, a failure to write, the end
+ *   events.jsonl        one JSON object a line: anchors, lane statistics, a failure to write, the end, which has the
+ *                       drain thread's own CPU time as "cpu_ns"
  * A part: one JSON line padded with spaces to header_bytes (a multiple of 4096), the newline last; then ps_sample
  * records, or ps_kept where the header's "keep" is "changes". A torn last record is what a kill leaves, and is ignored
  * by readers. Records are in order per channel. */

@@ -14,7 +14,7 @@ from powersample.experiments.baselines import Account
 
 if TYPE_CHECKING:
     from powersample.experiments.baselines import Baseline, Samples
-    from powersample.model import Energy, LaneStats, Trace, Window
+    from powersample.model import Energy, Trace, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,15 @@ def method_of_trace(
         run_j=energy_of(lap.run).joules,
         published_ns=published_ns,
         failed=int(np.count_nonzero(~good)),
-        cost=Cost(_lane_cpu_s(lane)) if cost is None else cost,
+        cost=Cost(sampler_cpu_s(trace)) if cost is None else cost,
     )
 
 
-def _lane_cpu_s(lane: LaneStats) -> float | None:
-    return None if lane.cpu_ns is None or lane.cpu_ns < 0 else lane.cpu_ns / 1e9
+def sampler_cpu_s(trace: Trace) -> float | None:
+    """Return the CPU time of the whole sampler, s: of every lane's thread, and of the one that drains them.
+
+    None when one of them did not say: a sum without it would be too little.
+    """
+    spent_ns = [lane.cpu_ns for lane in trace.lanes]
+    spent_ns.append((trace.meta.get("spool_end") or {}).get("cpu_ns"))
+    return None if any(one is None or one < 0 for one in spent_ns) else sum(one for one in spent_ns if one) / 1e9

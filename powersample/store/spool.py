@@ -328,7 +328,7 @@ def _read_events(path: Path, found: Survey) -> None:
         elif str(event.get("event")).startswith("meter"):
             _read_meter(event, found.meters)
         elif event.get("event") == "end":
-            found.end = found.end or {key: event.get(key) for key in ("reason", "omitted", "discarded")}
+            found.end = found.end or {key: event.get(key) for key in ("reason", "omitted", "discarded", "cpu_ns")}
         lanes = event.get("lanes", lanes)  # cumulative: the newest says all
     if lanes:  # a kill leaves only what the parts' headers say of their lanes
         found.lanes |= {lane.name: lane for lane in map(LaneStats.from_json, lanes)}

@@ -115,7 +115,10 @@ static void test_rotation_by_size_loses_nothing(void)
     REQUIRE(events != NULL);
     CHECK(strncmp(events, "{\"event\":\"anchor\",\"monotonic_ns\":", 33) == 0);
     CHECK_TEXT("{\"event\":\"end\",", events);
-    CHECK_TEXT("\"reason\":\"stopped\",\"records\":200000,\"omitted\":0,\"discarded\":0}\n", events);
+    CHECK_TEXT("\"reason\":\"stopped\",\"records\":200000,\"omitted\":0,\"discarded\":0,\"cpu_ns\":", events);
+    long long cpu_ns = 0; /* of 200 000 records written: the drain thread cannot have done that in no time */
+    CHECK_EQ(1, sscanf(strstr(events, ",\"cpu_ns\":"), ",\"cpu_ns\":%lld}", &cpu_ns));
+    CHECK(cpu_ns > 10000);
     CHECK_TEXT("\"passes\":200000,\"skipped\":0,\"records\":200000,\"dropped\":0,\"drained\":200000,", events);
     CHECK_TEXT("\"wake_hist\":[0,", events);
     CHECK_EQ('\n', events[size - 1]);
@@ -256,7 +259,7 @@ static void test_full_disk_keeps_whole_records_and_draining(void)
     REQUIRE(events != NULL);
     CHECK_TEXT("{\"event\":\"failed\",", events);
     CHECK_TEXT("\"status\":\"PS_E_FULL\",\"errno\":27}", events);
-    CHECK_TEXT("\"reason\":\"full\",\"records\":1000,\"omitted\":0,\"discarded\":49000}", events);
+    CHECK_TEXT("\"reason\":\"full\",\"records\":1000,\"omitted\":0,\"discarded\":49000,\"cpu_ns\":", events);
     free(events);
     ps_spool_free(spool);
     ps_sampler_free(sampler);
