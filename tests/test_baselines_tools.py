@@ -190,10 +190,11 @@ def test_zeus_keeps_changes_and_calls_a_constant_power_nothing(node, capfd):
     end_ns = time.monotonic_ns()
     found = method.stop()
     assert capfd.readouterr().out == ""
-    assert method.reads.startswith("field 186")
+    assert method.reads.startswith("field 186; keeps changes")
+    assert "counted as its polls" in method.reads
     assert 1 <= len(found.t_ns) <= 4
     assert method.energy_j(found, start_ns, end_ns) == 0.0
-    assert found.cpu_s > 0.1  # the imports of its process
+    assert 0 < found.cpu_s < 0.3  # the imports of its process, a second and more, are its start's
 
 
 # ---- the thread that reads what native reads ----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from powersample.experiments.baselines.base import Account, ByTrapezoid, Samples
 from powersample.experiments.baselines.binding import NvmlBinding
 from powersample.experiments.baselines.quiet import deaf_children, silence, surroundings
 
+CHANGES = "keeps changes of the value only, which are what is counted as its polls"
 FIELDS = {"device_instant": "field 186", "device_average": "field 185"}
 
 
@@ -36,7 +37,7 @@ class ZeusMonitor(ByTrapezoid):
     """
 
     name = "zeus"
-    reads = "field 186, or 185 where there is none; changes of the value only"
+    reads = f"field 186, or 185 where there is none; {CHANGES}"
     rule = "its own get_energy: trapezoid over the changes inside the window, 0 J with fewer than two"
 
     def __init__(
@@ -50,7 +51,7 @@ class ZeusMonitor(ByTrapezoid):
         self._binding, self._gpu, self._period_s = NvmlBinding(library), gpu, period_s
         self._environment = environment or {}
         self._monitor: Any = None
-        self._domain = ""
+        self._domain, self._begun_s = "", 0.0
 
     def start(self) -> None:
         """Start its process and wait until it polls.
@@ -82,16 +83,20 @@ class ZeusMonitor(ByTrapezoid):
         if self._monitor is None:
             self._binding.close()
             raise errors.NotSupported(f"Zeus does not work here: {reasons[-1]}")
-        self.reads = f"{FIELDS[self._domain]}, changes of the value only"
+        self._begun_s = self._spent_s()
+        self.reads = f"{FIELDS[self._domain]}; {CHANGES}"
+
+    def _spent_s(self) -> float:
+        return sum(cpu.process_s(process.pid) for process in self._monitor.processes.values())
 
     def stop(self) -> Samples:
-        """Stop its process; the CPU time is that process's, its imports included (seconds)."""
+        """Stop its process; the CPU time is that process's since it was ready, without its imports (seconds)."""
         nothing = Samples(np.empty(0, np.int64), np.empty(0), float("nan"), 0, "it did not run")
         if self._monitor is None:
             return nothing
         processes = list(self._monitor.processes.values())
         died = [process for process in processes if not process.is_alive()]
-        cpu_s = sum(cpu.process_s(process.pid) for process in processes)
+        cpu_s = self._spent_s() - self._begun_s
         self._monitor._process_all_queue_data()
         self._monitor.stop()
         ((_, timeline),) = self._monitor.get_power_timeline(self._domain, self._gpu).items()
