@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demonstration, short: what it promises to print, write and admit."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from powersample import cli, store
-from powersample.experiments import demo
+from powersample.experiments import demo, plots
+from powersample.experiments.demo import run as demo_run
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,30 @@ def test_demo_picture_is_a_png(shown, tmp_path):
     result, _ = shown
     demo.write_png(result, tmp_path / "demo.png")
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_whose_truth_is_void_says_so_in_text_and_json(shown):
+    """A busy machine commits a load too late: then no error is one."""
+    result, _ = shown
+    trace = result.trace
+    told = {"simulated_node": {**trace.meta["simulated_node"], "truth_void": True}}
+    voided = type("Voided", (), {"windows": trace.windows, "meta": {**trace.meta, **told}})()
+    node = type("Node", (), {"truth_j": staticmethod(lambda gpu, start_ns, end_ns: 1.0)})()
+    lap = demo_run._lap(voided, node, result.lap.lengths_s)
+    assert "late" in lap.void
+    methods = tuple(dataclasses.replace(one, lap=lap) if one.lap else one for one in result.methods)
+    again = dataclasses.replace(result, lap=lap, methods=methods)
+    assert "The truth is void" in demo.to_text(again)
+    assert demo.to_json(again)["methods"][0]["truth_void"] == lap.void
+
+
+def test_demo_picture_has_the_colours_of_all_pictures(shown, tmp_path, monkeypatch):
+    """One palette: a method is of one colour everywhere."""
+    asked = []
+    colour_of = plots.colour_of
+    monkeypatch.setattr(plots, "colour_of", lambda name: asked.append(name) or colour_of(name))
+    demo.write_png(shown[0], tmp_path / "demo.png")
+    assert {"native", "pynvml-thread"} <= set(asked)
 
 
 @pytest.mark.parametrize("there", ["mine.parquet", "mine.png"])

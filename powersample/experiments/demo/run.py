@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from powersample import errors
+from powersample.analysis import truth_void
 from powersample.experiments.baselines import Baseline, NvidiaSmiLoop, PynvmlThread
 from powersample.experiments.method import Lap, Method, method_of_samples, method_of_trace, power_channel
 from powersample.experiments.workload import Network, plan, train
@@ -105,4 +106,5 @@ def _lap(trace: StoredTrace, node: Node, lengths_s: tuple[float, ...]) -> Lap:
     whole = next(w for w in trace.windows if w.name == "run")
     chosen = tuple(w for w in trace.windows if w.name.startswith("epoch "))
     truth_j = np.array([node.truth_j(0, w.start_ns, w.end_ns) for w in chosen])
-    return Lap(whole, chosen, truth_j, node.truth_j(0, whole.start_ns, whole.end_ns), None, lengths_s)
+    void = "the simulated load came late or found no space" if truth_void(trace.meta) else None
+    return Lap(whole, chosen, truth_j, node.truth_j(0, whole.start_ns, whole.end_ns), void, lengths_s)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from powersample import errors
+from powersample.experiments import plots
 from powersample.experiments.demo.run import Demo
 from powersample.experiments.figures import figures, method_json
 from powersample.experiments.method import Method
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MISSING = "-"
-COLOURS = {"native": "#0b6e99", "pynvml-thread": "#d97706", "nvidia-smi-lms": "#b0304f"}
 
 
 def headline(demo: Demo) -> str:
@@ -64,6 +63,8 @@ def to_text(demo: Demo) -> str:
         lines.append(_row(str(index), f"{truth_j:.1f}", cells))
     cells = [_cell(np.nan if method.run_j is None else method.run_j, demo.lap.run_truth_j) for method in ran]
     lines += [_row("run", f"{demo.lap.run_truth_j:.1f}", cells), "", *_quality(demo, ran), ""]
+    if demo.lap.void is not None:
+        lines.append(f"The truth is void, and no error against it to be trusted: {demo.lap.void}.")
     lines += [f"{method.name} reads {method.reads}." for method in ran]
     lines += [f"{method.name}: not run, {method.reason}" for method in demo.methods if method.reason is not None]
     return "\n".join(line for long in lines for line in (textwrap.wrap(long, 100) if len(long) > 100 else [long]))
@@ -103,21 +104,10 @@ def write_png(demo: Demo, path: Path) -> None:
     Raises:
         NotSupported: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise errors.NotSupported("the picture needs matplotlib: pip install matplotlib") from error
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (power, error_axis) = plt.subplots(
-        2, 1, figsize=(11, 7.5), height_ratios=(3, 2), layout="constrained", dpi=120
-    )
-    _draw_power(power, demo)
-    _draw_errors(error_axis, demo)
-    figure.suptitle(headline(demo), fontsize=13, fontweight="bold")
-    figure.savefig(path)
-    plt.close(figure)
+    with plots.picture(path, headline(demo), (11, 7.5)) as figure:
+        power, error_axis = figure.subplots(2, 1, height_ratios=(3, 2))
+        _draw_power(power, demo)
+        _draw_errors(error_axis, demo)
 
 
 def _draw_power(axes: Axes, demo: Demo) -> None:
@@ -128,17 +118,12 @@ def _draw_power(axes: Axes, demo: Demo) -> None:
     edges_s = (edges_ns - start_ns) / 1e9
     joules = np.interp(edges_s, (truth.t_ns - start_ns) / 1e9, truth.value)
     watts = np.diff(joules) / np.maximum(np.diff(edges_s), 1e-9)
-    axes.stairs(watts, edges_s, color="0.75", fill=True, label="truth")
-    for method in demo.methods:
-        if method.reason is None and len(method.t_ns):
-            t_s = (method.t_ns - start_ns) / 1e9
-            axes.step(t_s, method.watts, where="post", lw=1.1, color=COLOURS[method.name], label=method.name)
+    read = {one.name: ((one.t_ns - start_ns) / 1e9, one.watts) for one in demo.methods if len(one.t_ns)}
+    plots.power_over_time(axes, (edges_s, watts), read)
     for window in demo.lap.epochs:
         axes.axvline((window.start_ns - start_ns) / 1e9, color="0.4", lw=0.6, ls=":")
-    axes.set(xlabel="time in s", ylabel="GPU power in W", xlim=(0, (demo.lap.run.end_ns - start_ns) / 1e9))
-    axes.set_ylim(0, 1.18 * float(watts.max()))  # room for the legend above the curves
-    axes.legend(loc="upper center", ncols=4, fontsize=9, frameon=False)
-    axes.set_title("What each method read, over the exact power (dotted: epochs)", fontsize=10, loc="left")
+    axes.set_xlim(0, (demo.lap.run.end_ns - start_ns) / 1e9)
+    axes.set_title("What each method read, over the exact power (dotted: epochs)")
 
 
 def _draw_errors(axes: Axes, demo: Demo) -> None:
@@ -148,7 +133,7 @@ def _draw_errors(axes: Axes, demo: Demo) -> None:
         error_pct = 100 * (method.epoch_j / demo.lap.truth_j - 1)
         x = np.arange(len(error_pct)) + (place - (len(ran) - 1) / 2) * width
         label = f"{method.name}: {method.reads}"
-        axes.bar(x, np.nan_to_num(error_pct), width * 0.92, color=COLOURS[method.name], label=label)
+        axes.bar(x, np.nan_to_num(error_pct), width * 0.92, color=plots.colour_of(method.name), label=label)
         for missing in np.flatnonzero(np.isnan(error_pct)):
             axes.text(x[missing], 0, "none", rotation=90, ha="center", va="bottom", fontsize=7)
     axes.axhline(0, color="0.3", lw=0.8)
@@ -156,4 +141,4 @@ def _draw_errors(axes: Axes, demo: Demo) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
     axes.legend(loc="upper left", fontsize=8, frameon=False)
-    axes.set_title("Energy of each epoch against the truth", fontsize=10, loc="left")
+    axes.set_title("Energy of each epoch against the truth")
