@@ -260,6 +260,16 @@ def test_nvidias_own_words_for_a_failed_reading_end_up_in_the_count(code, cell, 
     assert traced.errors >= 1
 
 
+@pytest.mark.parametrize("kind", [NvidiaSmiSpawn, NvidiaSmiLoop])
+def test_nvidias_own_that_does_not_know_a_column_is_a_reason_in_its_words(kind, smi, node, monkeypatch):
+    """A driver from before `power.draw.instant` answers so; nothing must wait for readings that never come."""
+    unknown = ["--query-gpu=power.draw.of.tomorrow", "--format=csv,noheader,nounits"]
+    monkeypatch.setattr(NvidiaSmiSpawn, "_query", lambda self: unknown)
+    monkeypatch.setattr("powersample.experiments.baselines.nvidia_smi.QUERY", unknown)
+    with pytest.raises(errors.NotSupported, match=r"power\.draw\.of\.tomorrow.* is not a valid field"):
+        own(kind, smi, node).start()
+
+
 def test_nvidias_own_with_a_hanging_driver_is_killed(smi, node):
     node.inject("power_usage", 0, hang_s=30)
     try:
