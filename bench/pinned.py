@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from bench import load, native
 from bench.figure import Bar, Figure
+from powersample.experiments.race.slowdown import median_interval
 
 RATE_HZ = 1000.0
 BLOCK_NS = 150_000_000
-RESAMPLES = 2000
 WHAT = "slowdown by a 1 kHz sampler on another core, upper end of its interval over that of A/A"
 
 
@@ -60,11 +60,11 @@ def _beside_a_lane(work: _Work, core: int) -> tuple[int, dict[str, Any]]:
         return took_ns, sampler.stats(0)
 
 
-def _interval(pct: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the median and its 95 % interval by bootstrap."""
-    draw = np.random.default_rng(1).choice(pct, (RESAMPLES, len(pct)))
-    low, high = np.percentile(np.median(draw, axis=1), [2.5, 97.5])
-    return float(np.median(pct)), float(low), float(high)
+def _told(pct: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the median and its 95 % interval."""
+    interval = median_interval(pct)
+    assert interval is not None  # there are 6 at the least
+    return float(np.median(pct)), *interval
 
 
 def figures(quick: bool) -> Iterator[Figure]:
@@ -93,8 +93,8 @@ def figures(quick: bool) -> Iterator[Figure]:
         os.sched_setaffinity(0, before)
         work.close()
     base = np.array(took["nothing"], np.float64)
-    slow, slow_low, slow_high = _interval(100 * (np.array(took["lane"]) / base - 1))
-    same, same_low, same_high = _interval(100 * (np.array(took["again"]) / base - 1))
+    slow, slow_low, slow_high = _told(100 * (np.array(took["lane"]) / base - 1))
+    same, same_low, same_high = _told(100 * (np.array(took["again"]) / base - 1))
     notes = [
         f"{triples} blocks of 0.15 s of each kind in random order, float loop on one core, stub library",
         f"slowdown {slow:+.2f} % [{slow_low:+.2f}, {slow_high:+.2f}]",

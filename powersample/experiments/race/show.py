@@ -16,7 +16,7 @@ from powersample.experiments.figures import Figures, figures, known, method_json
 from powersample.experiments.method import Method
 from powersample.experiments.race.entrants import SENSORS
 from powersample.experiments.race.run import Race
-from powersample.experiments.race.slowdown import Slowdown
+from powersample.experiments.race.slowdown import LEAST_RATED, Slowdown
 
 MISSING = "-"
 WIDTH = 100
@@ -188,7 +188,11 @@ def _cost_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[s
 
 
 def _slow(one: Slowdown | None) -> str:
-    return MISSING if one is None else f"{one.median_pct:+.0f} [{one.low_pct:+.0f}, {one.high_pct:+.0f}]"
+    if one is None:
+        return MISSING
+    if one.low_pct is None or one.high_pct is None:
+        return f"{one.median_pct:+.0f}"
+    return f"{one.median_pct:+.0f} [{one.low_pct:+.0f}, {one.high_pct:+.0f}]"
 
 
 def _findings(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
@@ -219,6 +223,8 @@ def _findings(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str
         if one.held is not None
     ][:1]
     lines += _lock(race)
+    if any(one.low_pct is None for one in race.slowdowns.values()):
+        lines.append(f"Slowdown without an interval: of fewer than {LEAST_RATED} pairs nothing holds the median 95 %.")
     slow = [f"{m.name} ({m.cost.start_s:.1f} s)" for m, _ in entries if m.name in race.untimed and m.cost.start_s]
     if slow:
         lines.append(f"Slow to start, and so not timed for slowdown unless --pairs asks for it: {', '.join(slow)}.")

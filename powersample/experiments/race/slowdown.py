@@ -16,15 +16,16 @@ BLOCK_S = 0.1
 CALIBRATE_S = 0.15
 WARM_STEPS = 5
 RESAMPLES = 2000
+LEAST_RATED = 6  # of fewer not even the least and the greatest hold their median 95 times in 100: 1 - 2^(1 - n)
 
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """Median of the pairs' slowdown in %, and its 95 % interval by bootstrap."""
+    """Median of the pairs' slowdown in %, and its 95 % interval by bootstrap; None of fewer than 6 pairs."""
 
     median_pct: float
-    low_pct: float
-    high_pct: float
+    low_pct: float | None
+    high_pct: float | None
     pairs: int
 
 
@@ -38,9 +39,21 @@ def slowdown(with_s: Sequence[float], without_s: Sequence[float]) -> Slowdown | 
     pct: NDArray[np.float64] = 100 * (np.asarray(with_s, np.float64) / np.asarray(without_s, np.float64) - 1)
     if not len(pct):
         return None
-    draw = np.random.default_rng(1).choice(pct, (RESAMPLES, len(pct)))
+    low, high = median_interval(pct) or (None, None)
+    return Slowdown(float(np.median(pct)), low, high, len(pct))
+
+
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a median by bootstrap, in the values' unit; None of fewer than 6 values.
+
+    Args:
+        values: Independent of each other, shape (n,).
+    """
+    if len(values) < LEAST_RATED:
+        return None
+    draw = np.random.default_rng(1).choice(values, (RESAMPLES, len(values)))
     low, high = np.percentile(np.median(draw, axis=1), [2.5, 97.5])
-    return Slowdown(float(np.median(pct)), float(low), float(high), len(pct))
+    return float(low), float(high)
 
 
 class Block:
