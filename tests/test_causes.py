@@ -98,7 +98,13 @@ def test_causes_without_nvidia_smi_tell_the_rest_and_why(tmp_path, monkeypatch):
     assert "not told: processes of nvidia-smi" in causes.to_text(found)
 
 
-@pytest.mark.parametrize("option", [["--board", "1"], ["--png", "a.png"], ["--methods", "native"]])
+OF_OTHERS = (
+    ["--board", "1"], ["--board", "0"], ["--call-us", "0"], ["--png", "a.png"], ["--methods", "native"], ["--gpu", "0"],
+    ["--training", "torch"], ["--seed", "1"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OF_OTHERS)
 def test_command_refuses_what_causes_have_no_use_for(option, capsys):
     assert cli.main(["race", "--causes", *option]) == 2
     assert f"leave {option[0]} out" in capsys.readouterr().err

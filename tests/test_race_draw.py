@@ -64,7 +64,13 @@ def test_picture_that_is_somebodys_is_not_replaced(tmp_path, capsys):
     assert (tmp_path / "mine.png").read_text() == "mine"
 
 
-@pytest.mark.parametrize("option", [["--methods", "native"], ["--python-load"], ["--pairs", "3"], ["--epochs", "4"]])
-def test_paper_refuses_options_of_the_race(option, capsys):
+OF_THE_RACE = (
+    ["--methods", "native"], ["--python-load"], ["--pairs", "3"], ["--pairs", "0"], ["--epochs", "4"],
+    ["--training", "numpy"], ["--gpu", "0"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OF_THE_RACE)
+def test_paper_refuses_options_of_the_race_zeros_included(option, capsys):
     assert cli.main(["race", "--paper", *option]) == 2
     assert f"leave {option[0]} out" in capsys.readouterr().err

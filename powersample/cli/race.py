@@ -29,8 +29,9 @@ examples:
   powersample race --causes
 """
 
-NOT_FOR_PAPER = ("methods", "epoch_seconds", "epochs", "in_turn", "together", "python_load", "nvml_lib", "pairs")
-NOT_FOR_CAUSES = (*NOT_FOR_PAPER, "board", "call_us", "png")
+NOT_FOR_PAPER = ("methods", "epoch_seconds", "epochs", "in_turn", "together", "python_load", "training", "nvml_lib")
+NOT_FOR_PAPER += ("gpu", "pairs")
+NOT_FOR_CAUSES = (*NOT_FOR_PAPER, "board", "call_us", "seed", "png")
 
 
 def add(verbs: Any) -> None:
@@ -68,7 +69,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default perfect")
     verb.add_argument("--call-us", type=float, metavar="US", help="let every call of its driver take so long")
     verb.add_argument("--nvml-lib", metavar="PATH", help="the NVML library; default the driver's")
-    verb.add_argument("--gpu", type=int, default=0, metavar="N", help="which GPU of a real machine; default 0")
+    verb.add_argument("--gpu", type=int, metavar="N", help="which GPU of a real machine; default 0")
     verb.add_argument(
         "--nvidia-smi",
         type=Path,
@@ -76,7 +77,7 @@ def add(verbs: Any) -> None:
         help="NVIDIA's program; default: one on $PATH, then what doctor --fetch-nvidia-smi brought",
     )
     verb.add_argument("--pairs", type=int, metavar="N", help="pairs of blocks for the slowdown; default 6, 0: none")
-    verb.add_argument("--seed", type=int, default=1, metavar="N", help="of every random order; default 1")
+    verb.add_argument("--seed", type=int, metavar="N", help="of every random order; default 1")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the JSON there")
     verb.add_argument("--png", type=Path, metavar="FILE", help="also draw it there; needs matplotlib")
@@ -118,14 +119,9 @@ def _paper(options: argparse.Namespace) -> Result:
     from powersample.experiments.paper import run_paper, to_json, to_text, write_png
 
     _refuse(options, NOT_FOR_PAPER, "--paper is one load and two methods of its own")
-    given = {} if options.simulate is None else {"simulate": options.simulate}
+    given = {"simulate": options.simulate, "seed": options.seed}
     paper = run_paper(
-        board_seed=options.board,
-        call_us=options.call_us,
-        nvidia_smi=options.nvidia_smi,
-        seed=options.seed,
-        say=_note,
-        **given,
+        board_seed=options.board, call_us=options.call_us, nvidia_smi=options.nvidia_smi, say=_note, **_only(given)
     )
     return to_json(paper), to_text(paper), lambda path: write_png(paper, path)
 
@@ -134,15 +130,15 @@ def _causes(options: argparse.Namespace) -> Result:
     from powersample.experiments.race.causes import run_causes, to_json, to_text
 
     _refuse(options, NOT_FOR_CAUSES, "--causes has a node and runs of its own")
-    given = {} if options.simulate is None else {"simulate": options.simulate}
-    causes = run_causes(nvidia_smi=options.nvidia_smi, say=_note, **given)
+    causes = run_causes(nvidia_smi=options.nvidia_smi, say=_note, **_only({"simulate": options.simulate}))
     return to_json(causes), to_text(causes), None
 
 
 def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
     from powersample.errors import InvalidArgument
 
-    given = ["--" + name.replace("_", "-") for name in names if getattr(options, name) not in (None, False)]
+    there = {name: getattr(options, name) for name in names}
+    given = [f"--{name.replace('_', '-')}" for name, value in there.items() if value is not None and value is not False]
     if given:
         raise InvalidArgument(f"{why}; leave {', '.join(given)} out")
 
@@ -161,14 +157,15 @@ def _setup(options: argparse.Namespace) -> Any:
         "nvidia_smi": options.nvidia_smi,
         "epochs": options.epochs,
         "training": options.training,
+        "gpu": options.gpu,
+        "seed": options.seed,
     }
-    return Setup(
-        together=options.together,
-        python_load=options.python_load,
-        gpu=options.gpu,
-        seed=options.seed,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    return Setup(together=options.together, python_load=options.python_load, **_only(given))
+
+
+def _only(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given: defaults are theirs who know them."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _words(text: str) -> list[str]:
