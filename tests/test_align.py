@@ -257,7 +257,7 @@ def test_sync_verb_tells_text_json_and_picture(tmp_path, capsys):
     joules = load()
     files = [saved(tmp_path, counter(joules), "a.parquet"), saved(tmp_path, meter(joules, ahead_s=0.3), "b.parquet")]
     picture = tmp_path / "fit.png"
-    assert main(["sync", f"{files[0]}:gpu0.energy", files[1], "--plot", str(picture)]) == 0
+    assert main(["sync", f"{files[0]}:gpu0.energy", files[1], "--png", str(picture)]) == 0
     text = capsys.readouterr().out
     assert "wall.power of b.parquet, on the clock of gpu0.energy of a.parquet" in text
     assert "accepted" in text
@@ -273,7 +273,7 @@ def test_sync_verb_of_what_is_refused_says_why_and_answers_1(tmp_path, capsys):
     other = load(pattern=random_edges(60, seed=99, cycle_s=0.4))
     files = [saved(tmp_path, counter(load()), "a.parquet"), saved(tmp_path, meter(other), "b.parquet")]
     picture = tmp_path / "fit.png"
-    assert main(["sync", f"{files[0]}:gpu0.energy", files[1], "--plot", str(picture)]) == 1
+    assert main(["sync", f"{files[0]}:gpu0.energy", files[1], "--png", str(picture)]) == 1
     assert "PSQ-SYNC-" in capsys.readouterr().out
     assert picture.exists()
 

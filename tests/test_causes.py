@@ -99,8 +99,8 @@ def test_causes_without_nvidia_smi_tell_the_rest_and_why(tmp_path, monkeypatch):
 
 
 OF_OTHERS = (
-    ["--board", "1"], ["--board", "0"], ["--call-us", "0"], ["--png", "a.png"], ["--methods", "native"], ["--gpu", "0"],
-    ["--training", "torch"], ["--seed", "1"],
+    ["--board", "1"], ["--board", "0"], ["--latency", "0us"], ["--png", "a.png"], ["--methods", "native"],
+    ["--gpu", "0"], ["--training", "torch"], ["--seed", "1"],
 )  # fmt: skip
 
 

@@ -170,8 +170,8 @@ def test_command_passes_its_options_on_prints_json_and_draws(ran, tmp_path, monk
     drawn = []
     monkeypatch.setattr(paper, "write_png", lambda found, path: drawn.append((found, path)))
     out, png = tmp_path / "paper.json", tmp_path / "paper.png"
-    options = ["--seed", "5", "--board", "7", "--call-us", "50", "--simulate", "a100", "--nvidia-smi", "smi", "--json"]
-    assert cli.main(["race", "--paper", *options, "-o", str(out), "--png", str(png)]) == 0
+    options = ["--seed", "5", "--board", "7", "--latency", "50us", "--simulate", "a100", "--nvidia-smi", "smi"]
+    assert cli.main(["race", "--paper", *options, "--json", "-o", str(out), "--png", str(png)]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
     assert drawn == [(ran, png)]
     del asked["say"]

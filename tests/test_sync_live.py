@@ -155,7 +155,7 @@ def test_end_to_end_over_a_pseudo_terminal_the_simulated_meter_s_cycles_are_met(
     """Real driver, real port, real scheduler: an LMG450 on the node's exact wall power. 2 ms is what is asked."""
     monkeypatch.setattr(bursts, "LEAST_BURST_S", 3.0)
     monkeypatch.setattr(live, "REST_S", 0.3)
-    code = main(["sync", "--simulate", "h100", "--duration", "4", "--json"])
+    code = main(["sync", "--simulate", "h100", "--burst-seconds", "4", "--json"])
     told = json.loads(capsys.readouterr().out)
     assert code == 0, told["reasons"]
     assert told["simulated"]
@@ -182,17 +182,17 @@ def test_node_works_at_the_very_instants_of_the_pattern():
     [
         [],
         ["a.csv", "b.csv", "--meter", "sim"],
-        ["a.csv", "b.csv", "--duration", "20"],
+        ["a.csv", "b.csv", "--burst-seconds", "20"],
         ["--meter", "sim"],
         ["--meter", "nonsense"],
         ["--simulate", "h100", "--shift", "3"],
-        ["--simulate", "h100", "--load", "cpu"],
+        ["--simulate", "h100", "--sync-load", "cpu"],
         ["--simulate", "h100", "--meter", "lmg450:/dev/null"],
         ["--simulate", "h100", "--bursts", "0"],
         ["--simulate", "h100", "--pause", "-1"],
         ["--simulate", "h100", "--pattern", "sine"],
         ["--simulate", "h100", "--pattern", "square:1"],
-        ["--simulate", "h100", "--duration", "1"],
+        ["--simulate", "h100", "--burst-seconds", "1"],
     ],
 )
 def test_sync_verb_used_wrongly_is_a_usage_error(arguments, capsys):

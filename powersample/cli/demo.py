@@ -32,7 +32,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("-o", "--output", type=Path, help=f"trace, and .png beside it; default {DEFAULT}, replaced")
     verb.add_argument("--force", action="store_true", help="replace what -o names, if it exists")
-    verb.add_argument("--profile", default="h100", help="board to simulate; default h100")
+    verb.add_argument("--simulate", default="h100", metavar="NODE", help="board to simulate; default h100")
     verb.add_argument(
         "--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default a perfect one"
     )
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         raise errors.OutputExists(f"{picture} exists; choose another name, or add --force to replace it")
     demo = run_demo(
         output,
-        profile=options.profile,
+        profile=options.simulate,
         board_seed=options.board,
         epochs=options.epochs,
         epoch_s=options.epoch_seconds,

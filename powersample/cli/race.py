@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from powersample.cli import latency
 from powersample.cli.output import emit
 
 EXAMPLE = """\
@@ -24,14 +25,14 @@ methods:
 examples:
   powersample race
   powersample race --python-load --methods native,pynvml-thread
-  powersample race --simulate a100 --board 7 --call-us 400 -o race.json --png race.png
+  powersample race --simulate a100 --board 7 --latency 400us -o race.json --png race.png
   powersample race --paper --png paper.png
   powersample race --causes
 """
 
-NOT_FOR_PAPER = ("methods", "epoch_seconds", "epochs", "in_turn", "together", "python_load", "training", "nvml_lib")
-NOT_FOR_PAPER += ("gpu", "pairs")
-NOT_FOR_CAUSES = (*NOT_FOR_PAPER, "board", "call_us", "seed", "png")
+OF_TRAINING = ("epoch_seconds", "epochs", "in_turn", "together", "python_load", "training")
+NOT_FOR_PAPER = ("methods", *OF_TRAINING, "nvml_lib", "gpu", "pairs")
+NOT_FOR_CAUSES = (*NOT_FOR_PAPER, "board", "latency", "seed", "png")
 
 
 def add(verbs: Any) -> None:
@@ -65,9 +66,11 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--training", help="numpy or torch; default torch on a real GPU where it is installed, else numpy"
     )
-    verb.add_argument("--simulate", "--profile", metavar="NODE", help="a simulated node, such as h100 or a100")
+    verb.add_argument("--simulate", metavar="NODE", help="a simulated node, such as h100 or a100")
     verb.add_argument("--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default perfect")
-    verb.add_argument("--call-us", type=float, metavar="US", help="let every call of its driver take so long")
+    verb.add_argument(
+        "--latency", metavar="TIME", help="of every call of its driver, such as 400us or 2ms; default none"
+    )
     verb.add_argument("--nvml-lib", metavar="PATH", help="the NVML library; default the driver's")
     verb.add_argument("--gpu", type=int, metavar="N", help="which GPU of a real machine; default 0")
     verb.add_argument(
@@ -121,7 +124,7 @@ def _paper(options: argparse.Namespace) -> Result:
     _refuse(options, NOT_FOR_PAPER, "--paper is one load and two methods of its own")
     given = {"simulate": options.simulate, "seed": options.seed}
     paper = run_paper(
-        board_seed=options.board, call_us=options.call_us, nvidia_smi=options.nvidia_smi, say=_note, **_only(given)
+        board_seed=options.board, call_us=_call_us(options), nvidia_smi=options.nvidia_smi, say=_note, **_only(given)
     )
     return to_json(paper), to_text(paper), lambda path: write_png(paper, path)
 
@@ -152,7 +155,7 @@ def _setup(options: argparse.Namespace) -> Any:
         "pairs": options.pairs,
         "simulate": options.simulate,
         "board_seed": options.board,
-        "call_us": options.call_us,
+        "call_us": _call_us(options),
         "nvml_library": options.nvml_lib,
         "nvidia_smi": options.nvidia_smi,
         "epochs": options.epochs,
@@ -166,6 +169,10 @@ def _setup(options: argparse.Namespace) -> Any:
 def _only(given: dict[str, Any]) -> dict[str, Any]:
     """Return what was given: defaults are theirs who know them."""
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _call_us(options: argparse.Namespace) -> float | None:
+    return None if options.latency is None else round(1e6 * latency.seconds(options.latency), 3)
 
 
 def _words(text: str) -> list[str]:

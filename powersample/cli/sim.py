@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from powersample.cli import sim_meter
+from powersample.cli import latency, sim_meter
 from powersample.cli.output import emit
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ Without a program it runs until Ctrl-C. At its end it tells the exact energy of 
 that goes to standard error, and the exit code is the program's.
 """
 
-UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 SUMS = ("node", "wall")  # of those that are sums, what a reader wants at once
 
 
@@ -82,8 +81,8 @@ def run(options: argparse.Namespace) -> int:
     if options.command and options.duration is not None:
         raise errors.InvalidArgument("--duration is for a node without a program")
     aside = bool(options.command) or options.json
-    latency = None if options.latency is None else Latency.fixed(_seconds(options.latency))
-    settings = {"directory": options.dir, "latency": latency, "node_seed": options.node_seed}
+    slow = None if options.latency is None else Latency.fixed(latency.seconds(options.latency))
+    settings = {"directory": options.dir, "latency": slow, "node_seed": options.node_seed}
     with make_node(_spec(options), options.board, **settings) as node:
         if by_itself:
             text = sim_meter.introduction(node, sim_meter.plug(node, options), options)
@@ -135,15 +134,6 @@ def _bare(name: str, instead: str | None = None) -> str:
     if instead is not None and bare != name:
         raise errors.InvalidArgument(f"{name} says how many already; leave {instead} out")
     return bare
-
-
-def _seconds(text: str) -> float:
-    from powersample import errors
-
-    found = re.fullmatch(r"(\d+\.?\d*)(us|ms|s)", text)
-    if found is None:
-        raise errors.InvalidArgument(f"--latency {text}: give a time such as 400us or 2ms")
-    return float(found[1]) * UNITS_S[found[2]]
 
 
 def headline(node: Node) -> str:

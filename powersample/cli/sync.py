@@ -23,7 +23,7 @@ EXAMPLE = """\
 examples:
   powersample sync --meter lmg450:/dev/ttyUSB0
   powersample sync --simulate paper-node
-  powersample sync PMD_data.bin gpudata.csv --gpu "NVIDIA A100-PCIE-40GB" --plot fit.png
+  powersample sync PMD_data.bin gpudata.csv --gpu "NVIDIA A100-PCIE-40GB" --png fit.png
   powersample sync run.parquet                       a recording's meter on its own sensors' clock
   powersample sync run.parquet:gpu0.energy run.parquet:wall.power
 
@@ -55,12 +55,16 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     live = verb.add_argument_group("a meter")
     live.add_argument("--meter", metavar="ADDRESS", help="KIND:WHERE[,KEY=VALUE...], as in `record`")
     live.add_argument("--simulate", metavar="NODE", help="a simulated node and its meter, as in `record`")
-    live.add_argument("--load", choices=("cpu", "gpu"), help="what works; default cpu; a simulated node's own GPUs")
+    live.add_argument(
+        "--sync-load",
+        choices=("cpu", "gpu"),
+        help="what works, as in `record`; default cpu; a simulated node's own GPUs",
+    )
     live.add_argument("--pattern", metavar="KIND", help="random (default), prbs, chirp or file:CSV (on_s,off_s)")
-    live.add_argument("--duration", type=float, metavar="S", help="of a burst; default 60")
+    live.add_argument("--burst-seconds", type=float, metavar="S", help="how long a burst lasts; default 60")
     live.add_argument("--bursts", type=int, metavar="N", help="how many, for the skew; default 1")
     live.add_argument("--pause", type=float, metavar="S", help="between them; default 600")
-    verb.add_argument("--plot", type=Path, metavar="PNG", help="draw what the answer stands on")
+    verb.add_argument("--png", type=Path, metavar="FILE", help="draw what the answer stands on")
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     verb.set_defaults(run=run)
 
@@ -79,8 +83,8 @@ def run(options: argparse.Namespace) -> int:
         found, simulated, more = live.synced, live.info.simulated, live.as_json()
         for text in live.trouble:
             print(f"powersample: {text}", file=sys.stderr)
-    if options.plot is not None:
-        plot(found, options.plot, simulated=simulated, names=names)
+    if options.png is not None:
+        plot(found, options.png, simulated=simulated, names=names)
     if options.json:
         emit(json.dumps({**sync_json(found, simulated=simulated), **more}, indent=1, allow_nan=False))
     else:
@@ -88,7 +92,10 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found.fit.accepted else 1
 
 
-FILES, LIVE = ("first", "shift", "search", "gpu", "driver"), ("load", "pattern", "duration", "bursts", "pause")
+FILES, LIVE = (
+    ("first", "shift", "search", "gpu", "driver"),
+    ("sync_load", "pattern", "burst_seconds", "bursts", "pause"),
+)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -100,7 +107,7 @@ def _check(options: argparse.Namespace) -> None:
     for name in FILES if live else LIVE:
         if getattr(options, name) is not None:
             what = "two records are" if live else "--meter or --simulate is"
-            given = "a record" if name == "first" else f"--{name}"
+            given = "a record" if name == "first" else f"--{name.replace('_', '-')}"
             raise InvalidArgument(f"{given}: {'no meter goes with it' if live else f'{what} needed for it'}")
     if options.search is not None and not options.search > 0:
         raise InvalidArgument(f"--search {options.search}: seconds above 0")
@@ -108,8 +115,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InvalidArgument(f"--bursts {options.bursts}: from 1 to {MOST_BURSTS}")
     if options.pause is not None and not options.pause >= 0:
         raise InvalidArgument(f"--pause {options.pause}: seconds, 0 or more")
-    if options.simulate is not None and options.load is not None:
-        raise InvalidArgument("--load is for this machine: a simulated node's own GPUs work")
+    if options.simulate is not None and options.sync_load is not None:
+        raise InvalidArgument("--sync-load is for this machine: a simulated node's own GPUs work")
 
 
 def _live(options: argparse.Namespace) -> Live:
@@ -119,7 +126,7 @@ def _live(options: argparse.Namespace) -> Live:
     from powersample.meters import make_meter, parse_addresses
     from powersample.session.bursts import cpu_load, gpu_load
 
-    duration_s = 60.0 if options.duration is None else options.duration
+    duration_s = 60.0 if options.burst_seconds is None else options.burst_seconds
 
     def pattern(cycle_s: float, number: int) -> Pattern:
         return parse(options.pattern or "random", duration_s, seed=number, cycle_s=cycle_s)
@@ -129,7 +136,7 @@ def _live(options: argparse.Namespace) -> Live:
     if options.simulate is None:
         return sync(
             make_meter(addresses[0]),
-            gpu_load if options.load == "gpu" else cpu_load,
+            gpu_load if options.sync_load == "gpu" else cpu_load,
             pattern,
             bursts=bursts,
             pause_s=pause_s,

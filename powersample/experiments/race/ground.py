@@ -75,7 +75,7 @@ def ground_for(setup: Setup) -> Ground:
     if setup.wants_node and setup.nvml_library is None:
         return SimulatedGround(setup, setup.simulate or NODE)
     if setup.wants_node:
-        raise errors.InvalidArgument("--board and --call-us are for a simulated node; add --simulate h100")
+        raise errors.InvalidArgument("--board and --latency are for a simulated node; add --simulate h100")
     plan = _plan(setup)
     try:
         return CounterGround(setup, plan)
