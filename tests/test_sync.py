@@ -202,6 +202,19 @@ def test_three_bursts_carry_stamps_between_them_and_beyond():
     assert fit.error_s(end_ns) < fit.error_s(end_ns + 3600 * S) < fit.error_s(end_ns + 36000 * S)
 
 
+@pytest.mark.parametrize(("apart_s", "least_ppm", "most_ppm"), [(12, 5.0, 40.0), (3600, 0.018, 0.1)])
+def test_skew_is_known_no_better_than_two_bursts_are_alike(apart_s, least_ppm, most_ppm):
+    """A core's second burst begins tens of microseconds off the first, whatever chance alone says of a quiet meter."""
+    loads = [
+        made_up.reference_of(random_edges(10, seed=i), made_up.BEGIN_NS + round((i * apart_s + off_s) * S))
+        for i, off_s in enumerate((0.0, 40e-6))
+    ]
+    cycles, _ = made_up.watch(replace(FAST, snr=2000.0, jitter_s=0.0), loads, 1)
+    fit = synchronise(cycles, [loads[0], replace(loads[1], t_ns=loads[1].t_ns - 40_000)]).fit
+    assert abs(fit.skew_ppm) <= 2 * fit.skew_se_ppm
+    assert least_ppm <= fit.skew_se_ppm <= most_ppm
+
+
 def test_burst_that_fails_is_left_out_and_told():
     loads, cycles, _ = bursts(0.0, (0, 600))
     value = cycles.value.copy()
