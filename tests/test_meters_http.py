@@ -4,12 +4,14 @@
 import contextlib
 import json
 import math
+import socket
 import ssl
 import subprocess
 import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from meter_kit import first, first_gap, meter, opened
@@ -58,10 +60,21 @@ class Server:
 
 
 @contextmanager
-def serving(tls=None):
+def serving(tls=None, shake_s=0.0):
+    """A local server; `tls`: its context; `shake_s`: how long it waits before it shakes hands."""
     made = Server()
 
     class Handler(BaseHTTPRequestHandler):
+        def setup(self):
+            if tls is not None:
+                time.sleep(shake_s)
+                self.request = tls.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def finish(self):
+            with self.request:
+                super().finish()
+
         def do_GET(self):
             made.handle(self)
 
@@ -75,8 +88,6 @@ def serving(tls=None):
             pass  # clients that hang up are the point of some tests
 
     server = Quiet(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
     made.base = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -323,6 +334,20 @@ def test_redfish_verifies_certificates_and_insecure_is_kept_in_the_record(certif
         made.close()
 
 
+def test_redfish_s_handshake_and_answer_have_one_deadline(certificate):
+    """Each alone is in time; together they are not."""
+    with serving(certificate, shake_s=0.3) as server:
+        server.answers = {"/x": hang}
+        with pytest.raises(Timeout, match=r"within 0\.5 s"):
+            Http(server.base, 0.5, insecure=True).get("/x")
+        assert [path for path, _ in server.seen] == ["/x"]
+
+
+def test_redfish_whose_handshake_does_not_end_times_out():
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Timeout, match=r"within 0\.2 s"):
+        Http(f"https://127.0.0.1:{server.getsockname()[1]}", 0.2).get("/x")
+
+
 def test_redfish_password_does_not_go_over_http(monkeypatch):
     monkeypatch.setenv(USER, "operator")
     with pytest.raises(InvalidArgument, match="https"):
@@ -395,6 +420,7 @@ def test_dcmi_gives_whole_watts_and_counts_stale_answers(ipmitool, tmp_path):
         ("echo 'Error: Unable to establish IPMI v2 / RMCP+ session' >&2; exit 1", DeviceError),
         ("echo rubbish", BadFormat),
         ("exec sleep 5", Timeout),
+        ("setsid sleep 5 &", Timeout),  # it has ended, and something of it that nobody can find holds the pipe
     ],
 )
 def test_dcmi_that_fails_does_so_by_name(ipmitool, script, error):
@@ -403,6 +429,26 @@ def test_dcmi_that_fails_does_so_by_name(ipmitool, script, error):
     with pytest.raises(error):
         meter("dcmi:,timeout=0.2").open()
     assert time.monotonic() - before_s < 3.0
+
+
+def test_dcmi_that_hangs_is_ended_with_all_that_it_started(ipmitool, tmp_path):
+    """A wrapper's ipmitool waits for a controller that never answers: one more at each question, else."""
+    ipmitool(f"sleep 60 & echo $! >{tmp_path}/child; wait")
+    with pytest.raises(Timeout, match=r"0\.3 s"):
+        meter("dcmi:,timeout=0.3").open()
+    child = int((tmp_path / "child").read_text())
+    deadline_s = time.monotonic() + 5
+    while alive(child):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def alive(number):
+    """Whether a process is there and no zombie that nobody has taken leave of."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_dcmi_without_the_program_says_what_to_install(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import grp
 import os
 import pty
 import socket
+import threading
 import time
 import tty
 from pathlib import Path
@@ -17,7 +18,8 @@ from unprivileged import as_nobody
 
 from powersample import errors
 from powersample.meters import link as links
-from powersample.meters import make_meter, parse_addresses
+from powersample.meters import make_meter, modbus, parse_addresses, transport
+from powersample.meters.connect import bounded, connected
 from powersample.meters.contract import power_channel
 from powersample.meters.link import Link, LinkLost
 from powersample.meters.registry import Address
@@ -178,11 +180,65 @@ def test_tcp_nobody_listens_is_told_with_what_to_do():
         TcpPort("127.0.0.1", number).open()
 
 
+@pytest.fixture
+def no_name_server(monkeypatch):
+    """Looking a name up does not end, as behind a firewall that drops the question."""
+    asked, over = [], threading.Event()
+
+    def look_up(host, *_, **__):
+        asked.append(host)
+        over.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(modbus, "LOOK_UP_S", 0.1)
+    yield asked
+    over.set()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["lmg600:tcp://meter.lab", "ptd:meter.lab", "hioki:tcp://meter.lab", "sdm630:tcp://meter.lab,timeout=0.1",
+     "shelly:http://meter.lab,timeout=0.1", "redfish:https://meter.lab,timeout=0.1"],
+)  # fmt: skip
+def test_name_whose_look_up_does_not_end_is_given_up(no_name_server, address):
+    """The system's resolver waits 10 s and more, a server after the other, and takes no deadline."""
+    if address.startswith("sdm"):
+        pytest.importorskip("pymodbus", reason="pymodbus (extra modbus) is not installed")
+    before_s = time.monotonic()
+    with pytest.raises(errors.Timeout, match=r"(look-up of the name meter\.lab|could not be reached).*name server"):
+        make_meter(parse_addresses([address])[0]).open()
+    assert time.monotonic() - before_s < 5.0
+    assert no_name_server == ["meter.lab"]
+
+
+def test_connection_goes_to_the_next_address_where_one_does_not_take_it(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        there = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, number)) for host in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: there)
+        connected("meter.lab", number, 2.0).close()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: there[:1])
+        with pytest.raises(ConnectionRefusedError):
+            connected("meter.lab", number, 2.0)
+
+
+def test_what_comes_after_it_was_given_up_is_given_back():
+    let_go, back = threading.Event(), []
+    with pytest.raises(TimeoutError):
+        bounded(lambda: let_go.wait(10), 0.05, back.append)
+    assert back == []
+    let_go.set()
+    wait_until(lambda: back == [True])
+    assert bounded(lambda: 3, 5.0) == 3
+    with pytest.raises(ZeroDivisionError):
+        bounded(lambda: 1 // 0, 5.0)
+
+
 def test_tcp_break_goes_over_its_own_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = TcpPort("127.0.0.1", 1, break_port=server.getsockname()[1])
-        import threading
-
         heard = []
 
         def answer():

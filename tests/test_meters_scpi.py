@@ -3,6 +3,9 @@
 
 import contextlib
 import math
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +14,7 @@ from meter_kit import LineServer, first, first_gap, meter
 
 from powersample.errors import BadFormat, DeviceError, DeviceNotFound, InvalidArgument, NotSupported, Timeout
 from powersample.formats import scpi
+from powersample.meters import visa
 from powersample.meters.contract import NO_NUMBER, OVER_RANGE
 
 # ---- answers ----
@@ -156,6 +160,25 @@ def test_analyser_over_visa_that_is_silent_times_out(simulated, tmp_path):
     path.write_text(path.read_text().replace('- {q: "*IDN?", r: "YOKOGAWA,WT310E,C3UJ15,F1.05"}', '- {q: "*IDN?"}'))
     with pytest.raises(Timeout, match=r"\*IDN"):
         meter(f"wt310:{RESOURCE},timeout=0.1,backend={backend}").open()
+
+
+def test_analyser_whose_opening_does_not_end_is_given_up_and_given_back(simulated, monkeypatch):
+    """pyvisa-py asks a silent port mapper for 5 s whatever it is told, and looks names up without a deadline."""
+    pyvisa = pytest.importorskip("pyvisa", reason="pyvisa (extra visa) is not installed")
+    let_go, closed = threading.Event(), threading.Event()
+
+    def never(self, *_, **__):
+        let_go.wait(10)
+        return SimpleNamespace(close=closed.set)
+
+    monkeypatch.setattr(pyvisa.ResourceManager, "open_resource", never)
+    monkeypatch.setattr(visa, "LEAST_OPEN_S", 0.1)
+    before_s = time.monotonic()
+    with pytest.raises(Timeout, match=r"could not be opened within 0\.1 s.*Check address"):
+        meter(f"wt310:{RESOURCE},timeout=0.1,backend={simulated()}").open()
+    assert time.monotonic() - before_s < 5.0
+    let_go.set()
+    assert closed.wait(5)
 
 
 def test_analyser_options_that_it_has_not_are_refused():

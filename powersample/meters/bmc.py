@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from powersample import errors
@@ -137,25 +139,37 @@ class DcmiTool:
 
     def _reading(self) -> DcmiReading:
         try:
-            done = subprocess.run(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=self._timeout_s,
-                check=False,
-            )
+            code, out, err = self._run()
         except FileNotFoundError as error:
             raise errors.DeviceNotFound("there is no ipmitool", "Install it (package ipmitool).") from error
         except subprocess.TimeoutExpired as error:
             raise errors.Timeout(f"ipmitool does not end within {self._timeout_s:g} s") from error
         except OSError as error:
             raise errors.DeviceError(f"ipmitool cannot be run: {error}", code=error.errno) from error
-        said = done.stderr.decode("utf-8", "replace").strip()
-        if done.returncode != 0:
+        said = err.decode("utf-8", "replace").strip()
+        if code != 0:
             if "open device" in said or "ermission denied" in said:
                 raise errors.AccessDenied(f"ipmitool: {said[:200]}", "Only root may use /dev/ipmi0 on most systems.")
             if "nvalid command" in said or "not supported" in said.lower():
                 raise errors.NotSupported(f"ipmitool: {said[:200]}", "This controller has no DCMI power reading.")
-            raise errors.DeviceError(f"ipmitool: {said[:200] or 'no reason'}", code=done.returncode)
-        return dcmi(done.stdout.decode("utf-8", "replace"))
+            raise errors.DeviceError(f"ipmitool: {said[:200] or 'no reason'}", code=code)
+        return dcmi(out.decode("utf-8", "replace"))
+
+    def _run(self) -> tuple[int, bytes, bytes]:
+        """Return the program's exit code and what it said; where it takes too long, end it with all that it started."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            process_group=0,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=self._timeout_s)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+                raise
+            return process.returncode, out, err

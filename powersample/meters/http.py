@@ -12,6 +12,7 @@ import math
 import socket
 import ssl
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ from typing import Any
 
 from powersample import errors
 from powersample.formats.plugs import parsed
+from powersample.meters.connect import connected
 from powersample.meters.contract import MeterInfo, power_channel
 from powersample.meters.registry import Address
 
@@ -33,7 +35,7 @@ class Http:
 
     Args:
         base: http://HOST or https://HOST.
-        timeout_s: How long an answer may take, its last byte included.
+        timeout_s: How long an answer may take, from the look-up of the name to its last byte.
         secret: (user, password) for basic authentication; None without.
         insecure: Do not verify certificates.
     """
@@ -75,17 +77,23 @@ class Http:
         """
         where = self.base + path
         # A connection a question, and no proxy: the password is not for whom HTTP_PROXY names.
+        deadline_s = time.monotonic() + self._timeout_s
         connection = self._connection()
         late = threading.Event()
         try:
             try:
-                connection.connect()
+                line = connection.sock = self._line(connection.port)
+            except errors.Timeout:
+                raise
             except OSError as error:
                 raise self._unreachable(where, error) from error
-            end = threading.Timer(self._timeout_s, _cut, (connection.sock, late))  # however slowly it trickles in
+            left_s = max(0.0, deadline_s - time.monotonic())
+            end = threading.Timer(left_s, _cut, (line, late))  # however slowly it trickles in
             end.daemon = True
             end.start()
             try:
+                if isinstance(line, ssl.SSLSocket):
+                    self._shake_hands(line, where, late)
                 connection.request("GET", self._root + path, headers=self._headers)
                 answer = connection.getresponse()
                 body, status = answer.read(MOST_BYTES + 1), answer.status
@@ -113,6 +121,21 @@ class Http:
         if self._context is None:
             return HTTPConnection(self._host, self._port, timeout=self._timeout_s)
         return HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=self._context)
+
+    def _line(self, port: int) -> socket.socket:
+        """Return a connection, over TLS without having shaken hands yet."""
+        plain = connected(self._host, port, self._timeout_s)
+        if self._context is None:
+            return plain
+        return self._context.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
+
+    def _shake_hands(self, line: ssl.SSLSocket, where: str, late: threading.Event) -> None:
+        try:
+            line.do_handshake()
+        except OSError as error:
+            if late.is_set():
+                raise
+            raise self._unreachable(where, error) from error
 
     def _refused(self, where: str, status: int) -> errors.PowerSampleError:
         if status in (401, 403):

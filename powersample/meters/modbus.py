@@ -16,6 +16,7 @@ from typing import Any
 
 from powersample import errors
 from powersample.formats.sdm import ACCURACY, FLOAT_REGISTERS, MODELS, watts
+from powersample.meters.connect import bounded
 from powersample.meters.contract import MeterInfo, power_channel
 from powersample.meters.polled import Polled
 from powersample.meters.registry import Address
@@ -25,6 +26,7 @@ REQUEST_BYTES, REPLY_BYTES = 8, 9  # of one float: unit, function, ... , checksu
 BITS_A_BYTE = 11  # 8E1; 8N1 has one less
 QUIET = logging.NullHandler()  # one: a logger takes the same handler once
 REFRESH_S = 0.5  # how often such meters compute, about; not in their data sheets
+LOOK_UP_S = 3.0  # more than the timeout, in which the look-up of a name has no part
 
 
 def make(address: Address) -> Polled:
@@ -58,9 +60,17 @@ class SdmMeter:
 
     def connect(self) -> MeterInfo:
         """See `Instrument`."""
-        self._client, wire_s = self._made()
+        client, wire_s = self._made()
+        self._client = client
+        limit_s = self._timeout_s + LOOK_UP_S
         try:
-            connected = self._client.connect()
+            connected = bounded(client.connect, limit_s, lambda _: client.close())
+        except TimeoutError as error:
+            self._client = None
+            raise errors.Timeout(
+                f"meter {self._address} could not be reached within {limit_s:g} s",
+                "Check address and name server, cable and firewall.",
+            ) from error
         except (OSError, ValueError) as error:
             raise port_trouble(self._address.where, self._baud, error) from error
         if not connected:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from powersample import errors
+from powersample.meters.connect import connected
 
 CONNECT_TIMEOUT_S = 3.0
 BREAK_S = 0.25
@@ -124,7 +125,9 @@ class TcpPort:
     def _connect(self, port: int) -> socket.socket:
         where = f"tcp://{self._host}:{port}"
         try:
-            return socket.create_connection((self._host, port), timeout=CONNECT_TIMEOUT_S)
+            return connected(self._host, port, CONNECT_TIMEOUT_S)
+        except errors.Timeout:
+            raise
         except TimeoutError as error:
             raise errors.Timeout(
                 f"{where} did not answer within {CONNECT_TIMEOUT_S:g} s", "Check address, cable and firewall."

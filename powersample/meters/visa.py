@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from powersample import errors
+from powersample.meters.connect import bounded
+
+LEAST_OPEN_S = 3.0  # a name is looked up and a port mapper asked, which not every backend ends by the time it is told
 
 
 class VisaLines:
@@ -33,13 +36,24 @@ class VisaLines:
 
         Raises:
             DeviceNotFound: There is none, or the backend cannot reach it.
+            Timeout: The backend did not say so in time.
         """
+        limit_s = max(self.timeout_s, LEAST_OPEN_S)
         try:
-            self._manager = self._pyvisa.ResourceManager(self._backend)
-            self._resource = self._manager.open_resource(
-                self.name, open_timeout=round(self.timeout_s * 1e3), read_termination="\n", write_termination="\n"
+            manager = self._manager = self._pyvisa.ResourceManager(self._backend)
+            self._resource = bounded(
+                lambda: manager.open_resource(
+                    self.name, open_timeout=round(self.timeout_s * 1e3), read_termination="\n", write_termination="\n"
+                ),
+                limit_s,
+                lambda late: late.close(),
             )
             self._resource.timeout = round(self.timeout_s * 1e3)
+        except TimeoutError as error:
+            self.close()
+            raise errors.Timeout(
+                f"{self.name} could not be opened within {limit_s:g} s", "Check address, cable and firewall."
+            ) from error
         except Exception as error:  # a backend raises what its transports raise: VisaIOError, OSError, ValueError ...
             self.close()
             raise errors.DeviceNotFound(
