@@ -8,8 +8,10 @@ import pytest
 from meter_tools import constant_w, driver, read, sine_w
 
 from powersample import errors
+from powersample.formats.lmg import Line
 from powersample.meters import lmg, lmg_dialogue, make_meter, parse_addresses
 from powersample.meters.contract import NO_NUMBER, OVER_RANGE
+from powersample.meters.lmg_stream import Stream
 from powersample.meters.missing import CycleClock, CycleCount
 from powersample.sim.lmg import LmgSimulator
 from powersample.sim.lmg_line import TcpLine
@@ -328,6 +330,19 @@ def test_silent_link_is_dead_after_its_time_and_brought_back(monkeypatch):
         read(meter, lambda got: got.gaps and got.gaps[-1].end_ns, got=got)
         assert got.gaps[-1].cause == "silent"
         meter.close()
+
+
+def test_link_that_was_silent_and_goes_on_by_itself_is_one_gap_of_so_many_cycles():
+    """The record keeps gaps by their beginning: a second one in its place would lose why the link was silent."""
+    stream = Stream(1, 0.05)
+    stream.begin(10**9, with_count=True, with_cycle=False, packed=False)
+    stream.take(Line("17;230.5", None, 2 * 10**9), 0)
+    stream.open_gap("silent", "nothing came for 10 s")
+    assert [(gap.cause, gap.end_ns) for gap in stream.batch().gaps] == [("silent", None)]
+    stream.take(Line("217;231.5", None, 12 * 10**9), 0)
+    (gap,) = stream.batch().gaps
+    assert (gap.start_ns, gap.end_ns, gap.cause, gap.missing) == (2 * 10**9, 12 * 10**9, "silent", 199)
+    assert gap.text == "nothing came for 10 s; 199 cycles are missing, by the meter's own count"
 
 
 def test_meter_that_is_gone_as_it_starts_or_stops_raises_nothing():

@@ -16,8 +16,12 @@ from test_formats import pmd_frames
 
 from powersample.errors import DeviceError, DeviceNotFound, InvalidArgument, NotSupported, Timeout
 from powersample.formats import pmd, wattsup
+from powersample.meters import link as links
 from powersample.meters import parse_addresses
 from powersample.meters.contract import NO_NUMBER
+from powersample.meters.link import Chunk
+from powersample.meters.pmd import Pmd
+from powersample.meters.wattsup import WattsUp
 
 MEASURED = Path(__file__).parents[2] / "shared" / "data" / "measured" / "gpu_power_benchmark"
 
@@ -167,9 +171,6 @@ def test_pmd_samples_are_all_there_when_more_has_come_than_one_read_takes(termin
 
 
 def test_pmd_samples_of_one_piece_are_placed_by_their_ticks(terminal):
-    from powersample.meters.link import Chunk
-    from powersample.meters.pmd import Pmd
-
     sender = Pmd(parse_addresses(["pmd:/dev/null"])[0], 921600)
     one = sender.take(Chunk(10**12, pmd_frames(100)))
     assert one.arrival_ns[-1] == 10**12
@@ -304,3 +305,30 @@ def test_wattsup_without_fields_takes_the_usual_ones(terminal, monkeypatch):
     made, _ = opened(f"wattsup:{terminal(FakeWattsUp([DATA], fields=b'')).path}")
     assert first(made).readings[0].watts[0] == pytest.approx(119.1)
     made.close()
+
+
+# ---- both ----
+
+
+@pytest.mark.parametrize(("kind", "fake"), [("pmd", FakePmd), ("wattsup", FakeWattsUp)])
+def test_sender_that_is_set_up_anew_keeps_count_of_what_was_lost_before(terminal, monkeypatch, kind, fake):
+    """A line that was lost is a reason to look at the counts, not to begin them anew."""
+    made = {"pmd": Pmd, "wattsup": WattsUp}[kind]
+    far = terminal(fake())
+    address = parse_addresses([f"{kind}:{far.path}"])[0]
+    sender = made(address, 921600) if kind == "pmd" else made(address)
+    sender.connect()
+    sender.begin()
+    with monkeypatch.context() as full:
+        full.setattr(links, "QUEUE_BYTES", 0)
+        far.send(b"\x55" * 40)
+        deadline_s = time.monotonic() + 5
+        while sender.link.dropped_bytes < 40 and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+    sender.take(Chunk(1, b"\x55" * 900))
+    garbage = sender.counts()["garbage_bytes"]
+    assert garbage > 0
+    sender.connect()
+    sender.begin()
+    assert (sender.link.dropped_bytes, sender.counts()["garbage_bytes"]) == (40, garbage)
+    sender.link.close()

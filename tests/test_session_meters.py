@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Meters beside the lanes of a recording: one trace, gaps with causes, and a meter's faults hurt nothing else."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +15,10 @@ from meter_tools import constant_w
 
 import powersample as ps
 from powersample import errors, store
-from powersample.meters import lmg, lmg_dialogue
-from powersample.meters.contract import power_channel
+from powersample.meters import lmg, lmg_dialogue, make_meter, parse_addresses
+from powersample.meters.contract import MeterBatch, MeterGap, MeterInfo, MeterReading, power_channel
+from powersample.meters.recorder import MeterRecorder
+from powersample.model import METER_DTYPE
 from powersample.session import recording
 from powersample.sim import Node
 from powersample.sim.lmg import LmgSimulator
@@ -155,6 +159,60 @@ def test_driver_that_fails_ends_its_meter_and_nothing_else(node, meter, monkeypa
         run.stop()
     assert len(run.trace.series("gpu0.power.instant")) > 100
     assert "a mistake" in caplog.text
+
+
+class Scripted:
+    """A driver that gives one batch, and fails as it is closed."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def open(self):
+        return MeterInfo("wall", "test", "test:", "", "", "", "", (CHANNEL,), 0.05)
+
+    def start(self):
+        pass
+
+    def read(self, timeout_s):
+        batch, self.batch = self.batch, MeterBatch()
+        return batch
+
+    def stop(self):
+        pass
+
+    def close(self):
+        raise OSError(errno.EIO, "the port will not close")
+
+    def counts(self):
+        return {"losses": 3}
+
+
+def test_driver_that_fails_as_it_is_closed_loses_nothing_of_what_it_told(tmp_path, caplog):
+    """The thread ended before it wrote its counts, with a traceback over the program's output."""
+    recorder = MeterRecorder((Scripted(MeterBatch()),))
+    recorder.open()
+    recorder.start(tmp_path)
+    recorder.stop()
+    assert recorder.trouble() == ["meter wall: not closed: [Errno 5] the port will not close"]
+    assert '"losses": 3' in next(tmp_path.glob("events-*")).read_text()
+    refusing = MeterRecorder((Scripted(MeterBatch()), make_meter(parse_addresses(["wattsup:/dev/nowhere"])[0])))
+    with pytest.raises(errors.DeviceNotFound):  # and not what closing the first one failed with
+        refusing.open()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_gaps_that_end_at_one_reading_leave_the_hole_that_was_counted(tmp_path, order):
+    at_ns = np.array([10**9, 2 * 10**9], np.int64)
+    reading = MeterReading(at_ns, np.full(2, 0.05), np.ones(2), np.zeros(2, np.uint16))
+    gaps = (MeterGap(10**9, 2 * 10**9, "missing cycles", 7), MeterGap(10**9 - 5, 2 * 10**9, "silent"))
+    recorder = MeterRecorder((Scripted(MeterBatch((reading,), gaps[::order])),))
+    recorder.open()
+    recorder.start(tmp_path)
+    recorder.stop()
+    (part,) = tmp_path.glob("part-*.part")
+    data = part.read_bytes()
+    records = np.frombuffer(data[json.loads(data[: data.index(b"\n")])["header_bytes"] :], METER_DTYPE)
+    assert list(records["seq"]) == [0, 8]
 
 
 def test_killed_recording_brings_its_meter_back(meter, tmp_path):

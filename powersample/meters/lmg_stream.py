@@ -77,9 +77,8 @@ class Stream:
         if is_no_number(cycle_s) or not 0 < cycle_s <= 2 * self._cycle_s + 1:
             cycle_s = self._cycle_s
         at_ns = line.arrival_ns
-        if self._open is not None:
-            self._gaps.append(replace(self._open, end_ns=at_ns))
-            self._open = None
+        gone, self._open = self._open, None
+        told = len(self._gaps)
         spoilt = garbage + self.counts["bad_lines"]
         cause = "garbage" if spoilt > self._spoilt else "missing cycles"
         self._spoilt = spoilt
@@ -87,6 +86,8 @@ class Stream:
             self.last_ns = at_ns
             flags = tuple(NO_NUMBER if is_no_number(w) else OVER_RANGE if is_infinite(w) else 0 for w in rest)
             self._rows.append((at_ns, cycle_s, tuple(rest), flags))
+        if gone is not None:
+            self._gaps[told:] = _as_one(replace(gone, end_ns=at_ns), self._gaps[told:])
 
     def _values(self, line: Line) -> tuple[float, ...] | None:
         if not self._types and line.payload is not None and len(line.payload) == 4 * self._items:
@@ -132,3 +133,11 @@ class Stream:
             each = zip(watts.T, flags.T, strict=True)
             readings += [MeterReading(arrival_ns, cycle_s, w, f, i) for i, (w, f) in enumerate(each, 1)]
         return MeterBatch(tuple(readings), gaps)
+
+
+def _as_one(gone: MeterGap, counted: list[MeterGap]) -> list[MeterGap]:
+    """Return a gap that has ended and those found at its end, with what was counted of the same time told by it."""
+    same = [one for one in counted if one.start_ns == gone.start_ns and one.end_ns == gone.end_ns]
+    for one in same:
+        gone = replace(gone, missing=one.missing, text=f"{gone.text}; {one.text}")
+    return [gone, *(one for one in counted if one not in same)]

@@ -68,6 +68,7 @@ class Pmd:
         self._address, self._baud = address, baud
         self.link = Link(SerialPort(address.where, FIRST_BAUD))
         self._stream = Stream()
+        self._garbage = 0  # of streams before
         self._tick: int | None = None
         self._last_ns = 0
 
@@ -110,6 +111,7 @@ class Pmd:
 
     def begin(self) -> None:
         """See `Sender`."""
+        self._garbage += self._stream.skipped
         self._stream, self._tick = Stream(), None
         self.link.discard()
         self.link.write(STREAM_ON)
@@ -135,11 +137,11 @@ class Pmd:
 
     def counts(self) -> Mapping[str, int]:
         """See `Sender`."""
-        return {"garbage_bytes": self._stream.skipped}
+        return {"garbage_bytes": self._garbage + self._stream.skipped}
 
     def _greet(self, baud: int) -> bool:
         self.link.close()
-        self.link = Link(SerialPort(self._address.where, baud))
+        self.link.port = SerialPort(self._address.where, baud)
         self.link.open()
         self._say(STREAM_OFF)  # it may still be sending
         self.link.discard()

@@ -66,7 +66,7 @@ class MeterRecorder:
             self.infos = tuple(meter.open() for meter in self._meters)
         except BaseException:
             for meter in self._meters:
-                meter.close()
+                self._close(meter)
             raise
 
     def open_some(self) -> list[str]:
@@ -108,18 +108,26 @@ class MeterRecorder:
             log.exception("meter %s", info.name)
             self._trouble.append(f"meter {info.name} ended early: {error or type(error).__name__}")
         finally:
-            meter.close()
+            self._close(meter, info.name)
             self._spool.event("meter_counts", info.name, counts=dict(meter.counts()))
+
+    def _close(self, meter: Meter, name: str = "") -> None:
+        """Close a meter; that it cannot be is no reason to lose what it told, or why it is closed."""
+        try:
+            meter.close()
+        except Exception as error:
+            log.exception("meter %s", name)
+            self._trouble.append(f"meter {name}: not closed: {error or type(error).__name__}".replace(" :", ":"))
 
     def _write(self, info: MeterInfo, batch: MeterBatch) -> None:
         assert self._spool is not None
         for gap in batch.gaps:
             self._spool.event("meter_gap", info.name, gap=gap.as_json())
-        before = {
-            gap.end_ns: UNKNOWN_MISSING if gap.missing is None else gap.missing
-            for gap in batch.gaps
-            if gap.end_ns is not None
-        }
+        before: dict[int, int] = {}
+        for gap in batch.gaps:
+            if gap.end_ns is not None:  # where two end at one reading, the one that knows how many
+                missing = UNKNOWN_MISSING if gap.missing is None else gap.missing
+                before[gap.end_ns] = max(missing, before.get(gap.end_ns, 0))
         for reading in batch.readings:
             span_ns = np.rint(np.nan_to_num(reading.cycle_s) * 1e9).astype(np.int64)
             channel = info.channels[reading.channel].name
@@ -134,7 +142,7 @@ class MeterRecorder:
                 self._trouble.append(f"{thread.name.removeprefix('powersample-')}: the meter did not end; left behind")
         if not self._threads:
             for meter in self._meters:
-                meter.close()
+                self._close(meter)
         self._threads = []
         if self._spool is not None:
             self._spool.close()

@@ -58,12 +58,14 @@ class WattsUp:
         self._address = address
         self.link = Link(SerialPort(address.where, BAUD))
         self._packets = Packets()
+        self._lost: Mapping[str, int] = {}  # of connections before
         self._fields: tuple[str, ...] = DEFAULT_FIELDS
 
     def connect(self) -> MeterInfo:
         """See `Sender`."""
         self.link.close()
         self.link.open()
+        self._lost = self.counts()
         self._packets = Packets()
         self.link.write(STOP)
         version = self._ask(ASK_VERSION, "v")
@@ -115,7 +117,8 @@ class WattsUp:
 
     def counts(self) -> Mapping[str, int]:
         """See `Sender`."""
-        return {"garbage_bytes": self._packets.garbage_bytes, "bad_packets": self._packets.bad_packets}
+        now = {"garbage_bytes": self._packets.garbage_bytes, "bad_packets": self._packets.bad_packets}
+        return {name: count + self._lost.get(name, 0) for name, count in now.items()}
 
     def _ask(self, question: bytes, letter: str) -> Packet | None:
         """Return the answer with this letter; None when none comes. Readings that are under way are passed over."""
