@@ -349,6 +349,18 @@ def test_report_of_a_meter_that_never_came_back_says_so():
     assert "1 gap (1 unplugged), the last to the record's end" in said
 
 
+def test_end_of_a_recording_says_which_meter_told_too_little_and_what_helps():
+    """A meter that was lost half way left no line at all, or a bare "No energy can be told."."""
+    trace = traced(cycles(lambda a, b: 100.0, 6))
+    windows = [window(2.0, 18.0, "run"), window(3.0, 5.0, "epoch 0"), window(7.0, 18.0, "epoch 1")]
+    said = " ".join(build(trace, windows).brief().split())
+    assert "no energy by wall.power in run, epoch 1: it covers 4.00" in said
+    assert "s of 16.00 s (PSQ-UNCOVERED 12 s of 16 s are outside the record)" in said
+    assert "An energy needs half of its window: keep the source there all the time, and record for longer." in said
+    assert "200.0" in said  # epoch 0 has its own
+    assert "no energy" not in build(trace, windows[1:2]).brief()
+
+
 def test_report_tells_the_meter_its_gaps_and_its_limits():
     gap = {
         "start_ns": START_NS + 5 * S,

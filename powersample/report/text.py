@@ -11,6 +11,7 @@ from typing import Any
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, cut, number, table
+from powersample.report.untold import untold
 from powersample.sensors import code_words
 
 WIDTH = 100
@@ -68,14 +69,15 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
 
 
 def brief(data: Mapping[str, Any], most: int = 12) -> str:
-    """Return a line a window and device: the primary energies, for the end of a recording.
+    """Return a line a window and device: the primary energies, for the end of a recording; and what has none, and why.
 
     Args:
         data: a report's JSON object.
         most: windows to show.
     """
     grave = [check for check in data["checks"] if check["level"] != "info"]
-    return "\n".join([*_headline(data), *_primaries(data, most), *_checks(grave)])
+    missing = [line for words in untold(data) for line in _paragraph(words, 2)]
+    return "\n".join([*_headline(data), *_primaries(data, most), *missing, *_checks(grave)])
 
 
 def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
