@@ -283,8 +283,10 @@ def test_sync_verb_of_a_file_with_several_channels_names_them(tmp_path, capsys):
     whole = Trace.of([counter(joules).series("gpu0.energy"), meter(joules).series("wall.power")])
     file = saved(tmp_path, whole, "run.parquet")
     assert main(["sync", f"{file}:gpu0.energy", f"{file}:wall.power"]) == 0
-    assert main(["sync", saved(tmp_path, counter(joules), "a.parquet"), f"{file}:wall.power"]) == 2
-    assert "name one" in capsys.readouterr().err
+    assert main(["sync", saved(tmp_path, counter(joules), "a.parquet"), f"{file}:wall.power"]) == 0  # the only counter
+    two = Trace.of([counter(joules).series("gpu0.energy"), one_recording().series("package-0.energy")])
+    assert main(["sync", saved(tmp_path, two, "a.parquet"), f"{file}:wall.power"]) == 2
+    assert "(gpu0.energy, package-0.energy): name one" in capsys.readouterr().err
     assert main(["sync", file, file, "--search", "0"]) == 2
 
 

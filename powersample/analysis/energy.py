@@ -19,7 +19,7 @@ from powersample.analysis.averaging import METHODS, NEAR_NS, WIDE_NS, Averaging
 from powersample.analysis.cells import Cells, Reach
 from powersample.analysis.clock import ClockEvent, asleep, clock_events
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
-from powersample.analysis.interval import Reconstruction, counter_reconstruction, limit, reconstructions
+from powersample.analysis.interval import NORMAL_95, Reconstruction, counter_reconstruction, limit, reconstructions
 from powersample.analysis.meter import is_meter, meter_energies
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Updates
@@ -28,7 +28,7 @@ from powersample.analysis.told import Told, best_verdict, covered, gap, plain, r
 from powersample.analysis.turns import Turns
 from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
-from powersample.model import Channel, Energy, Kind, Response, SensorModel, Trace, Window
+from powersample.model import BudgetTerm, Channel, ClockFit, Energy, Kind, Response, SensorModel, Trace, Window
 from powersample.sensors import model_of
 
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
@@ -61,7 +61,9 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
         raise InvalidArgument(f"{name} is in {channel.unit}: only power and energy channels have joules")
     long = [window for window in windows if window.end_ns > window.start_ns]
     told = iter(meter_energies(trace, name, long) if is_meter(trace, channel) else _swept(trace, channel, long))
-    events = clock_events(trace.anchors)
+    events, fit = clock_events(trace.anchors), trace.clock_fit(name)
+    if fit is not None and fit.accepted and fit.own_clock:
+        told = map(partial(_placed, fit.placed()), told, long)
     return [
         _awake(next(told), window, events) if window.end_ns > window.start_ns else _empty(channel, window)
         for window in windows
@@ -80,6 +82,22 @@ def _swept(trace: Trace, channel: Channel, windows: Sequence[Window]) -> list[To
     else:
         make = partial(_Power, channel, model, seen)
     return sweep(trace, channel.name, windows, make)
+
+
+def _placed(fit: ClockFit, told: Told, window: Window) -> Told:
+    """Return the same with what readings of another clock may be misplaced by; a meter's energy has that already."""
+    unsure, joules = told.reconstruction, told.energy.joules
+    if unsure is None or joules is None:
+        return told
+    across_w = told.most_w - told.least_w
+    at_most_w = across_w if math.isfinite(across_w) else joules / window.duration_s
+    off_j = NORMAL_95 * max(fit.error_s(window.start_ns), fit.error_s(window.end_ns)) * at_most_w
+    more = Reconstruction(
+        math.hypot(unsure.half_j, off_j),
+        math.hypot(unsure.unaliased_j, off_j),
+        (*unsure.terms, BudgetTerm("clock fit", "standard", off_j)),
+    )
+    return replace(told, reconstruction=more)
 
 
 def _awake(told: Told, window: Window, events: Sequence[ClockEvent]) -> Told:

@@ -73,6 +73,7 @@ def meter_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list[T
     """Return what a meter's channel tells of every window, which has a length, in one pass."""
     channel, fit = trace.channel(name), trace.clock_fit(name)
     fit = fit if fit is not None and fit.accepted else None
+    fit = fit.placed() if fit is not None and fit.own_clock else fit  # its readings come placed
     gaps = tuple(
         (int(gap["start_ns"]), int(gap["end_ns"] or trace.end_ns or 0), str(gap["cause"]))
         for one in trace.meta.get("meters") or ()

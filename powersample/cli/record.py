@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from powersample.cli.output import refuse_other_suffix
+
 if TYPE_CHECKING:
     from powersample.capture import Plan
     from powersample.session.meters import Asked
     from powersample.session.syncing import SyncPlan
 
-OTHER_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".h5", ".hdf5", ".feather", ".arrow", ".npz")
 EXAMPLE = """\
 examples:
   powersample record -o run.parquet -- python train.py --epochs 3
@@ -178,11 +179,8 @@ def _refuse(options: argparse.Namespace) -> None:
         raise errors.InvalidArgument("nothing to record: add `-- COMMAND`, or --duration S")
     if options.command and options.duration is not None:
         raise errors.InvalidArgument("--duration is for recording without a command")
-    if options.output is not None and options.output.suffix.lower() in OTHER_SUFFIXES:
-        raise errors.InvalidArgument(
-            f"-o {options.output}: a trace is a Parquet file, and its name would say otherwise",
-            f"Name it {options.output.with_suffix('.parquet')}; `Trace.to_pandas()` makes a table of it.",
-        )
+    if options.output is not None:
+        refuse_other_suffix(options.output)
     if (options.sync, options.sync_load) != (None, None) and not options.command:
         raise errors.InvalidArgument("--sync goes around a program; for a meter alone: powersample sync --meter")
     if options.sync is None and options.sync_load is not None:

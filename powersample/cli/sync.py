@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from powersample.cli.output import emit
+from powersample.cli.output import emit, refuse_other_suffix
 
 if TYPE_CHECKING:
     from powersample.experiments.sync import Live
@@ -24,8 +25,8 @@ examples:
   powersample sync --meter lmg450:/dev/ttyUSB0
   powersample sync --simulate paper-node
   powersample sync PMD_data.bin gpudata.csv --gpu "NVIDIA A100-PCIE-40GB" --png fit.png
-  powersample sync run.parquet                       a recording's meter on its own sensors' clock
-  powersample sync run.parquet:gpu0.energy run.parquet:wall.power
+  powersample sync run.parquet -o synced.parquet      a recording's meter, on its own sensors' clock
+  powersample sync run.parquet rack.csv -o both.parquet && powersample report both.parquet
 
 With --meter, this machine works in bursts at random for a minute while the meter is read, and the meter's lag is told
 from when the bursts really began and ended. `powersample record --meter ... --sync` does so around a program.
@@ -33,6 +34,9 @@ from when the bursts really began and ended. `powersample record --meter ... --s
 Two records are aligned by what both saw of the load: FILE, or FILE:CHANNEL where it holds several. A time zone between
 them is found and taken out; what is left comes with its standard error. Where the load tells no lag for certain (it
 does not move, repeats itself, or one record does not follow it) the answer is a refusal with its reason, exit code 1.
+
+-o keeps what was found: OUT holds the recording, or both records, with the clock fit. Stamps stay as they were written;
+`powersample report OUT` and everything else reads the second clock's by the fit. The windows of both are in it.
 """
 
 
@@ -52,6 +56,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     files.add_argument("--search", type=float, metavar="S", help="look only so far around that; default: all overlaps")
     files.add_argument("--gpu", metavar="NAME", help="the card of a log that does not name it, in NVML's words")
     files.add_argument("--driver", metavar="VERSION", help="its driver: what power.draw means depends on it")
+    files.add_argument("-o", "--output", type=Path, metavar="OUT", help="trace to write: A, or A and B, with the fit")
+    files.add_argument("--force", action="store_true", default=None, help="replace OUT if it exists")
     live = verb.add_argument_group("a meter")
     live.add_argument("--meter", metavar="ADDRESS", help="KIND:WHERE[,KEY=VALUE...], as in `record`")
     live.add_argument("--simulate", metavar="NODE", help="a simulated node and its meter, as in `record`")
@@ -76,8 +82,9 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     names, more = ("", ""), {}
     found: Aligned | Synced
+    kept: Callable[[], Trace] | None = None
     if options.first is not None:
-        found, simulated, names = _files(options) if options.second is not None else _meter_of(options)
+        found, simulated, names, kept = _files(options) if options.second is not None else _meter_of(options)
     else:
         live = _live(options)
         found, simulated, more = live.synced, live.info.simulated, live.as_json()
@@ -89,17 +96,30 @@ def run(options: argparse.Namespace) -> int:
         emit(json.dumps({**sync_json(found, simulated=simulated), **more}, indent=1, allow_nan=False))
     else:
         emit(sync_text(found, simulated=simulated, names=names, against=more.get("truth")))
+    if options.output is not None:
+        _keep(options, found, kept)
     return 0 if found.fit.accepted else 1
 
 
 FILES, LIVE = (
-    ("first", "shift", "search", "gpu", "driver"),
+    ("first", "shift", "search", "gpu", "driver", "output", "force"),
     ("sync_load", "pattern", "burst_seconds", "bursts", "pause"),
 )
 
 
+def _keep(options: argparse.Namespace, found: Aligned | Synced, kept: Callable[[], Trace] | None) -> None:
+    """Write the record, or both, with the fit; of a refused one nothing."""
+    from powersample.store import save
+
+    if kept is None or not found.fit.accepted:
+        print(f"powersample: {options.output} was not written: there is no fit to keep", file=sys.stderr)
+        return
+    save(kept(), options.output, replace=bool(options.force))
+    print(f"powersample: wrote {options.output}; next: powersample report {options.output}", file=sys.stderr)
+
+
 def _check(options: argparse.Namespace) -> None:
-    from powersample.errors import InvalidArgument
+    from powersample.errors import InvalidArgument, OutputExists
 
     live = options.meter is not None or options.simulate is not None
     if not live and options.first is None:
@@ -109,6 +129,12 @@ def _check(options: argparse.Namespace) -> None:
             what = "two records are" if live else "--meter or --simulate is"
             given = "a record" if name == "first" else f"--{name.replace('_', '-')}"
             raise InvalidArgument(f"{given}: {'no meter goes with it' if live else f'{what} needed for it'}")
+    if options.output is not None:
+        refuse_other_suffix(options.output)
+        if options.output.exists() and not options.force:
+            raise OutputExists(f"{options.output} exists", "Name another file, or add --force.")
+    elif options.force:
+        raise InvalidArgument("--force belongs to -o OUT")
     if options.search is not None and not options.search > 0:
         raise InvalidArgument(f"--search {options.search}: seconds above 0")
     if options.bursts is not None and not 1 <= options.bursts <= MOST_BURSTS:
@@ -151,24 +177,35 @@ def _live(options: argparse.Namespace) -> Live:
         return sync_node(node, addresses[0], pattern, bursts=bursts, pause_s=pause_s)
 
 
-def _files(options: argparse.Namespace) -> tuple[Aligned, bool, tuple[str, str]]:
-    from powersample.fit import align
+Found = tuple["Aligned", bool, tuple[str, str], "Callable[[], Trace]"]  # and what -o keeps, made when it is asked for
+
+
+def _files(options: argparse.Namespace) -> Found:
+    from powersample.fit import align, together, with_fit
 
     (first, one, where), (second, other, there) = (_record(text, options) for text in (options.first, options.second))
     found = align(first, second, (one, other), shift_s=options.shift or 0.0, search_s=options.search)
     names = (where, there) if found.swapped else (there, where)
-    return found, first.simulated or second.simulated, names
+    quick, slow = (second, first) if found.swapped else (first, second)
+
+    def kept() -> Trace:
+        if _path(options.first)[0] == _path(options.second)[0]:
+            return with_fit(first, found.fit)
+        return together(quick, slow, found, Path(names[0]).stem)
+
+    return found, first.simulated or second.simulated, names, kept
 
 
-def _meter_of(options: argparse.Namespace) -> tuple[Aligned, bool, tuple[str, str]]:
+def _meter_of(options: argparse.Namespace) -> Found:
     """Align a recording's own meter by the load that its sensors saw."""
     from powersample.errors import InvalidArgument
-    from powersample.fit import align_meter
+    from powersample.fit import align_meter, with_fit
 
     if options.shift is not None:
         raise InvalidArgument("--shift is between two records")
     trace, name, where = _record(options.first, options, domain="wall")
-    return align_meter(trace, name, search_s=options.search), trace.simulated, (where, "")
+    found = align_meter(trace, name, search_s=options.search)
+    return found, trace.simulated, (where, ""), lambda: with_fit(trace, found.fit)
 
 
 def _record(text: str, options: argparse.Namespace, domain: str = "") -> tuple[Trace, str, str]:
@@ -177,17 +214,24 @@ def _record(text: str, options: argparse.Namespace, domain: str = "") -> tuple[T
     from powersample.model import RunTable
     from powersample.readers import read
 
-    path, _, wanted = text.rpartition(":")
-    whole = not path or Path(text).exists()
-    where = Path(text if whole else path)
+    where, wanted = _path(text)
     found = read(where, gpu=options.gpu, driver=options.driver)
     if isinstance(found, RunTable):
         raise InvalidArgument(f"{where} holds energies of runs and no readings: nothing can be aligned by it")
-    return found, _channel(found, where, domain) if whole else found.channel(wanted).name, where.name
+    return found, found.channel(wanted).name if wanted else _channel(found, where, domain), where.name
+
+
+def _path(text: str) -> tuple[Path, str]:
+    """Return a file and the channel that is named behind it; "" where none is."""
+    path, _, wanted = text.rpartition(":")
+    return (Path(text), "") if not path or Path(text).exists() else (Path(path), wanted)
 
 
 def _channel(trace: Trace, where: Path, domain: str) -> str:
-    """Return the channel of a record that names none: the quickest field of the only device, of that domain."""
+    """Return the channel of a record that names none: the quickest field of the only device, of that domain.
+
+    Where there is no power at all, its only counter.
+    """
     from powersample.errors import InvalidArgument
     from powersample.model import TRUTH_PREFIX, Kind
 
@@ -199,5 +243,8 @@ def _channel(trace: Trace, where: Path, domain: str) -> str:
         instant = [one.name for one in power if one.name.endswith(".instant")]
         if len(power) == 1 or instant:
             return instant[0] if instant else power[0].name
-    there = ", ".join(one.name for one in power) or "none"
+    counters = [one for one in real if one.kind is Kind.ENERGY and one.domain == (domain or one.domain)]
+    if not power and len(counters) == 1:
+        return counters[0].name
+    there = ", ".join(one.name for one in power or counters) or "none"
     raise InvalidArgument(f"{where} has no power channel or several ({there}): name one, as {where}:CHANNEL")

@@ -9,6 +9,7 @@ from powersample.fit.forward import Cycles
 from powersample.fit.lag import Lag, Search
 from powersample.fit.reference import Reference
 from powersample.fit.sync import Synced, default_search, synchronise
+from powersample.fit.together import together, with_fit
 from powersample.fit.verdict import disagreements
 
 __all__ = [
@@ -29,4 +30,6 @@ __all__ = [
     "disagreements",
     "envelope",
     "synchronise",
+    "together",
+    "with_fit",
 ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRUTH_PREFIX = "truth."
+STAMP_SLACK_NS = 1_000_000  # to either side of what is asked of a foreign clock's channel, before it is placed
 MEMORY_CHUNK = 1 << 18  # readings; two megabytes an array, so that temporaries stay in the cache's reach
 
 
@@ -103,6 +104,8 @@ class Trace:
         self.anchors = tuple(anchors)
         self.lanes = tuple(lanes)
         self.meta: Mapping[str, Any] = MappingProxyType(dict(meta or {}))
+        self._placed = True  # stamps of other clocks are read by their fits
+        self._foreign_fits: dict[str, ClockFit | None] = {}
 
     @classmethod
     def of(cls, series: Iterable[Series], **more: Any) -> "Trace":
@@ -127,7 +130,7 @@ class Trace:
 
     def _extents(self) -> Iterator[Extent]:
         for channel in self.channels.values():
-            extent = self._backend.extent(channel)
+            extent = self.extent(channel.name)
             if extent is not None and not channel.name.startswith(TRUTH_PREFIX):
                 yield extent
 
@@ -153,13 +156,55 @@ class Trace:
         stored = (self.meta.get("clock_fits") or {}).get(self.channel(name).name)
         return None if stored is None else ClockFit.from_json(stored)
 
+    def _foreign(self, name: str) -> ClockFit | None:
+        """Return the fit of a channel whose stamps are of another clock; None for those of this trace's own."""
+        if name not in self._foreign_fits:
+            fit = self.clock_fit(name) if self._placed else None
+            self._foreign_fits[name] = fit if fit is not None and fit.own_clock and fit.accepted else None
+        return self._foreign_fits[name]
+
+    def as_stamped(self) -> "Trace":
+        """Return the trace whose readings bear the stamps that were written, also where another clock wrote them."""
+        found = self.with_meta()
+        found._placed = False
+        return found
+
+    def with_meta(self, **meta: Any) -> "Trace":
+        """Return the trace with more metadata, or other."""
+        found = Trace(
+            self._backend,
+            self.channels.values(),
+            windows=self.windows,
+            anchors=self.anchors,
+            lanes=self.lanes,
+            meta={**self.meta, **meta},
+        )
+        found._placed = self._placed
+        return found
+
     def extent(self, name: str) -> Extent | None:
         """Return how many readings a channel has, and from when to when; None when it has none."""
-        return self._backend.extent(self.channel(name))
+        found, fit = self._backend.extent(self.channel(name)), self._foreign(name)
+        if found is None or fit is None:
+            return found
+        first_ns, last_ns = fit.to_host_ns(np.array([found.first_ns, found.last_ns], np.int64)).tolist()
+        return Extent(found.records, first_ns, last_ns, found.omitted)
 
     def chunks(self, name: str, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[Series]:
-        """Yield the channel's readings whose call touches [start_ns, end_ns], in order, at bounded memory."""
-        return self._backend.chunks(self.channel(name), start_ns, end_ns)
+        """Yield the channel's readings whose call touches [start_ns, end_ns], in order, at bounded memory.
+
+        What another clock stamped (an accepted clock fit with `own_clock`) is placed on this trace's by the fit.
+        """
+        channel, fit = self.channel(name), self._foreign(name)
+        if fit is None:
+            yield from self._backend.chunks(channel, start_ns, end_ns)
+            return
+        first_ns = None if start_ns is None else fit.to_stamp_ns(start_ns) - STAMP_SLACK_NS
+        last_ns = None if end_ns is None else fit.to_stamp_ns(end_ns) + STAMP_SLACK_NS
+        for series in self._backend.chunks(channel, first_ns, last_ns):
+            placed = fit.apply(series).between(start_ns, end_ns)
+            if len(placed):
+                yield placed
 
     def series(self, name: str, start_ns: int | None = None, end_ns: int | None = None) -> Series:
         """Return the same as `chunks` in one piece: 35 bytes a reading of memory."""

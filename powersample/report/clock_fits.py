@@ -34,7 +34,11 @@ def clock_fit_line(fit: Mapping[str, Any]) -> str:
     name = fit["channel"]
     if not fit["accepted"] or fit["lag_s"] is None:
         return f"{name} was not synchronised: {'; '.join(fit['reasons']) or 'no reason was stored'}"
-    words = f"{name} comes {_ms(fit['lag_s'])} after its cycles' ends, +- {_ms(fit['lag_se_s'])} (standard error)"
+    error = f"+- {_ms(fit['lag_se_s'])} (standard error)"
+    if fit["own_clock"]:
+        words = f"{name} is read by its clock's fit: {_long(fit['lag_s'])} ahead of {fit['reference']}, {error}"
+    else:
+        words = f"{name} comes {_ms(fit['lag_s'])} after its cycles' ends, {error}"
     if fit["skew_ppm"] is not None:
         words += f"; that grows by {fit['skew_ppm']:.2g} +- {fit['skew_se_ppm']:.2g} ppm"
     if fit["truth"]:
@@ -49,6 +53,15 @@ def clock_fit_checks(fits: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str
             code, _, what = str(reason).partition(" ")
             fix = "Its energies stand for what came, when it came." if not fit["accepted"] else "Another burst passed."
             yield {"code": code, "level": "warning", "what": f"{fit['channel']}: {what}", "fix": fix}
+
+
+def _long(seconds: float) -> str:
+    """Return a lag of any length: a time zone's in hours and what is left of it."""
+    hours = round(seconds / 900) / 4
+    if not hours:
+        return _ms(seconds)
+    rest_s = seconds - hours * 3600
+    return f"{hours:g} h {'less' if rest_s < 0 else 'and'} {_ms(abs(rest_s))}"
 
 
 def _ms(seconds: float) -> str:

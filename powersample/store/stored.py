@@ -187,6 +187,7 @@ def save(trace: Trace, path: PathLike, *, replace: bool = False) -> None:
     target = Path(path)
     if target.exists() and not replace:
         raise exists(target)
+    trace = trace.as_stamped()
     kept = any(extent.omitted for extent in map(trace.extent, trace.channels) if extent)
     with TraceWriter(target, replace=replace, kept=kept) as writer:
         for name in sorted(trace.channels):
