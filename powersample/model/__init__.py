@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recording is, in memory: numpy and the standard library only, no files, no devices."""
 
+from powersample.model.calibration import Calibration, LinearModel, OperatingPoint
 from powersample.model.channel import KEPT_DTYPE, METER_DTYPE, SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, to_realtime_ns
 from powersample.model.clock_fit import ClockFit, Knot
@@ -21,6 +22,7 @@ __all__ = [
     "Anchor",
     "Backend",
     "BudgetTerm",
+    "Calibration",
     "Channel",
     "ClockFit",
     "Energy",
@@ -29,7 +31,9 @@ __all__ = [
     "Kind",
     "Knot",
     "LaneStats",
+    "LinearModel",
     "MeterInfo",
+    "OperatingPoint",
     "Response",
     "RunRow",
     "RunTable",
