@@ -105,6 +105,16 @@ def read(
     return _trace(parsed, chosen, gpu, driver)
 
 
+def read_carbon(path: str | os.PathLike[str]) -> tuple[tuple[codecarbon.CarbonRow, ...], tuple[str, ...]]:
+    """Return CodeCarbon's runs as it wrote them, and what was wrong with the file.
+
+    Raises:
+        InputNotFound, AccessDenied, BadFormat: as `read`.
+    """
+    path = Path(path)
+    return codecarbon.parse_rows(_bytes(path), str(path))
+
+
 def _bytes(path: Path, most: int = -1) -> bytes:
     try:
         with path.open("rb") as file:
