@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r"\bPS[QAM]-[A-Z]+(?:-[A-Z]+)*\b")
+CODE = re.compile(r"\bPS[QAMC]-[A-Z]+(?:-[A-Z]+)*\b")
 
 
 def emitted():

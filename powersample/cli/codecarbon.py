@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`powersample codecarbon`: CodeCarbon's runs put right by what was measured at the wall."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from powersample.cli.output import emit
+
+if TYPE_CHECKING:
+    from powersample.analysis.codecarbon import Uncaptured
+    from powersample.formats.codecarbon import CarbonRow
+    from powersample.report.codecarbon import Wall
+
+MEMORY = ("inside", "rapl", "kept")
+CPU_MODES = ("rapl", "load", "constant")
+
+EXAMPLE = """\
+examples:
+  powersample codecarbon check emissions.csv --cpu-mode rapl --p-idle 783 --p-busy primes=811
+  powersample codecarbon check emissions.csv --cpu-mode rapl --p-idle 783 --p-busy primes=811 --load primes --interval 1
+  powersample codecarbon check emissions.csv --cpu-mode rapl --meter run.parquet --p-idle 783 --p-busy 811 --json
+
+CodeCarbon adds GPU and CPU as measured, and a constant for memory; of fans, board, disks and the supply's loss it knows
+nothing. Here the constant goes out and the uncaptured power, measured once with a meter, comes in: its idle value
+gives the lower bound, its value under load the upper one. What the file does not tell you have to: whether the CPU was
+measured at all (--cpu-mode: CodeCarbon's log has "CPU Tracking Method"), the interval, and which GPUs were chosen.
+
+--memory says what stands for memory:
+  inside  the uncaptured power was calibrated without DRAM, so memory is in it (default)
+  rapl    rapl_include_dram was on: DRAM is in cpu_energy, and was a component at the calibration
+  kept    CodeCarbon's constant stays, and the uncaptured power was calibrated beside measured DRAM
+The paper (arXiv 2505.15631) does not say which of them it uses.
+"""
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb's arguments."""
+    verb = verbs.add_parser(
+        "codecarbon",
+        help="CodeCarbon's runs put right",
+        description="Correct CodeCarbon's energies by the power that its counters do not see.",
+    )
+    deeds = verb.add_subparsers(title="deeds", dest="deed", metavar="DEED", required=True)
+    check = deeds.add_parser(
+        "check",
+        help="correct the runs of an emissions.csv",
+        description="Print every run of an emissions.csv: raw, bounds, load, model, beside the meter if there is one.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("file", type=Path, metavar="EMISSIONS.csv", help="as CodeCarbon writes it, any version")
+    check.add_argument("--run", dest="run_id", metavar="ID", help="this run alone: its id, its beginning, or its line")
+    told = check.add_argument_group("what the file does not tell")
+    told.add_argument(
+        "--cpu-mode", choices=CPU_MODES, help="how CodeCarbon got the CPU's power; only rapl is corrected"
+    )
+    told.add_argument("--interval", type=float, default=15.0, metavar="S", help="its measure_power_secs; default 15")
+    told.add_argument("--gpus", type=int, metavar="N", help="how many GPUs gpu_ids chose; default: all")
+    told.add_argument("--zone", metavar="+HH:MM", help="of its time stamps; default: this machine's")
+    power = check.add_argument_group("the uncaptured power")
+    power.add_argument("--p-idle", type=float, metavar="W", help="of the idle machine")
+    power.add_argument(
+        "--p-busy", action="append", default=[], metavar="[LOAD=]W", help="of a load; again for other loads"
+    )
+    power.add_argument("--memory", choices=MEMORY, default="inside", help="what stands for memory: see below")
+    power.add_argument("--load", metavar="LOAD", help="the load that the runs are most like, where it is known")
+    power.add_argument("--pue", type=float, metavar="X", help="for the emissions; default: the run's own")
+    meter = check.add_argument_group("beside it")
+    meter.add_argument("--meter", type=Path, metavar="RUN", help="a recording with a meter, of the same time")
+    meter.add_argument("--wall-kwh", type=float, metavar="KWH", help="what a meter told of the run, for one run")
+    check.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
+    check.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the corrected runs; 1 when none could be corrected."""
+    from powersample.analysis.codecarbon import Asked, correct
+    from powersample.readers import read_carbon
+    from powersample.report.codecarbon import codecarbon_json, codecarbon_text
+
+    _check(options)
+    added = _uncaptured(options)
+    if options.load is not None and options.load not in added.busy_w:
+        raise _wrong(f"--load {options.load!r}: the uncaptured power is known under {', '.join(added.busy_w)}")
+    rows, notes = read_carbon(options.file)
+    chosen = _chosen(rows, options)
+    asked = Asked(options.cpu_mode, options.interval, options.gpus, options.load, options.pue)
+    walls = _walls(chosen, options)
+    data = codecarbon_json(
+        [(correct(row, added, asked), wall) for row, wall in zip(chosen, walls, strict=True)], added, asked, notes
+    )
+    emit(json.dumps(data, indent=1, allow_nan=False) if options.json else codecarbon_text(data))
+    return 0 if any(not row["refused"] for row in data["rows"]) else 1
+
+
+def _wrong(text: str) -> Exception:
+    from powersample.errors import InvalidArgument
+
+    return InvalidArgument(text)
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("interval", "p_idle", "pue", "wall_kwh"):
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise _wrong(f"--{name.replace('_', '-')} {value}: a number above 0")
+    if options.pue is not None and options.pue < 1:
+        raise _wrong(f"--pue {options.pue}: 1 or more")
+    if options.meter is not None and options.wall_kwh is not None:
+        raise _wrong("--meter and --wall-kwh exclude each other")
+
+
+def _uncaptured(options: argparse.Namespace) -> Uncaptured:
+    from powersample.analysis.codecarbon import Uncaptured
+
+    if options.p_idle is None or not options.p_busy:
+        raise _wrong("what to add? --p-idle W and --p-busy W, as measured with a meter")
+    busy_w: dict[str, float] = {}
+    for text in options.p_busy:
+        name, _, watts = text.rpartition("=")
+        try:
+            value = float(watts)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise _wrong(f"--p-busy {text}: write W, or LOAD=W")
+        busy_w[name or "load"] = value
+    return Uncaptured(options.p_idle, busy_w, "--p-idle and --p-busy", options.memory, gpus=None)
+
+
+def _chosen(rows: tuple[CarbonRow, ...], options: argparse.Namespace) -> list[CarbonRow]:
+    if options.run_id is None:
+        found = list(rows)
+    else:
+        found = [row for row in rows if options.run_id in (row.name, str(row.line))]
+        found = found or [row for row in rows if row.run_id.startswith(options.run_id)]
+        if not found:
+            raise _wrong(f"--run {options.run_id}: no such run in {options.file}, which has {len(rows)}")
+    if options.wall_kwh is not None and len(found) != 1:
+        raise _wrong(f"--wall-kwh is of one run, and there are {len(found)}: choose one by --run")
+    return found
+
+
+def _walls(rows: list[CarbonRow], options: argparse.Namespace) -> list[Wall | None]:
+    from powersample.report.codecarbon import KWH_J, Wall
+
+    if options.wall_kwh is not None:
+        return [Wall(options.wall_kwh * KWH_J, None, None, "--wall-kwh")]
+    if options.meter is None:
+        return [None] * len(rows)
+    from powersample.model import RunTable
+    from powersample.readers import read
+    from powersample.report.codecarbon_meter import wall_of
+
+    trace = read(options.meter)
+    if isinstance(trace, RunTable):
+        raise _wrong(f"{options.meter} holds energies of runs and no readings of a meter")
+    zone: Any = _zone(options.zone)
+    return [wall_of(trace, row, zone, options.meter.name) for row in rows]
+
+
+def _zone(text: str | None) -> Any:
+    from datetime import datetime
+
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%z").tzinfo
+    except ValueError:
+        raise _wrong(f"--zone {text!r}: write +01:00") from None
