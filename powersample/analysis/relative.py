@@ -75,7 +75,7 @@ def relative(one: Energy, other: Energy) -> Relative:
     for energy_ in (one, other):
         if not energy_.joules or energy_.low_j is None:
             raise InvalidArgument(f"the energy of {energy_.window!r} is missing, 0, or has no interval")
-        shares.append((_own_j(energy_) / energy_.joules, _term(energy_, "offset") / energy_.joules))
+        shares.append((own_j(energy_) / energy_.joules, _term(energy_, "offset") / energy_.joules))
     (own, offset), (other_own, other_offset) = shares
     half = math.sqrt(own**2 + other_own**2 + (offset - other_offset) ** 2)
     ratio = (one.joules or 0.0) / (other.joules or 1.0)
@@ -115,7 +115,7 @@ def together(trace: Trace, windows: Sequence[str | Window], device: str | None =
     if any(piece.low_j is None for piece in pieces):
         return Sum(total, None, None, "unrated", pieces)
     shared2 = sum(sum(_term(piece, name) for piece in pieces) ** 2 for name in SHARED)
-    half_j = math.sqrt(shared2 + sum(_own_j(piece) ** 2 for piece in pieces))
+    half_j = math.sqrt(shared2 + sum(own_j(piece) ** 2 for piece in pieces))
     return Sum(total, max(0.0, total - half_j), total + half_j, verdict(half_j, total), pieces)
 
 
@@ -123,7 +123,7 @@ def _term(one: Energy, name: str) -> float:
     return sum(term.value_j for term in one.budget if term.term == name)
 
 
-def _own_j(one: Energy) -> float:
-    """Return what is the window's own: reconstruction in quadrature, bounds linearly."""
+def own_j(one: Energy) -> float:
+    """Return what is the window's own, half of its 95 % interval: reconstruction in quadrature, bounds linearly."""
     standard2 = sum(term.value_j**2 for term in one.budget if term.kind == "standard")
     return math.sqrt(standard2) + sum(term.value_j for term in one.budget if term.kind == "bound")
