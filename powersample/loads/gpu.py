@@ -78,6 +78,15 @@ def run(
     )
 
 
+def why_not() -> str:
+    """Return why no GPU can be made to work here; "" where one can."""
+    try:
+        _torch()
+    except NotSupported as error:
+        return str(error)
+    return ""
+
+
 def _torch() -> Any:
     try:
         import torch

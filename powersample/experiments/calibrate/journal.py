@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points of a calibration under way, a line of JSON each, so that an interruption costs the point it falls into.
+
+The first line says what is calibrated and how; points of another node, ladder or rate are never mixed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from powersample.errors import AccessDenied, BadFormat, DiskFull, StateError
+
+SCHEMA_VERSION = 1
+
+
+class Journal:
+    """The file, held by its lock as long as it is open.
+
+    Args:
+        path: where it is; its folder is made.
+        about: what is calibrated, plain values: points of another calibration are refused.
+        restart: whether points that are kept there are thrown away.
+
+    Attributes:
+        kept: points that an interrupted calibration left, plain values.
+
+    Raises:
+        StateError: another process calibrates here now, or what was interrupted was another calibration.
+        AccessDenied: the folder cannot be written.
+        BadFormat: the file is none of these.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], *, restart: bool = False) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise AccessDenied(
+                f"{error.filename or path} cannot be written: {error.strerror} [errno {error.errno}]",
+                "Name another folder: --directory DIR.",
+            ) from error
+        try:
+            self._lock()
+            self.kept: tuple[dict[str, Any], ...] = () if restart else self._read(about)
+            if not self.kept:
+                os.ftruncate(self._fd, 0)
+                self._write({"schema_version": SCHEMA_VERSION, "about": dict(about)})
+        except BaseException:
+            self.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(f"{self.path} is held by a calibration that is going on", "Wait for its end.") from None
+        except OSError:  # a file system without locks: better unguarded than refused
+            return
+
+    def _read(self, about: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+        """Return the points; what a kill tore off at the end is cut away."""
+        with open(os.dup(self._fd), "rb") as file:
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            lines = [json.loads(line) for line in whole.splitlines()]
+            if not lines:
+                return ()
+            head, points = lines[0], [dict(line["point"]) for line in lines[1:]]
+            if head["schema_version"] != SCHEMA_VERSION:
+                raise ValueError(f"version {head['schema_version']}")
+            before = dict(head["about"])
+        except (KeyError, TypeError, ValueError) as error:  # a JSON error is a ValueError
+            raise BadFormat(
+                f"{self.path} is no calibration under way ({error!r})", "Begin anew with --restart, or remove it."
+            ) from error
+        asked = json.loads(json.dumps(about))
+        if points and before != asked:
+            other = ", ".join(sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key)))
+            raise StateError(
+                f"{self.path} keeps {len(points)} points of a calibration that was interrupted, and this one differs "
+                f"in {other}",
+                "Go on with the options that it began with, or throw them away with --restart.",
+            )
+        if len(whole) < len(content):
+            os.ftruncate(self._fd, len(whole))
+        return tuple(points)
+
+    def add(self, point: Mapping[str, Any]) -> None:
+        """Keep one more point; it is on the disk when this returns.
+
+        Raises:
+            DiskFull: there is no room for it.
+        """
+        self._write({"point": dict(point)})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        data = (json.dumps(line, allow_nan=False) + "\n").encode()
+        try:
+            if os.write(self._fd, data) < len(data):
+                raise DiskFull(f"no space left for {self.path}", "Free space there.")
+            os.fsync(self._fd)
+        except OSError as error:
+            if isinstance(error, DiskFull):
+                raise
+            raise DiskFull(
+                f"{self.path} cannot be written: {error.strerror} [errno {error.errno}]", "Free space there."
+            ) from error
+
+    def remove(self) -> None:
+        """Take it away: the calibration is complete."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of it; harmless twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def names(points: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return what points are called."""
+    return {str(point["name"]) for point in points}

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Up the ladder in virtual time: a node of one lag and closed forms, a meter that can go, others that disturb."""
+
+import math
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+from powersample.errors import DeviceError
+from powersample.experiments.calibrate.climb import DISTURBED, THROTTLED, UNSTEADY, Climb, MeterLost
+from powersample.experiments.calibrate.disturbance import Accounts
+from powersample.experiments.calibrate.plan import Times, parse_rungs, rung
+from powersample.experiments.calibrate.seen import Means
+from powersample.experiments.calibrate.steadiness import Readings
+from powersample.experiments.calibrate.surroundings import Surroundings
+
+IDLE_W, SPAN_W, TAU_S = 500.0, 400.0, 30.0
+S = 1_000_000_000
+
+
+@dataclass
+class World:
+    """A node whose wall power follows its load by a lag, a clock that only sleeping moves, and what goes wrong."""
+
+    now: int = 100 * S
+    changes: list = field(default_factory=lambda: [(0, 0.0, IDLE_W)])  # since when, level, power then
+    begun: list = field(default_factory=list)
+    mute: list = field(default_factory=list)  # (start, end) in which the meter tells nothing
+    others: list = field(default_factory=list)  # (start, end, CPUs)
+    throttle_at: int | None = None
+    ripple_w: float = 0.0
+    lost_parts: int = 0  # so many windows lack a component
+    late_s: float = 0.3
+    failure: Exception | None = None
+
+    # ---- the wall
+
+    def watts(self, t_ns):
+        since, level, start_w = next(one for one in reversed(self.changes) if one[0] <= t_ns)
+        end_w = IDLE_W + SPAN_W * level
+        ripple_w = self.ripple_w * math.sin(2 * math.pi * t_ns / (60 * S))
+        return end_w + (start_w - end_w) * math.exp(-(t_ns - since) / S / TAU_S) + ripple_w
+
+    def muted(self, t_ns):
+        return any(start <= t_ns < end for start, end in self.mute)
+
+    # ---- `Ground`
+
+    lacks = MappingProxyType({})
+
+    def begin(self, asked):
+        self.begun.append((self.now, asked.name))
+        self.changes.append((self.now, asked.level, self.watts(self.now)))
+
+    def check(self):
+        if self.failure:
+            raise self.failure
+
+    def end(self):
+        self.changes.append((self.now, 0.0, self.watts(self.now)))
+        return []
+
+    # ---- `Seen`
+
+    def now_ns(self):
+        return self.now
+
+    def sleep(self, duration_s):
+        self.now += max(0, round(duration_s * S))
+
+    def readings(self, since_ns):
+        t = np.arange(since_ns // S + 1, self.now // S + 1) * S
+        t = np.array([one for one in t if not self.muted(one)], np.int64)
+        return [Readings(t, np.ones(len(t)), np.array([self.watts(one) for one in t]))]
+
+    def means(self, window):
+        t = np.arange(window.start_ns, window.end_ns, S // 10)
+        lacks = ["the meter speaks for a part only"] if any(self.muted((one // S + 1) * S) for one in t) else []
+        if self.lost_parts:
+            self.lost_parts -= 1
+            lacks.append("gpu0 is lost")
+        wall_w = math.nan if lacks else float(np.mean([self.watts(one) for one in t]))
+        return Means({"cpu": 100.0}, {"cpu": 0.1}, wall_w, 0.1, 1.0, lacks=tuple(lacks))
+
+    # ---- `Watch`
+
+    cpus, limit_cpus = 10, 0.1
+
+    def look(self, now_ns):
+        used = sum(n * (min(now_ns, end) - start) / S for start, end, n in self.others if now_ns > start)
+        return Accounts(now_ns, self.cpus, self.cpus * now_ns / S - used, 0.0)
+
+    def around(self):
+        hot = self.throttle_at is not None and self.now >= self.throttle_at
+        return Surroundings(55.0, 4000.0, {"core": int(hot)})
+
+
+TIMES = Times(window_s=20, settle_s=180, dwell_s=30, lost_s=60)
+
+
+def climb(world, rungs=("primes:50", "primes:100"), times=TIMES, **more):
+    """Return what was kept and what was told, from idle to idle."""
+    kept, trouble, told = [], [], []
+    ladder = [rung({}), *parse_rungs(",".join(rungs)), rung({})]
+    up = Climb(world, world, times, world, world.around, told.append, **more)
+    up.run(ladder, kept.append, trouble)
+    return kept, trouble, told
+
+
+def test_climb_waits_until_the_fans_stand_still_and_measures_what_they_settle_to():
+    """0.1 % in 10 s at a lag of 30 s: what is still to come is 0.3 % at most."""
+    kept, trouble, _ = climb(World())
+    assert [one.rung.name for one in kept] == ["idle", "primes 50 %", "primes 100 %", "idle"]
+    for one in kept:
+        assert one.means.wall_w == pytest.approx(IDLE_W + SPAN_W * one.rung.level, rel=0.003)
+        assert one.window.duration_s >= TIMES.dwell_s
+        assert one.marks == ()
+    assert kept[0].settled_s < kept[2].settled_s  # nothing to wait for, and 200 W
+    assert trouble == []
+
+
+def test_climb_windows_lie_within_their_load():
+    world = World()
+    kept, _, _ = climb(world)
+    ends = [start for start, _ in world.begun[1:]] + [world.now]
+    for one, (begin, name), end in zip(kept, world.begun, ends, strict=True):
+        assert one.rung.name == name
+        assert begin < one.window.start_ns
+        assert one.window.end_ns + world.late_s * S <= end
+
+
+def test_climb_that_never_stands_still_is_marked_after_a_bounded_wait():
+    world = World(ripple_w=20.0)
+    kept, _, _ = climb(world)
+    assert all(UNSTEADY in one.marks for one in kept)
+    assert all(one.settled_s < TIMES.settle_s + 5 for one in kept)
+    assert all(abs(one.drift_pct) > 0 for one in kept)
+
+
+@pytest.mark.parametrize(
+    ("when", "begun"),
+    [
+        (125, ["idle", "idle", "primes 50 %", "primes 100 %", "idle"]),  # the first idle, at its place
+        (265, ["idle", "primes 50 %", "primes 100 %", "primes 50 %", "idle"]),  # a load, before the last idle
+    ],
+)
+def test_climb_point_that_others_disturb_is_repeated(when, begun):
+    world = World(others=[(when * S, (when + 5) * S, 2.0)])
+    kept, trouble, _ = climb(world)
+    assert [name for _, name in world.begun] == begun
+    assert not any(DISTURBED in one.marks for one in kept)
+    assert len(trouble) == 1
+    assert trouble[0].endswith("CPUs busy, and 0.1 may be")
+
+
+def test_climb_point_that_is_always_disturbed_is_marked_after_so_many_tries():
+    world = World(others=[(0, 10**6 * S, 1.0)])
+    kept, trouble, _ = climb(world, ("primes:50",), tries=2)
+    assert [one.marks for one in kept] == [(DISTURBED,)] * 3
+    assert [name for _, name in world.begun] == ["idle", "idle", "primes 50 %", "primes 50 %", "idle", "idle"]
+    assert len(trouble) == 3
+
+
+def test_climb_meter_that_comes_back_has_its_point_repeated():
+    world = World(mute=[(128 * S, 140 * S)])
+    kept, trouble, _ = climb(world)
+    assert [one.rung.name for one in kept].count("idle") == 2
+    assert trouble == ["idle is repeated: the meter speaks for a part only"]
+
+
+def test_climb_meter_gone_while_settling_is_waited_for_and_costs_no_mark():
+    world = World(mute=[(150 * S, 205 * S)])
+    kept, _, told = climb(world)
+    assert "waiting for the meter" in {one.doing for one in told}
+    assert [one.marks for one in kept] == [()] * 4
+
+
+def test_climb_meter_that_stays_away_ends_it_with_what_to_do():
+    world, kept = World(mute=[(170 * S, 10**6 * S)]), []
+    with pytest.raises(MeterLost, match=r"told nothing for 6. s.*goes on from here"):
+        Climb(world, world, TIMES, world, world.around).run(
+            [rung({}), *parse_rungs("primes:50"), rung({})], kept.append, []
+        )
+    assert [one.rung.name for one in kept] == ["idle"]
+    assert world.changes[-1][1] == 0.0  # nothing works on
+
+
+def test_climb_without_a_single_reading_is_a_lost_meter():
+    with pytest.raises(MeterLost):
+        climb(World(mute=[(0, 10**6 * S)]))
+
+
+def test_climb_throttled_point_is_marked_and_kept():
+    world = World(throttle_at=200 * S)
+    kept, _, _ = climb(world)
+    assert sum(THROTTLED in one.marks for one in kept) == 1
+
+
+def test_climb_component_that_is_lost_for_good_gives_no_point_and_says_so():
+    kept, trouble, _ = climb(World(lost_parts=100), ("primes:50",), tries=2)
+    assert kept == []
+    assert trouble[-1] == "idle gave no point in 2 tries: gpu0 is lost"
+
+
+def test_climb_load_that_fails_ends_it_at_once():
+    world = World()
+    world.failure = DeviceError("no memory for stream")
+    with pytest.raises(DeviceError, match="no memory"):
+        climb(world)
+    assert world.now < 110 * S
+
+
+def test_climb_interrupted_ends_the_load():
+    world = World()
+
+    def interrupt(progress):
+        if progress.doing == "measuring" and progress.rung == "primes 50 %":
+            raise KeyboardInterrupt
+
+    kept = []
+    with pytest.raises(KeyboardInterrupt):
+        Climb(world, world, TIMES, None, world.around, interrupt).run(
+            [rung({}), *parse_rungs("primes:50"), rung({})], kept.append, []
+        )
+    assert len(kept) == 1
+    assert world.changes[-1][1] == 0.0
+
+
+def test_climb_progress_tells_the_time_left():
+    _, _, told = climb(World())
+    assert [one.number for one in told] == sorted(one.number for one in told)
+    assert 0 < told[-1].left_s < told[0].left_s * 2
+    assert told[-1].total == 4
+
+
+def test_climb_without_accounts_of_cpus_says_nan_and_disturbs_nothing():
+    world, kept = World(others=[(0, 10**6 * S, 5.0)]), []
+    Climb(world, world, replace(TIMES, dwell_s=20), None, world.around).run([rung({})], kept.append, [])
+    assert kept[0].marks == ()
+    assert math.isnan(kept[0].others_cpus)
