@@ -522,6 +522,25 @@ int ps_load_log(const ps_load *load, ps_load_burst *out, uint32_t capacity, ps_l
 int ps_load_steps(const ps_load *load, ps_load_step *out, uint32_t capacity); /* the first so many of result->steps */
 void ps_load_free(ps_load *load); /* stops first if running */
 
+/* The CPUs that this process may use, one thread of each core first; sysfs: NULL for "/sys". Writes at most `capacity`
+ * and returns how many there are. */
+uint32_t ps_load_cpus(const char *sysfs, int32_t *cpus, uint32_t capacity);
+/* How many of these share a core with one before them. */
+uint32_t ps_load_second_threads(const char *sysfs, const int32_t *cpus, uint32_t count);
+
+/* How warm the CPUs are and how fast, for a load's record and for a rule to end it by. */
+typedef struct ps_heat ps_heat;
+typedef struct ps_heat_reading {
+    int64_t t_ns;
+    double temperature_c; /* of the warmest package: coretemp, k10temp and the like of hwmon; NaN when none tells */
+    double hz;            /* mean of the CPUs that were named, by cpufreq; NaN when none tells */
+} ps_heat_reading;
+
+/* Opens what there is: without any the readings are NaN. */
+int ps_heat_open(const char *sysfs, const int32_t *cpus, uint32_t count, ps_heat **out);
+void ps_heat_read(const ps_heat *heat, ps_heat_reading *out);
+void ps_heat_close(ps_heat *heat);
+
 #ifdef __cplusplus
 }
 #endif

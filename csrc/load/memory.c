@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "load/cpus.h"
 #include "load/kernel.h"
 #include "sources/sysfs.h"
 
@@ -24,28 +25,12 @@ static uint64_t kibibytes(const char *text)
     return end != text && strcmp(end, "K") == 0 ? size * 1024 : 0;
 }
 
-/* "0-3,8": whether a number is in such a list. */
-static bool in_list(const char *list, int32_t number)
-{
-    for (const char *at = list; *at;) {
-        char *end;
-        const long first = strtol(at, &end, 10);
-        if (end == at)
-            return false;
-        const long last = *end == '-' ? strtol(end + 1, &end, 10) : first;
-        if (number >= first && number <= last)
-            return true;
-        at = *end == ',' ? end + 1 : "";
-    }
-    return false;
-}
-
 /* How many of the load's threads share a cache; 1 where none is pinned, or nothing is known. */
 static uint32_t sharers(const char *list, const int32_t *cpus, uint32_t threads)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; cpus && i < threads; i++)
-        count += cpus[i] >= 0 && in_list(list, cpus[i]);
+        count += cpus[i] >= 0 && load_in_list(list, cpus[i]);
     return count ? count : 1;
 }
 

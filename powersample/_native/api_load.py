@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample._native.api import _check, _Owner
+from powersample._native.api import _check, _Owner, _path
 from powersample._native.door import ffi, lib
 from powersample.errors import InvalidArgument
 
@@ -98,7 +99,7 @@ class Load(_Owner):
         period_ns: int = 0,
         vectors: str = "best",
         stream_bytes: int = 0,
-        sysfs: str | None = None,
+        sysfs: str | os.PathLike[str] | None = None,
     ) -> None:
         edges = np.ascontiguousarray(edge_ns, np.int64)
         options = ffi.new("ps_load_options *")
@@ -108,7 +109,7 @@ class Load(_Owner):
             ffi.NULL if cpus is None else ffi.new("int32_t[]", list(cpus)),
             ffi.from_buffer("int64_t[]", edges),
             ffi.NULL if levels is None else ffi.new("double[]", np.asarray(levels, np.float64).tolist()),
-            ffi.NULL if sysfs is None else ffi.new("char[]", sysfs.encode()),
+            _path(sysfs),
         ]
         options.cpus, options.edge_ns, options.levels, options.sysfs = kept
         options.period_ns, options.stream_bytes = period_ns, stream_bytes
@@ -174,6 +175,39 @@ class Load(_Owner):
             vectors=next(name for name, number in VECTORS.items() if number == result.isa),
             stream_bytes=int(result.stream_bytes),
         )
+
+
+class Heat(_Owner):
+    """Temperature and frequency of CPUs, where the machine tells.
+
+    Args:
+        cpus: whose frequencies.
+        sysfs: where to look; None is /sys.
+    """
+
+    def __init__(self, cpus: Sequence[int], sysfs: str | os.PathLike[str] | None = None) -> None:
+        out = ffi.new("ps_heat **")
+        chosen = ffi.new("int32_t[]", list(cpus))
+        _check(lib.ps_heat_open(_path(sysfs), chosen, len(cpus), out), call="ps_heat_open")
+        super().__init__(out[0], lib.ps_heat_close)
+
+    def read(self) -> tuple[int, float, float]:
+        """Return CLOCK_MONOTONIC in ns, the warmest package in degrees C and the mean in Hz, NaN where nobody tells."""
+        reading = ffi.new("ps_heat_reading *")
+        lib.ps_heat_read(self.pointer, reading)
+        return int(reading.t_ns), float(reading.temperature_c), float(reading.hz)
+
+
+def cpus(sysfs: str | os.PathLike[str] | None = None) -> list[int]:
+    """Return the CPUs that this process may use, one thread of each core first."""
+    count = lib.ps_load_cpus(_path(sysfs), ffi.NULL, 0)
+    out = ffi.new("int32_t[]", count)
+    return list(out[0 : min(count, lib.ps_load_cpus(_path(sysfs), out, count))])
+
+
+def second_threads(chosen: Sequence[int], sysfs: str | os.PathLike[str] | None = None) -> int:
+    """Return how many CPUs share a core with one before them."""
+    return int(lib.ps_load_second_threads(_path(sysfs), ffi.new("int32_t[]", list(chosen)), len(chosen)))
 
 
 def layout(struct: str) -> dict[str, tuple[int, int]]:

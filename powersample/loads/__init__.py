@@ -14,7 +14,7 @@ from powersample.loads.pattern import (
     square,
     steady,
 )
-from powersample.loads.run import KERNELS, VECTORS, run
+from powersample.loads.run import KERNELS, VECTORS, allowed, run
 
 __all__ = [
     "KERNELS",
@@ -23,6 +23,7 @@ __all__ = [
     "EdgeLog",
     "Pattern",
     "Step",
+    "allowed",
     "chirp",
     "from_file",
     "ladder",

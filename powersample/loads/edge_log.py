@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import InvalidArgument
+from powersample.loads.heat import Heat
 
 STALLED = 0.1  # of a burst, from which it is told
 SHORT = 0.01  # of a step's time, by which CPU time may miss its level
@@ -77,6 +78,8 @@ class EdgeLog:
         reached: what was reached of every step; empty where CPU time is not known.
         step: int64 (n,), which step each burst is of; empty where there are none.
         cpu_ns: int64 (n,), each burst's CPU time; empty where it is not known.
+        heat: temperature and frequency meanwhile.
+        ended: why it ended before its time; "" when it did not.
     """
 
     name: str
@@ -94,6 +97,8 @@ class EdgeLog:
     reached: tuple[Step, ...] = ()
     step: Ints = field(default_factory=_none)
     cpu_ns: Ints = field(default_factory=_none)
+    heat: Heat = field(default_factory=Heat)
+    ended: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.rise_ns) == len(self.fall_ns) == len(self.thread) == len(self.late_ns):
@@ -107,7 +112,7 @@ class EdgeLog:
     @property
     def trouble(self) -> list[str]:
         """What has to be told of how it ran, a sentence each."""
-        said = []
+        said = [f"the load was ended: {self.ended}"] if self.ended else []
         if self.wrong:
             said.append(f"{self.wrong} rounds of the load gave a wrong result: this machine is not sound")
         if self.missed:

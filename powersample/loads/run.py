@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import numpy as np
 
 from powersample.errors import InvalidArgument
 from powersample.loads.edge_log import EdgeLog, Step
+from powersample.loads.heat import Watch
 from powersample.loads.pattern import Pattern
 
 KERNELS = ("primes", "fma", "stream", "mix", "idle")
@@ -33,6 +35,8 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     vectors: str = "best",
     stream_bytes: int = 0,
+    max_temperature_c: float | None = None,
+    sysfs: str | os.PathLike[str] | None = None,
 ) -> EdgeLog:
     """Work by a pattern, to its end, and return the edges that it really had.
 
@@ -52,10 +56,13 @@ def run(
         stop: asked ten times a second; once true, the load ends and the log tells of what was.
         vectors: that fma is to work in; the best that this CPU has, or these.
         stream_bytes: of each thread's arrays for stream; 0 is four times its share of all caches.
+        max_temperature_c: of the CPUs, looked at once a second; at it the load ends and the log says why.
+        sysfs: where caches, temperature and frequency are looked up; None is /sys.
 
     Raises:
         InvalidArgument: a kernel, level, period, CPU or number of threads out of range, a CPU that this process may not
             use, or vectors that this CPU has not.
+        NotSupported: a highest temperature, and no sensor of it.
         OutOfMemory: stream would take more than half of the memory that is available.
         SystemFailure: a thread was refused.
     """
@@ -69,7 +76,7 @@ def run(
     pinned = _pinned(cpus)
     count = threads if pinned is None else len(pinned)
     levels = level * (pattern.levels if len(pattern.levels) else np.ones(len(pattern.edge_s) // 2))
-    with Load(
+    load = Load(
         np.rint(pattern.edge_s * 1e9).astype(np.int64),
         kernel=kernel,
         threads=count,
@@ -78,12 +85,16 @@ def run(
         period_ns=round(period_s * 1e9) or -1,
         vectors=vectors,
         stream_bytes=stream_bytes,
-    ) as load:
+        sysfs=sysfs,
+    )
+    with load, closing(Watch(pinned or allowed(), max_temperature_c, sysfs)) as watch:
         load.prepare()
         load.start(time.monotonic_ns() + LEAD_NS if start_ns is None else start_ns)
+        ended = ""
         try:
             while not load.wait(LOOK_S):
-                if stop():
+                ended = ended or watch.look()
+                if ended or stop():
                     load.ask_stop()
         except BaseException:  # Ctrl-C: not a moment longer
             load.ask_stop()
@@ -119,18 +130,24 @@ def run(
         ),
         step=bursts["step"].astype(np.int64),
         cpu_ns=bursts["cpu_ns"],
+        heat=watch.heat(),
+        ended=ended,
     )
 
 
+def allowed() -> list[int]:
+    """Return the CPUs that this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def _pinned(cpus: Sequence[int] | str | None) -> list[int] | None:
-    allowed = sorted(os.sched_getaffinity(0))
     if cpus is None:
         return None
     if isinstance(cpus, str):
         if cpus == ALL_CPUS:
-            return allowed
+            return allowed()
         raise InvalidArgument(f"CPUs {cpus!r}: numbers, or {ALL_CPUS!r}")
     chosen = [int(cpu) for cpu in cpus]
-    if strange := sorted(set(chosen) - set(allowed)):
-        raise InvalidArgument(f"CPU {strange[0]}: this process may use {', '.join(map(str, allowed))}")
+    if strange := sorted(set(chosen) - set(allowed())):
+        raise InvalidArgument(f"CPU {strange[0]}: this process may use {', '.join(map(str, allowed()))}")
     return chosen

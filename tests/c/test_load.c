@@ -4,9 +4,6 @@
  */
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "harness.h"
 #include "load/kernel.h"
@@ -93,77 +90,6 @@ static void test_stream_proves_what_it_read_and_what_it_wrote(void)
     work.a[0] -= 1; /* what the first pass wrote is read by the second */
     CHECK(!ps_stream_round(&work));
     ps_stream_unmap(&work);
-}
-
-static void put(const char *folder, const char *name, const char *text)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    for (char *at = strchr(path + 1, '/'); at; at = strchr(at + 1, '/')) {
-        *at = '\0';
-        (void)mkdir(path, 0777);
-        *at = '/';
-    }
-    FILE *file = fopen(path, "w");
-    REQUIRE(file != NULL);
-    fputs(text, file);
-    fclose(file);
-}
-
-static void put_cache(const char *root, int cpu, int index, const char *type, const char *size, const char *shared)
-{
-    char name[128];
-    const char *const what[] = {"type", "size", "shared_cpu_list"}, *const text[] = {type, size, shared};
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "devices/system/cpu/cpu%d/cache/index%d/%s", cpu, index, what[i]);
-        put(root, name, text[i]);
-    }
-}
-
-/* Two CPUs share the last level, a third has one for itself; instructions' caches count for nothing. */
-static void test_arrays_are_four_times_a_thread_s_share_of_the_caches(void)
-{
-    char root[] = "/tmp/ps-load-XXXXXX";
-    REQUIRE(mkdtemp(root) != NULL);
-    const char *const shared[] = {"0-1\n", "0-1\n", "2,9-12\n"};
-    for (int cpu = 0; cpu < 3; cpu++) {
-        char self[16];
-        snprintf(self, sizeof self, "%d\n", cpu);
-        put_cache(root, cpu, 0, "Data\n", "32K\n", self);
-        put_cache(root, cpu, 1, "Instruction\n", "1000K\n", self);
-        put_cache(root, cpu, 2, "Unified\n", "1024K\n", shared[cpu]);
-    }
-    const int32_t cpus[] = {0, 1, 2};
-    uint64_t bytes[3];
-    ps_stream_sizes(root, cpus, 3, bytes);
-    CHECK_EQ(4 * (32 + 512) * 1024, bytes[0]);
-    CHECK_EQ(4 * (32 + 512) * 1024, bytes[1]);
-    CHECK_EQ(4 * (32 + 1024) * 1024, bytes[2]);
-    ps_stream_sizes(root, NULL, 1, bytes); /* free to go anywhere: all of a cache may be its own */
-    CHECK_EQ(4 * (32 + 1024) * 1024, bytes[0]);
-    ps_stream_sizes("/nonexistent", NULL, 1, bytes);
-    CHECK(bytes[0] >= 64 << 20);
-
-    put(root, "meminfo", "MemTotal: 9 kB\nMemAvailable:     1000 kB\n");
-    CHECK_EQ(1000 * 1024, ps_memory_available(root, root));
-    put(root, "memory.max", "4096\n");
-    put(root, "memory.current", "1096\n");
-    CHECK_EQ(3000, ps_memory_available(root, root)); /* a container's own limit */
-    put(root, "memory.max", "max\n");
-    CHECK_EQ(1000 * 1024, ps_memory_available(root, root));
-    CHECK(ps_memory_available("/nonexistent", "/nonexistent") == UINT64_MAX);
-
-    put_cache(root, 0, 2, "Unified\n", "99999999999K\n", "0\n");
-    const int64_t edges[] = {0, MS};
-    ps_load_options options = {
-        .kernel = PS_LOAD_STREAM, .threads = 1, .edge_ns = edges, .edges = 2, .sysfs = root};
-    ps_load *load = NULL;
-    ps_error error;
-    CHECK_EQ(PS_E_NOMEM, ps_load_new(&options, &load, &error));
-    CHECK_TEXT("fewer threads", error.text);
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", root);
-    CHECK_EQ(0, system(command));
 }
 
 /* A step below level 1 is slices; together they are its share of CPU time, unless others took the CPU: then less is told. */
@@ -373,7 +299,6 @@ int main(void)
     test_kernel_finds_the_primes_that_trial_division_finds();
     test_chains_of_multiply_add_end_where_the_closed_form_does();
     test_stream_proves_what_it_read_and_what_it_wrote();
-    test_arrays_are_four_times_a_thread_s_share_of_the_caches();
     test_levels_are_kept_by_cpu_time();
     test_idle_threads_log_nothing();
     test_log_is_complete_and_in_order();
