@@ -9,11 +9,9 @@ version may give a field another meaning, so its file is another. A simulated bo
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from powersample.errors import AccessDenied, BadFormat, InvalidArgument, StateError, SystemFailure
 from powersample.store.config import user_folder
+from powersample.store.replace import replace_text
 
 FOLDER = "sensors"
 SCHEMA_VERSION = 1
@@ -141,7 +140,7 @@ def save_board(
             "driver": driver,
             "fields": {name: {"found": dict(one.found), "origin": one.origin} for name, one in fields.items()},
         }
-        _replace(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+        replace_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
     except PermissionError as error:
         if isinstance(error, AccessDenied):
             raise
@@ -156,18 +155,3 @@ def save_board(
             code=error.errno,
         ) from error
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a whole file in the place of the old one, or leave that as it is."""
-    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
