@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the verbs that sample: what to record and how, and the meters beside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from powersample.capture import Plan
+    from powersample.session.meters import Asked
+
+
+def add_sampling(verb: argparse.ArgumentParser) -> None:
+    """Add them to a verb."""
+    sampling = verb.add_argument_group("sampling (as powersample-sampler)")
+    sampling.add_argument("--sources", metavar="LIST", help="comma-separated; default nvml,rapl,hwmon")
+    sampling.add_argument("--gpus", metavar="LIST", help="indices or UUIDs; default CUDA_VISIBLE_DEVICES, else all")
+    sampling.add_argument("--rate", metavar="HZ", help="passes a second, or auto (default)")
+    sampling.add_argument("--mode", choices=("paced", "tight", "follow"), help="default paced; follow: few polls")
+    sampling.add_argument("--cpu", type=int, metavar="N", help="pin the sampler to this CPU")
+    sampling.add_argument(
+        "--fifo", type=int, nargs="?", const=10, metavar="PRIO", help="run the sampler under SCHED_FIFO; default 10"
+    )
+    sampling.add_argument(
+        "--keep", choices=("all", "changes"), help="changes: leave out readings that repeat themselves; default all"
+    )
+    sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
+    sampling.add_argument(
+        "--sysfs", metavar="DIR", help="where rapl and hwmon are looked for; default $POWERSAMPLE_SYSFS_ROOT, else /sys"
+    )
+    sampling.add_argument(
+        "--devfs", metavar="DIR", help="where cpu/N/msr is; default /dev, or nowhere beside another sysfs"
+    )
+    verb.add_argument(
+        "--meter",
+        action="append",
+        metavar="ADDRESS",
+        help="external meter to record beside: [NAME=]KIND:WHERE[,KEY=VALUE...]; may be repeated; "
+        "`powersample record --meter help` lists the kinds",
+    )
+
+
+def list_meters() -> int:
+    """Print the kinds of meters that an address may name."""
+    from powersample.cli.output import emit
+    from powersample.meters.registry import DRIVERS
+    from powersample.report.table import table
+
+    rows = [
+        [kind, one.what, f"pip install 'powersample[{one.extra}]'" if one.extra else ""]
+        for kind, one in DRIVERS.items()
+    ]
+    rows.append(["sim", "the simulated node's LMG450, with --simulate NODE", ""])
+    emit("\n".join(table(["kind", "meter", "needs"], rows, "lll")))
+    return 0
+
+
+def plan_of(options: argparse.Namespace) -> tuple[Plan, Asked]:
+    """Return what was asked for over the configuration's defaults; its roots are no simulated node's."""
+    from powersample.capture import PACE, ROOTS, plan_with_defaults
+    from powersample.session.meters import asked_meters
+    from powersample.store.config import load_configuration
+
+    asked = {
+        "sources": None if options.sources is None else tuple(name for name in options.sources.split(",") if name),
+        "nvml_library": options.nvml_lib,
+        "sysfs": options.sysfs,
+        "devfs": options.devfs,
+        "gpus": None if options.gpus is None else tuple(options.gpus.split(",")),
+        "mode": options.mode,
+        "cpu": options.cpu,
+        "fifo": options.fifo,
+        "keep": options.keep,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if options.rate is not None:
+        given["rate_hz"] = _rate(options.rate)
+    configuration = load_configuration()
+    plan = plan_with_defaults(given, configuration, keys=PACE if options.simulate else (*ROOTS, *PACE))
+    return plan, asked_meters(options.meter, None if options.simulate else configuration)
+
+
+def _rate(text: str) -> float | None:
+    from powersample import errors
+
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise errors.InvalidArgument(f"--rate {text}: a number of Hz, or auto") from None
