@@ -43,11 +43,12 @@ DOORS = {
     "carbontracker": ("experiments/baselines/",),
     "codecarbon": ("experiments/baselines/",),
     "cuda": ("experiments/baselines/",),
+    "cupy": ("loads/tensors.py",),
     "pymodbus": ("meters/modbus.py",),
     "pynvml": ("experiments/baselines/",),
     "pyvisa": ("meters/visa.py",),
     "serial": ("meters/transport.py",),
-    "torch": ("integrations/", "loads/gpu.py", "experiments/torch_network.py"),
+    "torch": ("integrations/", "loads/tensors.py", "experiments/torch_network.py"),
     "zeus": ("experiments/baselines/",),
 }
 HEAVY = ("pandas", "pyarrow", "matplotlib", "torch", "scipy")

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load patterns, the native load behind them, and GPU bursts through a torch that is made up."""
+"""Load patterns, and the native load behind them."""
 
 import os
-import sys
-import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +11,9 @@ from hypothesis import strategies as st
 
 from powersample import loads
 from powersample._native import api_load
-from powersample.errors import BadFormat, InputNotFound, InvalidArgument, NotSupported, OutOfMemory, StateError
+from powersample.errors import BadFormat, InputNotFound, InvalidArgument, OutOfMemory, StateError
 from powersample.fit import Reference
-from powersample.loads import EdgeLog, Pattern, chirp, from_file, gpu, parse, prbs, random_edges, square
+from powersample.loads import EdgeLog, Pattern, chirp, from_file, parse, prbs, random_edges, square
 
 S = 1_000_000_000
 SHORT = Pattern("three bursts", np.array([0.0, 0.01, 0.02, 0.03, 0.05, 0.06]))
@@ -238,68 +235,3 @@ def test_log_tells_its_troubles():
 def test_log_whose_bursts_end_before_they_begin_is_refused():
     with pytest.raises(InvalidArgument, match="before it begins"):
         logged([10], [5], [0])
-
-
-class Card:
-    """A tensor of the made-up torch; a product takes a while, as on a GPU, and may go wrong."""
-
-    def __init__(self, value=1.0):
-        self.value = value
-
-    def to(self, **_):
-        return Card(self.value)
-
-    def clone(self):
-        return Card(self.value)
-
-
-def made_up_torch(gpus, product=7.0):
-    rounds = iter(range(10**9))
-
-    def mm(_left, _right, out):
-        out.value = product if isinstance(product, float) else product(next(rounds))
-        time.sleep(0.0005)
-
-    cuda = SimpleNamespace(device_count=lambda: gpus, is_available=lambda: gpus > 0, synchronize=lambda gpu: None)
-    return SimpleNamespace(
-        __version__="9.9", version=SimpleNamespace(cuda="12.0" if gpus else None), cuda=cuda, mm=mm, float16="half",
-        Generator=lambda: SimpleNamespace(manual_seed=lambda seed: None), randn=lambda *_, generator: Card(),
-        empty_like=lambda one: Card(), equal=lambda a, b: a.value == b.value,
-    )  # fmt: skip
-
-
-def test_gpu_bursts_are_logged_like_the_native_ones(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", made_up_torch(2))
-    log = gpu.run(SHORT)
-    assert len(log) + log.missed == 6
-    assert set(log.thread) <= {0, 1}
-    assert (log.late_ns >= 0).all()
-    assert (log.fall_ns > log.rise_ns).all()
-    assert log.wrong == 0
-    assert "2 GPUs" in log.name
-
-
-def test_gpu_that_multiplies_wrongly_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", made_up_torch(1, product=lambda i: float(min(i, 3))))
-    assert gpu.run(SHORT).wrong == 1
-
-
-def test_gpu_bursts_stop_when_they_are_told_to(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", made_up_torch(1))
-    asked = threading.Event()
-    threading.Timer(0.05, asked.set).start()
-    began = time.monotonic()
-    gpu.run(Pattern("an hour", np.array([0.0, 3600.0, 3700.0, 3800.0])), stop=asked.is_set)
-    assert time.monotonic() - began < 30
-
-
-def test_gpu_bursts_without_cuda_or_torch_say_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", made_up_torch(0))
-    with pytest.raises(NotSupported, match="without CUDA"):
-        gpu.run(SHORT)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(NotSupported, match="need torch"):
-        gpu.run(SHORT)
-    monkeypatch.setitem(sys.modules, "torch", made_up_torch(1))
-    with pytest.raises(InvalidArgument, match="torch sees 1"):
-        gpu.run(SHORT, gpus=[1])
