@@ -115,6 +115,16 @@ def test_figures_count_the_truths_that_an_interval_holds(factor, held):
     assert (found.held.rated, found.held.held) == (3, held)
 
 
+def test_figures_count_the_interval_of_an_epoch_of_0_j_too():
+    """An account of 0 J with an interval is a statement, and may be wrong; of 0 J there are only no per cent."""
+    of = lap(watts=(100.0, 0.0, 300.0))
+    accounts = (Account(100.0, 90.0, 110.0), Account(0.0, 0.0, 5.0), Account(0.0, 0.0, 5.0))
+    held = figures(Method("some", "x", 1.0, lap=of, accounts=accounts, run_j=1.0)).held
+    assert (held.rated, held.held, held.half_pct) == (3, 2, pytest.approx(10.0))
+    nothing = figures(Method("some", "x", 1.0, lap=of, accounts=accounts[1:2] * 3, run_j=0.0)).held
+    assert (nothing.rated, nothing.held, nothing.half_pct) == (3, 1, None)
+
+
 def test_figures_of_a_method_that_read_nothing_are_missing_and_not_zero():
     of = lap()
     nothing = Method(
@@ -124,6 +134,7 @@ def test_figures_of_a_method_that_read_nothing_are_missing_and_not_zero():
     json.dumps(data, allow_nan=False)
     assert data["epoch_energy_j"] == [None, None, None]
     assert data["epoch_error_pct"] == {"median": None, "p95": None, "max": None}
+    assert [one["seconds"] for one in data["epoch_error_by_length_pct"]] == [1.0, 2.0]
     assert (data["run_error_pct"], data["pearson"], data["bias_w"], data["cpu_us_per_poll"]) == (None,) * 4
     assert data["gap_max_ms"] == 4000.0
     assert (data["updates_seen"], data["updates_published"]) == (0, 1)

@@ -36,11 +36,14 @@ class ByLength:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Of a method that gives intervals: epochs that have one, those whose truth lies in it, and its half-width."""
+    """Of a method that gives intervals: epochs that have one, those whose truth lies in it, and its half-width.
+
+    The half-width is the median of those of energies above 0 J, None without such: of 0 J there are no per cent.
+    """
 
     rated: int
     held: int
-    half_pct: float
+    half_pct: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +178,11 @@ def _held(method: Method, lap: Lap) -> Held | None:
     rated = [
         (one.low_j, truth, one.high_j, one.joules)
         for one, truth in zip(method.accounts, lap.truth_j.tolist(), strict=True)
-        if one.low_j is not None and one.high_j is not None and one.joules and np.isfinite(truth)
+        if one.low_j is not None and one.high_j is not None and one.joules is not None and np.isfinite(truth)
     ]
-    half_pct = [50 * (high - low) / joules for low, _, high, joules in rated]
+    half_pct = [50 * (high - low) / joules for low, _, high, joules in rated if joules > 0]
     held = sum(low <= truth <= high for low, truth, high, _ in rated)
-    return Held(len(rated), held, float(np.median(half_pct))) if rated else None
+    return Held(len(rated), held, float(np.median(half_pct)) if half_pct else None) if rated else None
 
 
 def method_json(method: Method) -> dict[str, Any]:
@@ -224,7 +227,7 @@ def method_json(method: Method) -> dict[str, Any]:
         "epoch_verdict": [one.verdict for one in method.accounts],
         "epoch_reasons": [list(one.reasons) for one in method.accounts],
         "epoch_error_pct": asdict(found.error_pct),
-        "epoch_error_by_length": by_length,
+        "epoch_error_by_length_pct": by_length,
         "pearson": found.energy.pearson,
         "spearman": found.energy.spearman,
         "ks_p": found.energy.ks_p,
