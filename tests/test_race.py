@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from powersample import cli, errors
 from powersample.experiments import race
+from powersample.experiments.baselines import Samples
 from powersample.experiments.race import cost, entrants, run, show
 from powersample.experiments.race import slowdown as slowdowns
 from powersample.experiments.race.slowdown import slowdown
@@ -180,6 +181,55 @@ def test_race_goes_on_without_a_method_that_fails(monkeypatch, fails_at):
     native, thread = result.methods
     assert native.reason is None
     assert thread.reason == "it failed this once"
+
+
+class Odd:
+    """Somebody's package that raises what it likes at a chosen moment, a line too many included."""
+
+    def __init__(self, moment, log):
+        self.name, self.asked_hz, self.reads, self.rule = "zeus", 1.0, "x", "y"
+        self.moment, self.log = moment, log
+
+    def _at(self, moment):
+        self.log.append(moment)
+        if moment == self.moment:
+            raise IndexError(f"{moment}\n  of it")
+
+    def start(self):
+        self._at("start")
+
+    def stop(self):
+        self._at("stop")
+        return Samples(np.empty(0, np.int64), np.empty(0), 0.0, 0)
+
+    def account(self, samples, start_ns, end_ns):
+        self._at("account")
+
+    def energy_j(self, samples, start_ns, end_ns):
+        self._at("energy")
+
+
+@pytest.mark.parametrize("moment", ["start", "stop", "account"])
+def test_race_lists_a_method_whose_package_raises_anything_at_all(monkeypatch, moment):
+    log = []
+    monkeypatch.setattr(entrants, "baselines_for", lambda target, names: [Odd(moment, log)])
+    result = race.run_race(race.Setup(methods=("native", "zeus"), simulate="h100", **SHORT))
+    native, odd = result.methods
+    assert native.reason is None
+    assert odd.reason == f"IndexError: {moment} of it"
+    assert f"zeus: not run. IndexError: {moment} of it" in race.to_text(result)
+
+
+def test_slowdown_goes_on_without_a_pair_whose_method_fails(monkeypatch):
+    """It could run before: its slowdown has a pair less, the others' none."""
+    monkeypatch.setattr(Faulty, "fails_at", 4)  # two of the probe, one of the lap, the first of the pairs
+    monkeypatch.setattr(Faulty, "started", 0)
+    monkeypatch.setattr(entrants, "Sampled", Faulty)
+    told = []
+    setup = race.Setup(methods=("native", "pynvml-thread"), simulate="h100", **SHORT | {"pairs": 2})
+    result = race.run_race(setup, told.append)
+    assert (result.slowdowns["native"].pairs, result.slowdowns["pynvml-thread"].pairs) == (2, 1)
+    assert any("no slowdown of pynvml-thread in this round: it failed this once" in line for line in told)
 
 
 def test_race_without_any_method_says_why_each(tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from powersample import errors
-from powersample.experiments.method import Method
+from powersample.experiments.method import Cost, Lap, Method
 from powersample.experiments.race.cost import Used, children, cost_of
 from powersample.experiments.race.entrants import Entrant, enter
 from powersample.experiments.race.ground import Ground, ground_for
@@ -195,8 +195,8 @@ class _Track:
             try:
                 cold_s = self._start_and_quit(name)
                 starts_s[name] = cold_s if cold_s > COLD_START_S else self._start_and_quit(name)
-            except errors.PowerSampleError as error:
-                refused[name] = str(error)
+            except Exception as error:  # of other people's packages it may be anything
+                refused[name] = why(error)
         return starts_s, refused
 
     def _start_and_quit(self, name: str) -> float:
@@ -243,10 +243,7 @@ class _Track:
             after = Used.now(others)
             lap = self.ground.lap(trained)
             cost = cost_of(before, started, ending, after, start_s) if len(names) == 1 else None
-            return [
-                Method(name, one.reads, one.asked_hz, failed[name]) if name in failed else one.method(lap, cost)
-                for name, one in entrants.items()
-            ]
+            return [_made(one, lap, cost, failed.get(name)) for name, one in entrants.items()]
 
     def slowdowns(
         self, block: Block, starts_s: dict[str, float], by_s: float
@@ -262,7 +259,11 @@ class _Track:
                 if number >= _pairs(self.setup, 0.0 if name is None else starts_s[name]):
                     continue
                 first = self.dice.random() < 0.5  # whether the method comes first
-                took_s = [self._block(block, name if beside else None) for beside in (first, not first)]
+                try:
+                    took_s = [self._block(block, name if beside else None) for beside in (first, not first)]
+                except Exception as error:  # it ran until now: a pair less
+                    self.say(f"no slowdown of {name} in this round: {why(error)}")
+                    continue
                 pairs[name].append((took_s[0], took_s[1]) if first else (took_s[1], took_s[0]))
         found = {
             name: result for name, of in pairs.items() if (result := slowdown([a for a, _ in of], [b for _, b in of]))
@@ -286,5 +287,21 @@ class _Track:
 def _try(do: Callable[[], None], name: str, failed: dict[str, str]) -> None:
     try:
         do()
-    except errors.PowerSampleError as error:
-        failed[name] = str(error)
+    except Exception as error:
+        failed[name] = why(error)
+
+
+def _made(entrant: Entrant, lap: Lap, cost: Cost | None, reason: str | None) -> Method:
+    """Return what a method makes of a lap, or why it makes nothing."""
+    if reason is None:
+        try:
+            return entrant.method(lap, cost)
+        except Exception as error:  # its account is its package's own
+            reason = why(error)
+    return Method(entrant.name, entrant.reads, entrant.asked_hz, reason)
+
+
+def why(error: Exception) -> str:
+    """Return an error in one line; one that is not ours says what it is."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, errors.PowerSampleError) else f"{type(error).__name__}: {said}"
