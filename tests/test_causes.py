@@ -2,12 +2,14 @@
 """What costs what: each cause told apart, and the one that no rate repairs."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
-from powersample import cli
-from powersample.experiments.race import causes
+from powersample import cli, errors
+from powersample.experiments.interpreter import free_threaded
+from powersample.experiments.race import cause_cells, causes
 from powersample.experiments.race.aliasing import RATES_HZ, aliasing, ideal
 from powersample.experiments.race.cause_cells import Cause, by_turns
 from powersample.session.simulate import make_node
@@ -74,6 +76,7 @@ def test_causes_are_told_apart(found):
         assert slow.low <= slow.median <= slow.high
 
 
+@pytest.mark.skipif(free_threaded(), reason="this interpreter has no global lock")
 def test_lock_takes_readings_from_the_thread(found):
     lost = {
         one.method: one.median for one in found.causes if one.cause == "interpreter's lock" and one.unit.startswith("%")
@@ -96,6 +99,28 @@ def test_causes_without_nvidia_smi_tell_the_rest_and_why(tmp_path, monkeypatch):
     found = causes.run_causes(nvidia_smi=tmp_path / "none")
     assert len(found.causes) == 4
     assert "not told: processes of nvidia-smi" in causes.to_text(found)
+
+
+def test_nvidia_smi_that_fails_amid_slow_calls_leaves_none_behind(tmp_path):
+    """It works three times and then no more, as a board that falls off the bus: the calls told next are as quick."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho >> {tmp_path}/count\n[ $(wc -l < {tmp_path}/count) -lt 8 ]\n")
+    program.chmod(0o755)
+    with make_node("h100+none") as node:
+        with pytest.raises(errors.NotSupported, match="exit code 1"):
+            cause_cells.processes(node, program, 3, (0.05,))
+        (init,) = cause_cells.initialisation(node, 3)
+    assert init.median < 40
+
+
+def test_interpreter_without_a_lock_has_no_cost_of_it(monkeypatch):
+    """What a Python-busy program does to a thread is not told where it does nothing; scheduling is."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    for name in ("initialisation", "calls", "sensor"):
+        monkeypatch.setattr(causes, name, lambda *_: [])
+    found = causes.run_causes(nvidia_smi="/nonexistent", beside_rounds=1)
+    assert {one.cause for one in found.causes} == {"scheduling"}
+    assert "not told: the interpreter's lock: this interpreter has none" in causes.to_text(found)
 
 
 OF_OTHERS = (

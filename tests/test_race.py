@@ -248,6 +248,7 @@ def test_race_with_a_late_load_says_that_its_truth_is_void(raced):
 
 def test_lock_claim_needs_a_lock(raced, monkeypatch):
     """Beside a Python-busy program a thread is held up by the interpreter's lock; where there is none, no claim."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
     claim = show.lock_claim(raced[0])
     assert claim["reason"] is None
     assert claim["ratio"] == pytest.approx(claim["native_share"] / claim["thread_share"])

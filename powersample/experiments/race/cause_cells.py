@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from powersample._native.api_nvml import Nvml
 from powersample.experiments.baselines import PynvmlThread
 from powersample.experiments.baselines.binding import NvmlBinding
 from powersample.experiments.baselines.process import run as run_program
+from powersample.experiments.interpreter import free_threaded
 from powersample.experiments.race.aliasing import PHASES, RATES_HZ, aliasing, ideal
 from powersample.experiments.workload import prepare_until
 from powersample.model import SAMPLE_DTYPE
@@ -92,16 +94,25 @@ def processes(node: Node, program: Path, rounds: int, calls_s: Sequence[float]) 
     ]
     for call_s in calls_s:
         for name, once in ((spawn, power), (tracer, whole)):
-            less_s, more_s = by_turns((_with(node, 0.0, once), _with(node, call_s, once)), rounds)
-            node.set_latency("any", Latency.none())
+            less_s, more_s = by_turns((once, _with(node, call_s, once)), rounds)
             found.append(_cause("driver calls", name, "with it less without it", more_s - less_s, call_s))
     return found
 
 
+@contextmanager
+def _calls_of(node: Node, call_s: float) -> Iterator[None]:
+    """Let every call of the node's driver take so long, until the end, however that comes."""
+    node.set_latency("any", Latency.fixed(call_s) if call_s else Latency.none())
+    try:
+        yield
+    finally:
+        node.set_latency("any", Latency.none())
+
+
 def _with(node: Node, call_s: float, once: Callable[[], float]) -> Callable[[], float]:
     def slowed() -> float:
-        node.set_latency("any", Latency.fixed(call_s) if call_s else Latency.none())
-        return once()
+        with _calls_of(node, call_s):
+            return once()
 
     return slowed
 
@@ -147,10 +158,10 @@ def calls(node: Node, calls_s: Sequence[float]) -> list[Cause]:
     """Return what a reading inside this process costs, of calls of every duration."""
     found = []
     for call_s in (0.0, *calls_s):
-        node.set_latency("any", Latency.fixed(call_s) if call_s else Latency.none())
-        for name, each_s in (("pynvml-thread", _pynvml_s(node, call_s)), ("native", _lane_s(node, call_s))):
-            what = "one reading; a lane's has the board's instant and average power"
-            found.append(_cause("driver calls", name, what, each_s, call_s))
+        with _calls_of(node, call_s):
+            taken = {"pynvml-thread": _pynvml_s(node, call_s), "native": _lane_s(node, call_s)}
+        what = "one reading; a lane's has the board's instant and average power"
+        found += [_cause("driver calls", name, what, each_s, call_s) for name, each_s in taken.items()]
     return found
 
 
@@ -199,7 +210,10 @@ def _drained(sampler: api.Sampler) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def beside(node: Node, rounds: int) -> list[Cause]:
-    """Return what comes late, and what is lost, beside a program that sleeps and one that is busy in Python."""
+    """Return what comes late, and what is lost, beside a program that sleeps and one that is busy in Python.
+
+    An interpreter without a global lock holds nobody up: of it only the first is told.
+    """
 
     def idle() -> None:
         time.sleep(BESIDE_S)
@@ -211,11 +225,12 @@ def beside(node: Node, rounds: int) -> list[Cause]:
         "native": lambda load: _lane_ns(node, load),
         "pynvml-thread": lambda load: _thread_ns(node, load),
     }
+    loads = (("idle", idle),) if free_threaded() else (("idle", idle), ("busy", busy))
     kept: dict[tuple[str, str], list[float]] = {}
     late: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for name, way in ways.items():
-            for load, do in (("idle", idle), ("busy", busy)):
+            for load, do in loads:
                 t_ns = way(do)
                 gaps_ms = np.diff(t_ns) / 1e6
                 kept.setdefault((name, load), []).append(100 * len(t_ns) / (BESIDE_S * PACED_HZ))
@@ -224,7 +239,7 @@ def beside(node: Node, rounds: int) -> list[Cause]:
     for name in ways:
         what = "p99 of the spacing at 1 kHz beyond 1 ms, program asleep"
         found.append(_told("scheduling", name, what, LATE, np.array(late[name, "idle"])))
-    for name in ways:
+    for name in () if free_threaded() else ways:
         more_ms = np.array(late[name, "busy"]) - np.array(late[name, "idle"])
         lost = np.array(kept[name, "idle"]) - np.array(kept[name, "busy"])
         found.append(_told("interpreter's lock", name, "the same beside pure Python, less that", LATE, more_ms))

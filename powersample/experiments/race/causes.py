@@ -15,9 +15,9 @@ from typing import Any
 
 from powersample import errors
 from powersample.doctor.nvidia_debs import find_nvidia_smi
+from powersample.experiments.interpreter import free_threaded
 from powersample.experiments.race.cause_cells import Cause, beside, calls, initialisation, processes, sensor
 from powersample.session.simulate import make_node
-from powersample.sim import Latency
 
 CALLS_S = (5e-6, 50e-6, 0.4e-3, 5e-3)  # science.md's range of one NVML call, up to a blocked one
 ROUNDS = 41
@@ -72,9 +72,10 @@ def run_causes(
         say("driver calls")
         found += initialisation(node, rounds)
         found += calls(node, calls_s)
-        node.set_latency("any", Latency.none())
         say("scheduling and the interpreter's lock")
         found += beside(node, beside_rounds)
+        if free_threaded():
+            refused.append("the interpreter's lock: this interpreter has none")
         found += sensor(node)
         headline = f"SIMULATED NODE {node.name}, not a measurement"
     return Causes(headline, tuple(found), tuple(refused), time.monotonic() - begin_s)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from powersample.experiments.figures import Figures, figures, known, method_json, published_few
+from powersample.experiments.interpreter import free_threaded
 from powersample.experiments.method import Method
 from powersample.experiments.race.entrants import SENSORS
 from powersample.experiments.race.run import Race
@@ -22,11 +23,6 @@ MISSING = "-"
 WIDTH = 100
 READ_COUNTER = tuple(name for name, sensor in SENSORS.items() if sensor == "energy")
 MOST_LENGTHS = 4  # that have a column
-
-
-def free_threaded() -> bool:
-    """Whether this interpreter has no global lock, so that a Python-busy program holds up no other thread."""
-    return not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def ran(race: Race) -> list[Method]:
