@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRUTH = "0.72"
+EXACT_MEANS = "exact power, 100 ms means"  # what an ideal meter of that cycle would tell
 # Okabe and Ito's palette, made for eyes that see colours differently; native is the blue one everywhere.
 COLOURS = {
     "native": "#0072B2",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,8 @@ import numpy as np
 from powersample.experiments import plots
 from powersample.experiments.figures import FEW
 from powersample.experiments.method import Method
-from powersample.experiments.paper.epochs import SLEEP_S
-from powersample.experiments.paper.loop import Traced
+from powersample.experiments.paper.epochs import LENGTHS_S, SLEEP_S
+from powersample.experiments.paper.loop import ALIKE_S, Traced
 from powersample.experiments.paper.run import Paper
 from powersample.experiments.paper.show import PAPERS
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STRETCH_S = 11.0  # of the run that is shown over time
-QUICK = "#7F3C8D"
+CROWDED = 1.6  # a cost that lies so near the next one is not labelled
+QUICK, ALIKE = "#7F3C8D", "#1B7F79"
 
 
 def write_png(paper: Paper, path: Path) -> None:
@@ -31,13 +33,14 @@ def write_png(paper: Paper, path: Path) -> None:
         NotSupported: matplotlib is not installed.
     """
     with plots.picture(path, paper.headline, (12, 11)) as figure:
-        grid = figure.add_gridspec(3, 2, height_ratios=(1, 1.15, 1.15))
+        grid = figure.add_gridspec(3, 6, height_ratios=(1, 1.15, 1.15))
         methods = [method for method in (paper.native, paper.tracer) if method.reason is None]
         _over_time(figure.add_subplot(grid[0, :]), paper, methods)
-        _errors(figure.add_subplot(grid[1, 0]), paper)
-        _distributions(figure.add_subplot(grid[1, 1]), paper, methods)
-        _curve(figure.add_subplot(grid[2, 0]), paper)
-        _correlation(figure.add_subplot(grid[2, 1]), paper)
+        _errors(figure.add_subplot(grid[1, :3]), paper)
+        _distributions(figure.add_subplot(grid[1, 3:]), paper, methods)
+        _curve(figure.add_subplot(grid[2, :2]), paper)
+        _correlation(figure.add_subplot(grid[2, 2:4]), paper, "power")
+        _correlation(figure.add_subplot(grid[2, 4:]), paper, "energy")
 
 
 def _over_time(axes: Axes, paper: Paper, methods: Sequence[Method]) -> None:
@@ -78,7 +81,7 @@ def _distributions(axes: Axes, paper: Paper, methods: Sequence[Method]) -> None:
         )
         for method in methods
     }
-    meter = "a meter (100 ms)"
+    meter = plots.EXACT_MEANS
     plots.distributions(
         axes,
         {meter: np.concatenate(paper.meter_w), **inside},
@@ -100,31 +103,37 @@ def _curve(axes: Axes, paper: Paper) -> None:
                   color="0.4", fontsize=8.5)  # fmt: skip
     _by_cost(axes, costs_ms)
     axes.set(ylabel="epochs of at most 10 readings in %", ylim=(0, 105))
-    axes.set_title(f"The loop in virtual time, {len(paper.model[0].counts)} epochs at each cost")
+    axes.set_title(f"In virtual time, {len(paper.model[0].counts)} epochs a cost")
 
 
-def _correlation(axes: Axes, paper: Paper) -> None:
+def _correlation(axes: Axes, paper: Paper, quantity: str) -> None:
+    """Draw how the loop's "power" or "energy" correlates with the truth: of epochs, and beside it of trainings."""
     costs_ms = [1e3 * one.cost_s for one in paper.model]
 
     def line(models: Sequence[Traced], colour: str, kind: str) -> None:
-        power = [np.nan if one.epoch_power_r is None else one.epoch_power_r for one in models]
-        run = [np.nan if one.run_energy_r is None else one.run_energy_r for one in models]
-        axes.plot(costs_ms, power, "o-", color=colour, label=f"power of an epoch, {kind}")
-        axes.plot(costs_ms, run, "s--", color=colour, mfc="white", label=f"energy of a training, {kind}")
+        for what, style, fill, label in (("epoch", "o-", colour, kind), ("run", "o--", "white", None)):
+            found = [getattr(one, f"{what}_{quantity}_r") for one in models]
+            axes.plot(costs_ms, [np.nan if r is None else r for r in found], style, color=colour, mfc=fill, label=label)
 
-    line(paper.model, plots.colour_of("ea-has-tracer"), "power.draw a 1 s mean" if paper.slow_field else "this driver")
-    line(paper.quick, QUICK, "power.draw quick (driver 530)")
-    if paper.told.epoch_power_r is not None:
-        label = "power of an epoch, native in real time"
-        axes.axhline(paper.told.epoch_power_r, color=plots.colour_of("native"), lw=1.4, label=label)
+    mean = "1 s mean" if paper.slow_field else "this driver"
+    line(paper.model, plots.colour_of("ea-has-tracer"), f"{mean}, epochs of {LENGTHS_S[0]:g} to {LENGTHS_S[1]:g} s")
+    line(paper.alike, ALIKE, f"{mean}, all of {ALIKE_S[0]:g} s")
+    line(paper.quick, QUICK, f"quick (driver 530), {LENGTHS_S[0]:g} to {LENGTHS_S[1]:g} s")
+    native_r = getattr(paper.told, f"epoch_{quantity}_r")
+    if native_r is not None:
+        axes.axhline(native_r, color=plots.colour_of("native"), lw=1.4, label="native, epochs, in real time")
     _by_cost(axes, costs_ms)
     axes.set(ylabel="Pearson correlation with the truth", ylim=(0, 1.03))
-    axes.legend(frameon=False, loc="lower left")
-    axes.set_title("Good over a training, poor over an epoch")
+    if quantity == "energy":
+        axes.legend(frameon=False, loc="lower left", title="solid: of epochs; dashed: of trainings", fontsize=8.5)
+        axes.set_title("r of energy, which lengths lift")
+    else:
+        axes.set_title("r of mean power")
 
 
 def _by_cost(axes: Axes, costs_ms: Sequence[float]) -> None:
     axes.set_xscale("log")
-    axes.set_xticks(costs_ms, [f"{one:g}" for one in costs_ms])
+    crowded = [b < CROWDED * a for a, b in pairwise(costs_ms)] + [False]
+    axes.set_xticks(costs_ms, ["" if near else f"{one:g}" for one, near in zip(costs_ms, crowded, strict=True)])
     axes.minorticks_off()
     axes.set_xlabel("cost of a call in ms")

@@ -22,7 +22,17 @@ from powersample.experiments.baselines import Account, EaHasTracer, Samples
 from powersample.experiments.baselines.process import run as run_program
 from powersample.experiments.method import Cost, Lap, Method, method_of_trace
 from powersample.experiments.paper.epochs import SLEEP_S, PaperEpoch, load, trainings
-from powersample.experiments.paper.loop import COSTS_S, EPOCHS, Traced, as_a_meter, curve, summed
+from powersample.experiments.paper.loop import (
+    ALIKE_EPOCHS,
+    ALIKE_S,
+    ALIKE_TRAININGS,
+    COSTS_S,
+    EPOCHS,
+    Traced,
+    as_a_meter,
+    curve,
+    summed,
+)
 from powersample.model import Window
 from powersample.session.recording import Recording
 from powersample.session.simulate import make_node, simulated_plan
@@ -55,6 +65,8 @@ class Paper:
         late: Epochs whose tracer began late, because the one before was still reading.
         model: The loop in virtual time at several costs, on the same kind of node.
         quick: The same where power.draw is the instant power, as in driver branch 530.
+        alike: The same as `model`, of trainings of 10 epochs that are all about 1 s long.
+        alike_quick: Those, as `quick`.
         meter_w: Of every epoch the mean power of its whole 100 ms cycles, as the paper's meter tells them.
         took_s: How long it all took.
     """
@@ -74,6 +86,8 @@ class Paper:
     late: int
     model: tuple[Traced, ...]
     quick: tuple[Traced, ...]
+    alike: tuple[Traced, ...]
+    alike_quick: tuple[Traced, ...]
     meter_w: tuple[NDArray[np.float64], ...]
     took_s: float
 
@@ -137,7 +151,9 @@ def run_paper(
         meter_w = as_a_meter(node, epochs, start_ns)
         described, name, board = node.describe(), node.name, f"{node.profile.name}+none"
     say("the loop in virtual time")
-    model, quick = (curve(board, board_seed, driver=driver, costs_s=costs_s) for driver in (None, QUICK_DRIVER))
+    (model, alike), (quick, alike_quick) = (
+        _virtual(board, board_seed, driver, costs_s) for driver in (None, QUICK_DRIVER)
+    )
     return Paper(
         headline=f"SIMULATED NODE {name}, not a measurement",
         node=described,
@@ -148,14 +164,34 @@ def run_paper(
         lap=lap,
         tracer=tracer,
         native=native,
-        traced=None if reason else summed(epochs, call_s or 0.0, watts, told_j, lap.truth_j, meter_w),
-        told=summed(epochs, 0.0, by_epoch(native), native.epoch_j, lap.truth_j, meter_w),
+        traced=None if call_s is None else summed(epochs, call_s, watts, told_j, lap.truth_j, meter_w),
+        told=summed(epochs, float("nan"), by_epoch(native), native.epoch_j, lap.truth_j, meter_w),
         call_s=call_s,
         late=late,
         model=model,
         quick=quick,
+        alike=alike,
+        alike_quick=alike_quick,
         meter_w=meter_w,
         took_s=time.monotonic() - begin_s,
+    )
+
+
+def _virtual(
+    board: str, board_seed: int | None, driver: str | None, costs_s: Sequence[float]
+) -> tuple[tuple[Traced, ...], tuple[Traced, ...]]:
+    """Return the loop on epochs of different lengths, and on such as are all alike long."""
+    return (
+        curve(board, board_seed, driver=driver, costs_s=costs_s),
+        curve(
+            board,
+            board_seed,
+            driver=driver,
+            costs_s=costs_s,
+            count=ALIKE_TRAININGS,
+            epochs_each=ALIKE_EPOCHS,
+            lengths_s=ALIKE_S,
+        ),
     )
 
 

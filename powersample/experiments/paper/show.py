@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from powersample.experiments.figures import FEW, figures, method_json
+from powersample.experiments.figures import FEW, Spread, figures, known, method_json, spread
 from powersample.experiments.paper.epochs import LENGTHS_S, SLEEP_S
-from powersample.experiments.paper.loop import Traced
+from powersample.experiments.paper.loop import ALIKE_S, Traced
 from powersample.experiments.paper.run import Paper
 
 WIDTH = 100
@@ -29,15 +28,15 @@ class Judged:
     Attributes:
         verdicts: Which verdicts.
         epochs: How many epochs bear them.
-        native_pct: Median and 95th percentile of the native error's size.
-        tracer_pct: The same of the tracer; None where it could not run.
+        native: Size of the native errors.
+        tracer: The same of the tracer; None where it could not run.
         held: In how many of them the truth lies in the native interval.
     """
 
     verdicts: tuple[str, ...]
     epochs: int
-    native_pct: tuple[float, float]
-    tracer_pct: tuple[float, float] | None
+    native: Spread
+    tracer: Spread | None
     held: int
 
 
@@ -54,15 +53,10 @@ def judged(paper: Paper) -> tuple[Judged, ...]:
     for verdicts in (TRUSTED, ("poor", "unusable")):
         these = np.isin(verdict, verdicts)
         if these.any():
-            native = _sizes(paper.told.error_pct[these])
-            tracer = None if paper.traced is None else _sizes(paper.traced.error_pct[these])
+            native = spread(paper.told.error_pct[these])
+            tracer = None if paper.traced is None else spread(paper.traced.error_pct[these])
             found.append(Judged(verdicts, int(these.sum()), native, tracer, int(held[these].sum())))
     return tuple(found)
-
-
-def _sizes(error_pct: NDArray[np.float64]) -> tuple[float, float]:
-    size = np.abs(error_pct[np.isfinite(error_pct)])
-    return (float(np.median(size)), float(np.percentile(size, 95))) if len(size) else (float("nan"), float("nan"))
 
 
 def to_json(paper: Paper) -> dict[str, Any]:
@@ -80,39 +74,46 @@ def to_json(paper: Paper) -> dict[str, Any]:
         "papers": {**PAPERS, "source": "arXiv 2505.15631, sections V and V.B"},
         "methods": [method_json(paper.tracer), method_json(paper.native)],
         "real_time": {
-            "ea-has-tracer": None if paper.traced is None else _traced_json(paper.traced),
-            "native": _traced_json(paper.told),
+            "ea-has-tracer": None if paper.traced is None else traced_json(paper.traced),
+            "native": traced_json(paper.told),
         },
         "by_verdict": [
             {
                 "verdicts": list(one.verdicts),
                 "epochs": one.epochs,
                 "held": one.held,
-                "native_median_pct": one.native_pct[0],
-                "native_p95_pct": one.native_pct[1],
-                "tracer_median_pct": None if one.tracer_pct is None else one.tracer_pct[0],
-                "tracer_p95_pct": None if one.tracer_pct is None else one.tracer_pct[1],
+                "native_median_pct": one.native.median,
+                "native_p95_pct": one.native.p95,
+                "tracer_median_pct": None if one.tracer is None else one.tracer.median,
+                "tracer_p95_pct": None if one.tracer is None else one.tracer.p95,
             }
             for one in judged(paper)
         ],
         "virtual_time": {
-            "power.draw as on this driver": [_traced_json(one) for one in paper.model],
-            "power.draw as in branch 530": [_traced_json(one) for one in paper.quick],
+            "power.draw as on this driver": [traced_json(one) for one in paper.model],
+            "power.draw as in branch 530": [traced_json(one) for one in paper.quick],
+        },
+        "alike_epoch_lengths_s": list(ALIKE_S),
+        "virtual_time_alike": {
+            "power.draw as on this driver": [traced_json(one) for one in paper.alike],
+            "power.draw as in branch 530": [traced_json(one) for one in paper.alike_quick],
         },
         "share_of_few_by_length": few_by_length(paper.model),
     }
 
 
-def _traced_json(one: Traced) -> dict[str, Any]:
+def traced_json(one: Traced) -> dict[str, Any]:
+    """Return what the loop made of many epochs as plain values."""
     return {
-        "call_s": one.cost_s,
+        "call_s": known(one.cost_s),
+        "trainings": one.trainings,
         "epochs": len(one.counts),
         "epochs_at_most_10_share": one.few_share,
         "epoch_error_pct": {"median": one.error.median, "p95": one.error.p95, "max": one.error.max},
         "epoch_power_pearson": one.epoch_power_r,
+        "run_power_pearson": one.run_power_r,
         "epoch_energy_pearson": one.epoch_energy_r,
         "run_energy_pearson": one.run_energy_r,
-        "run_power_pearson": one.run_power_r,
         "middle_third_share": one.middle_share,
         "meter_middle_third_share": one.meter_share,
     }
@@ -137,11 +138,14 @@ def few_by_length(model: Sequence[Traced]) -> list[dict[str, Any]]:
 def to_text(paper: Paper) -> str:
     """Return the result as one screen of at most 100 columns."""
     near = min(paper.model, key=lambda one: abs(one.cost_s - (paper.call_s or SLEEP_S / 10)))
-    quick = paper.quick[paper.model.index(near)]
+    alike, quick = (of[paper.model.index(near)] for of in (paper.alike, paper.quick))
     slow = next((one for one in paper.quick if one.cost_s >= 0.5), paper.quick[-1])
-    shown = (paper.traced, paper.told, near, quick, slow)
+    shown = (paper.traced, paper.told, near, alike, quick, slow)
+    virtual = ["tracer"] * 4
     gpu = "-" if paper.call_s is None else _ms(paper.call_s)
-    calls = [gpu, "native", *(_ms(one.cost_s) for one in (near, quick, slow))]
+    calls = [gpu, "native", *(_ms(one.cost_s) for one in shown[2:] if one is not None)]
+    kind = "1 s" if paper.slow_field else "quick"
+    lengths = f"{LENGTHS_S[0]:g}-{LENGTHS_S[1]:g} s"
 
     def row(title: str, papers: str, cell: Callable[[Traced], str]) -> str:
         return _row(title, [papers, *("-" if one is None else cell(one) for one in shown)])
@@ -151,16 +155,19 @@ def to_text(paper: Paper) -> str:
         f"EA-HAS-Bench's loop (sleep 0.1 s, run nvidia-smi -q -x) and the native sampler, on the same "
         f"{len(paper.epochs)} epochs of {LENGTHS_S[0]:g} to {LENGTHS_S[1]:g} s; the loop on more, in virtual time.",
         "",
-        _row("", ["the paper", "tracer", "native", "tracer", "tracer", "tracer"]),
-        _row("time", ["its GPUs", "real", "real", "virtual", "virtual", "virtual"]),
-        _row("power.draw tells", ["", "1 s" if paper.slow_field else "quick", "-", *_kinds(paper)]),
+        _row("", ["the paper", "tracer", "native", *virtual]),
+        _row("time", ["its GPUs", "real", "real", *["virtual"] * len(virtual)]),
+        _row("power.draw tells", ["", kind, "-", kind, kind, "quick", "quick"]),
         _row("cost of a call", ["", *calls]),
+        _row("an epoch lasts", ["", *[lengths] * 3, f"{ALIKE_S[0]:g} s", *[lengths] * 2]),
         row("epochs", "", lambda one: str(len(one.counts))),
+        row("epochs of a training", "", lambda one: f"{len(one.counts) / one.trainings:g}"),
         row("energy error, median", "", lambda one: _pct(one.error.median)),
         row("energy error, p95", "", lambda one: _pct(one.error.p95)),
-        row("r of power, epochs", "", lambda one: _r(one.epoch_power_r)),
-        row("r of energy, epochs", "0.64 (a)", lambda one: _r(one.epoch_energy_r)),
-        row("r of energy, trainings", "0.99 (a)", lambda one: _r(one.run_energy_r)),
+        row("r of power, epochs", f"{PAPERS['epoch_r']:g} (a)", lambda one: _r(one.epoch_power_r)),
+        row("r of power, trainings", f"{PAPERS['run_r']:g} (a)", lambda one: _r(one.run_power_r)),
+        row("r of energy, epochs", f"{PAPERS['epoch_r']:g} (a)", lambda one: _r(one.epoch_energy_r)),
+        row("r of energy, trainings", f"{PAPERS['run_r']:g} (a)", lambda one: _r(one.run_energy_r)),
         _updates(paper),
         row("epochs, <= 10 readings", "39 %", lambda one: _share(one.few_share)),
         row("in the middle third", "none (b)", lambda one: _share(one.middle_share)),
@@ -172,12 +179,8 @@ def to_text(paper: Paper) -> str:
     return "\n".join(line for long in lines for line in (textwrap.wrap(long, WIDTH) if len(long) > WIDTH else [long]))
 
 
-def _kinds(paper: Paper) -> tuple[str, str, str]:
-    return ("1 s" if paper.slow_field else "quick", "quick", "quick")
-
-
 def _row(title: str, cells: Sequence[str]) -> str:
-    return f"{title:>25}" + "".join(f"{cell:>12}" for cell in cells)
+    return f"{title:>25}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 def _ms(seconds: float) -> str:
@@ -210,19 +213,36 @@ def _verdicts(paper: Paper) -> list[str]:
     lines = []
     for one in judged(paper):
         beside = ""
-        if one.tracer_pct is not None:
-            beside = f"; the tracer's {one.tracer_pct[0]:.1f} and {one.tracer_pct[1]:.1f} %"
+        if one.tracer is not None:
+            beside = f"; the tracer's {_pct(one.tracer.median)} and {_pct(one.tracer.p95)}"
         lines.append(
-            f"Native says {' or '.join(one.verdicts)} of {one.epochs} epochs: error {one.native_pct[0]:.1f} % (median) "
-            f"and {one.native_pct[1]:.1f} % (p95){beside}. Truth inside its interval: {one.held} of {one.epochs}."
+            f"Native says {' or '.join(one.verdicts)} of {one.epochs} epochs: error {_pct(one.native.median)} (median) "
+            f"and {_pct(one.native.p95)} (p95){beside}. Truth inside its interval: {one.held} of {one.epochs}."
         )
     return lines
+
+
+def turn_s(model: Sequence[Traced]) -> float | None:
+    """Return the cost of a call from which on an epoch's power is told as well as a training's; None where never."""
+    pairs = [(one.epoch_power_r, one.run_power_r) for one in model]
+    over = [a is not None and b is not None and a >= b for a, b in pairs]
+    first = len(over) - next((n for n, each in enumerate(reversed(over)) if not each), len(over))
+    return model[first].cost_s if first < len(model) else None
+
+
+def _where_not(paper: Paper) -> str:
+    lengths = f"{LENGTHS_S[0]:g}-{LENGTHS_S[1]:g} s"
+    turns_s = [one for one in (turn_s(paper.model), turn_s(paper.quick)) if one is not None]
+    return f" Not so in power, of epochs of {lengths}, from {_ms(min(turns_s))} a call." if turns_s else ""
 
 
 def _notes(paper: Paper) -> list[str]:
     lines = [
         f"The rule: at most {FEW} readings in an epoch of up to 10 x (0.1 s + cost of a call); GPUs are told of where "
         "that is 20 ms to 1.5 s. More readings are no more information: the sensor publishes ten values a second.",
+        "r, Pearson's with the truth, like with like: an epoch's lies below a training's, in power and in energy "
+        "(which different lengths lift), most clearly where epochs are alike long and power.draw is a 1 s mean, which "
+        f"gives to the next epoch what it takes from one.{_where_not(paper)}",
         "(a) The public text does not say of which quantity, nor how long the epochs were. Lengths and insides are "
         "assumed here: the mechanism is the claim, a likeness of figures is none.",
         "(b) Of the power that a meter of 100 ms tells of a training: two clusters and nothing between, in the paper's "

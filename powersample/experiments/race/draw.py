@@ -22,7 +22,6 @@ SHOWN = ("native", "pynvml-thread", "nvidia-smi-lms", "ea-has-tracer")  # over t
 STRETCH_S = 6.0
 CYCLE_NS = 100_000_000  # of the paper's meter
 FEW_POLLS = 40  # a second: below, they are drawn as points
-METER = "a meter (100 ms)"
 
 
 def write_png(race: Race, path: Path) -> None:
@@ -83,9 +82,9 @@ def _distributions(axes: Axes, methods: Sequence[Method]) -> None:
     values = {}
     laps = [method.lap for method in methods if method.lap is not None and method.lap.power is not None]
     if laps:
-        values[METER] = cycles_w(laps[0])
+        values[plots.EXACT_MEANS] = cycles_w(laps[0])
     values |= {method.name: method.watts for method in methods}
-    plots.distributions(axes, values, "power in W", {METER: {"color": "0.25", "lw": 2.4}})
+    plots.distributions(axes, values, "power in W", {plots.EXACT_MEANS: {"color": "0.25", "lw": 2.4}})
     axes.set_title("What was read, as a distribution (the paper's figure 2)")
 
 
