@@ -78,6 +78,7 @@ def test_race_json_is_strict_and_has_what_the_design_promises(raced):
     assert data["schema_version"] == 1
     assert data["simulated"] is True
     assert "truth_j" in data
+    assert data["reference_half_pct"] == []  # the truth is exact
     assert all(promised <= set(one) for one in data["methods"] if one["available"])
 
 
@@ -149,6 +150,10 @@ def test_race_on_a_library_compares_with_the_counter_and_native_does_without_it(
         )
     assert result.headline.startswith("SIMULATED NODE")
     assert "energy counter" in result.reference
+    (half,) = race.to_json(result)["reference_half_pct"]
+    assert half["seconds"] == 0.6
+    assert 5 < half["half_pct"] < 40  # the counter's own: a board's gain, and a step of 100 ms at either edge
+    assert f"sure (95 %) to +-{half['half_pct']:.0f} % of 0.6 s" in race.to_text(result).replace("\n  ", " ")
     native, thread = result.methods
     assert "counter" not in native.reads
     assert "values that differ from the one before" in race.to_text(result).replace("\n  ", " ")

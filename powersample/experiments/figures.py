@@ -222,6 +222,9 @@ def method_json(method: Method) -> dict[str, Any]:
         "epoch_s": [window.duration_s for window in lap.epochs],
         "epoch_energy_j": [known(value) for value in method.epoch_j.tolist()],
         "epoch_truth_j": [known(value) for value in lap.truth_j.tolist()],
+        "epoch_truth_half_j": None
+        if lap.truth_half_j is None
+        else [known(value) for value in lap.truth_half_j.tolist()],
         "epoch_low_j": [one.low_j for one in method.accounts],
         "epoch_high_j": [one.high_j for one in method.accounts],
         "epoch_verdict": [one.verdict for one in method.accounts],

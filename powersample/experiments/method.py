@@ -28,6 +28,8 @@ class Lap:
         run_truth_j: The same of the run; NaN too.
         void: Why the truth cannot be trusted, or None.
         lengths_s: How long each epoch was meant to be, s, which it is or a little more; empty where nothing was meant.
+        truth_half_j: Half-width of the reference's own 95 % interval of each epoch in J, NaN where it has none; None
+            where the truth is exact.
         power: Exact power: edges in ns, int64, shape (n + 1,), and W between them, shape (n,); None if nobody knows.
     """
 
@@ -37,6 +39,7 @@ class Lap:
     run_truth_j: float
     void: str | None = None
     lengths_s: tuple[float, ...] = ()
+    truth_half_j: NDArray[np.float64] | None = None
     power: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
 
 

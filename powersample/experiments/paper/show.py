@@ -171,7 +171,7 @@ def to_text(paper: Paper) -> str:
         _updates(paper),
         row("epochs, <= 10 readings", "39 %", lambda one: _share(one.few_share)),
         row("in the middle third", "none (b)", lambda one: _share(one.middle_share)),
-        row("a meter there", "some (b)", lambda one: _share(one.meter_share)),
+        row("100 ms means there", "some (b)", lambda one: _share(one.meter_share)),
         "",
         *_verdicts(paper),
         *_notes(paper),
@@ -245,8 +245,8 @@ def _notes(paper: Paper) -> list[str]:
         f"gives to the next epoch what it takes from one.{_where_not(paper)}",
         "(a) The public text does not say of which quantity, nor how long the epochs were. Lengths and insides are "
         "assumed here: the mechanism is the claim, a likeness of figures is none.",
-        "(b) Of the power that a meter of 100 ms tells of a training: two clusters and nothing between, in the paper's "
-        "figure 2. A 1 s mean does the opposite; a quick field read seldom comes nearer.",
+        "(b) Of the exact power in 100 ms means, as an ideal meter tells it: two clusters and nothing between, in the "
+        "paper's figure 2. A 1 s mean does the opposite; a quick field read seldom comes nearer.",
     ]
     if paper.tracer.reason is not None:
         lines.append(f"The tracer did not run: {paper.tracer.reason}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from powersample.experiments.race.setup import Setup
     from powersample.experiments.workload import Trained
-    from powersample.model import Trace, Window
+    from powersample.model import Energy, Trace, Window
     from powersample.sim import Node
 
 NODE = "h100"  # without a GPU, and unless another is named
@@ -142,7 +142,13 @@ class SimulatedGround:
         truth_j = [self._node.truth_j(0, window.start_ns, window.end_ns) for window in trained.epochs]
         run_j = self._node.truth_j(0, trained.run.start_ns, trained.run.end_ns)
         return Lap(
-            trained.run, trained.epochs, np.array(truth_j), run_j, void, trained.lengths_s, self._power(trained.run)
+            trained.run,
+            trained.epochs,
+            np.array(truth_j),
+            run_j,
+            void,
+            trained.lengths_s,
+            power=self._power(trained.run),
         )
 
     def _power(self, run: Window) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -204,7 +210,7 @@ class CounterGround:
         self._watching.start()
 
     def lap(self, trained: Trained) -> Lap:
-        """Return the lap with the counter's energies; NaN where the board has no counter or it does not cover."""
+        """Return the lap with the counter's energies and how sure they are; NaN where it has none or does not cover."""
         assert self._watching is not None
         watching, self._watching = self._watching, None
         trace = watching.finish()
@@ -219,10 +225,15 @@ class CounterGround:
             nothing = np.full(len(trained.epochs), np.nan)
             void = f"this board has no {name}"
             return Lap(trained.run, trained.epochs, nothing, float("nan"), void, trained.lengths_s)
-        joules = [channel_energy(trace, name, window).joules for window in (trained.run, *trained.epochs)]
-        run_j, *epoch_j = [np.nan if one is None else one for one in joules]
-        return Lap(trained.run, trained.epochs, np.array(epoch_j), float(run_j), None, trained.lengths_s)
+        told = [channel_energy(trace, name, window) for window in (trained.run, *trained.epochs)]
+        run_j, *epoch_j = [np.nan if one.joules is None else one.joules for one in told]
+        half_j = np.array([_half_j(one) for one in told[1:]])
+        return Lap(trained.run, trained.epochs, np.array(epoch_j), float(run_j), None, trained.lengths_s, half_j)
 
     def published(self, run: Window, sensor: str) -> NDArray[np.int64] | None:
         """Return None: a real sensor does not say when it publishes."""
         return None
+
+
+def _half_j(one: Energy) -> float:
+    return float("nan") if one.low_j is None or one.high_j is None else (one.high_j - one.low_j) / 2

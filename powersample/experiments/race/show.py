@@ -63,6 +63,9 @@ def to_json(race: Race) -> dict[str, Any]:
         "headline": race.headline,
         "ground": race.described,
         "reference": race.reference,
+        "reference_half_pct": [
+            {"seconds": seconds, "half_pct": half} for seconds, half in reference_half_pct(race).items()
+        ],
         "mode": "together" if setup.together else "in turn",
         "training": setup.training,
         "python_load": setup.python_load,
@@ -110,13 +113,32 @@ def _opening(race: Race) -> list[str]:
     idle = not race.simulated and setup.training == "numpy"
     return [
         f"training in {setup.training}{busy}, {epochs}; {how}{calls}",
-        f"reference: {race.reference}{_board(race)}",
+        f"reference: {race.reference}{_board(race)}{_unsure(race)}",
         *(
             ["numpy trains on the CPU and leaves the GPU idle; install torch, and --training torch loads it"]
             if idle
             else []
         ),
     ]
+
+
+def reference_half_pct(race: Race) -> dict[float, float]:
+    """Return by length of epoch, s, how far in % the reference itself may be off; nothing of an exact one.
+
+    Medians of the half-widths of its own 95 % intervals, over all laps.
+    """
+    found: dict[float, list[float]] = {}
+    for lap in (method.lap for method in ran(race)):
+        if lap is not None and lap.truth_half_j is not None:
+            for seconds, half_j, joules in zip(lap.lengths_s, lap.truth_half_j, lap.truth_j, strict=True):
+                if np.isfinite(half_j) and joules > 0:
+                    found.setdefault(seconds, []).append(100 * half_j / joules)
+    return {seconds: float(np.median(found[seconds])) for seconds in sorted(found)}
+
+
+def _unsure(race: Race) -> str:
+    parts = [f"+-{half:.0f} % of {seconds:g} s" for seconds, half in reference_half_pct(race).items()]
+    return f"; it is sure (95 %) to {', '.join(parts)}, and errors below that are no evidence" if parts else ""
 
 
 def _board(race: Race) -> str:
