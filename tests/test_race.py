@@ -348,7 +348,7 @@ def test_slowdown_of_no_pair_is_missing():
         (["--simulate", "h100x2", "--gpu", "1"], "for a real machine"),
         (["--gpu", "-1"], "no GPU -1"),
         (["--nvml-lib", "x.so", "--latency", "5us"], "for a simulated node"),
-        (["--latency", "-1us"], "400us"),
+        (["--latency=-1us"], "400us"),
         (["--latency", "9s"], "calls of 9e\\+06 us"),
         (["--pairs", "-1"], "-1 pairs"),
         (["--training", "jax"], "numpy or torch"),
