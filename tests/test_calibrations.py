@@ -9,6 +9,7 @@ from test_calibration_model import FOUND
 from unprivileged import as_nobody
 
 from powersample import errors
+from powersample.model import host_of, simulated_key
 from powersample.sim import Node
 from powersample.store.calibrations import (
     calibration_file,
@@ -16,7 +17,6 @@ from powersample.store.calibrations import (
     find_calibration,
     load_calibration,
     save_calibration,
-    simulated_key,
     this_host,
 )
 
@@ -82,3 +82,14 @@ def test_name_of_a_host_cannot_leave_the_folder(home):
 def test_file_is_plain_json_with_a_version(home):
     data = json.loads(save_calibration(FOUND).read_text())
     assert (data["schema_version"], data["best"]) == (1, "node")
+
+
+def test_host_of_a_recording_leaves_out_what_its_metadata_do_not_tell():
+    meta = {
+        "host": "a",
+        "host_id": None,
+        "devices": [{"uuid": "GPU-1"}, {"uuid": "GPU-2"}],
+        "packages": [{"number": 0}],
+    }
+    assert host_of(meta) == {"name": "a", "gpus": ["GPU-1", "GPU-2"], "packages": [0]}
+    assert host_of({}) == {}

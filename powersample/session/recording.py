@@ -319,10 +319,13 @@ def _meta(
 ) -> dict[str, Any]:
     import numpy as np
 
+    from powersample.store.calibrations import this_host
+
     meta: dict[str, Any] = {
         "simulated": inventory.simulated,
         "simulated_node": None if node is None else node.describe(),
         "host": socket.gethostname(),
+        "host_id": this_host().get("id"),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "versions": {

@@ -45,20 +45,6 @@ def this_host(machine_id: Path = MACHINE_ID) -> dict[str, str]:
     return host
 
 
-def simulated_key(node: Mapping[str, Any]) -> str:
-    """Return the name of a simulated node with all that sets it apart, from what it says of itself.
-
-    Args:
-        node: a trace's `simulated_node`.
-    """
-    cpu = node.get("cpu")
-    words = [str(node["profile"]), f"x{node['gpus']}"]
-    words += [f"+{cpu['profile']}x{cpu['packages']}"] if cpu else []
-    for what, seed in (("node", (node.get("wall") or {}).get("node_seed")), ("board", node.get("board_seed"))):
-        words += [] if seed is None else [f"-{what}{seed}"]
-    return "".join(words)
-
-
 def calibrations_folder(environment: Mapping[str, str] | None = None) -> Path | None:
     """Return where the user's calibrations are kept; None when nothing tells where their home is."""
     folder = user_folder(os.environ if environment is None else environment)
