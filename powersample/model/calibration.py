@@ -228,6 +228,16 @@ class Calibration:
         return {"node": self.node, "affine": self.affine}.get(self.best)
 
     @property
+    def leave_one_out_max_pct(self) -> float | None:
+        """Greatest error of the model that is to be used at a point that it had not seen; None for bounds."""
+        return None if self.model is None else self.model.leave_one_out_max_pct
+
+    @property
+    def leave_one_out_p95_pct(self) -> float | None:
+        """95th percentile of these errors; None for bounds."""
+        return None if self.model is None else self.model.leave_one_out_p95_pct
+
+    @property
     def bounds_w(self) -> tuple[float, float] | None:
         """P_idle and the greatest P_busy, W, in order; None without both."""
         if self.p_idle_w is None or not self.p_busy_w:
@@ -246,7 +256,6 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as plain values, and the greatest leave-one-out error of the model that is used."""
-        best = self.model
         return {
             **{one.name: getattr(self, one.name) for one in fields(self)},
             "points": [one.as_json() for one in self.points],
@@ -259,8 +268,8 @@ class Calibration:
             "host": self.host and dict(self.host),
             "rates_hz": self.rates_hz and dict(self.rates_hz),
             "software": self.software and dict(self.software),
-            "leave_one_out_max_pct": best and best.leave_one_out_max_pct,
-            "leave_one_out_p95_pct": best and best.leave_one_out_p95_pct,
+            "leave_one_out_max_pct": self.leave_one_out_max_pct,
+            "leave_one_out_p95_pct": self.leave_one_out_p95_pct,
         }
 
     @classmethod
