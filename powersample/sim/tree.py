@@ -201,6 +201,7 @@ def _powercap(
     control.mkdir(parents=True)
     (control / "enabled").write_text("1\n")
     link(links / "intel-rapl", control)
+    link(control / "subsystem", links)  # as every device has it; CodeCarbon looks for zones behind this one
 
     def zone(folder: Path, label: str, name: str, device: str, domain: str) -> None:
         unit, modulus = counted[domain], 1 << counters.bits
