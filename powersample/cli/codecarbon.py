@@ -37,6 +37,17 @@ measured at all (--cpu-mode: CodeCarbon's log has "CPU Tracking Method"), the in
 The paper (arXiv 2505.15631) does not say which of them it uses.
 """
 
+LIVE = """\
+examples:
+  powersample codecarbon live
+  powersample codecarbon live --p-idle 783 --p-busy primes=811 --memory kept --load primes
+
+The real package runs (pip install 'powersample[bench]'), offline: in a process that sees the node's folders as /sys and
+its memory in /proc/meminfo, by a mount namespace of its own. Root may make one, and mostly any user; where it is
+forbidden, as in many containers, the reason is told.
+"""
+MOST_S = 3600.0
+
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb's arguments."""
@@ -62,19 +73,39 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     told.add_argument("--interval", type=float, default=15.0, metavar="S", help="its measure_power_secs; default 15")
     told.add_argument("--gpus", type=int, metavar="N", help="how many GPUs gpu_ids chose; default: all")
     told.add_argument("--zone", metavar="+HH:MM", help="of its time stamps; default: this machine's")
-    power = check.add_argument_group("the uncaptured power")
-    power.add_argument("--p-idle", type=float, metavar="W", help="of the idle machine")
-    power.add_argument(
-        "--p-busy", action="append", default=[], metavar="[LOAD=]W", help="of a load; again for other loads"
-    )
-    power.add_argument("--memory", choices=MEMORY, default="inside", help="what stands for memory: see below")
-    power.add_argument("--load", metavar="LOAD", help="the load that the runs are most like, where it is known")
+    power = _power(check)
     power.add_argument("--pue", type=float, metavar="X", help="for the emissions; default: the run's own")
     meter = check.add_argument_group("beside it")
     meter.add_argument("--meter", type=Path, metavar="RUN", help="a recording with a meter, of the same time")
     meter.add_argument("--wall-kwh", type=float, metavar="KWH", help="what a meter told of the run, for one run")
     check.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     check.set_defaults(run=run)
+    live = deeds.add_parser(
+        "live",
+        help="CodeCarbon itself and powersample on a simulated node",
+        description="Let CodeCarbon's own tracker and powersample measure one load of a simulated node.",
+        epilog=LIVE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    live.add_argument("--simulate", default="paper-node", metavar="NODE", help="as in `record`; default paper-node")
+    live.add_argument("--duration", type=float, default=10.0, metavar="S", help="of the load; default 10")
+    live.add_argument("--interval", type=float, default=0.1, metavar="S", help="CodeCarbon's; default 0.1, the paper's")
+    _power(live)
+    live.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
+    live.set_defaults(run=run_live)
+
+
+def _power(verb: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    power = verb.add_argument_group("the uncaptured power")
+    power.add_argument("--p-idle", type=float, metavar="W", help="of the idle machine")
+    power.add_argument(
+        "--p-busy", action="append", default=[], metavar="[LOAD=]W", help="of a load; again for other loads"
+    )
+    power.add_argument(
+        "--memory", choices=MEMORY, default="inside", help="what stands for memory: see `codecarbon check --help`"
+    )
+    power.add_argument("--load", metavar="LOAD", help="the load that the runs are most like, where it is known")
+    return power
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,8 +116,8 @@ def run(options: argparse.Namespace) -> int:
 
     _check(options)
     added = _uncaptured(options)
-    if options.load is not None and options.load not in added.busy_w:
-        raise _wrong(f"--load {options.load!r}: the uncaptured power is known under {', '.join(added.busy_w)}")
+    if added is None:
+        raise _wrong("what to add? --p-idle W and --p-busy W, as measured with a meter")
     rows, notes = read_carbon(options.file)
     chosen = _chosen(rows, options)
     asked = Asked(options.cpu_mode, options.interval, options.gpus, options.load, options.pue)
@@ -98,6 +129,25 @@ def run(options: argparse.Namespace) -> int:
     return 0 if any(not row["refused"] for row in data["rows"]) else 1
 
 
+def run_live(options: argparse.Namespace) -> int:
+    """Run both and print them beside the truth."""
+    from powersample.experiments.codecarbon import codecarbon_live
+
+    for name in ("duration", "interval"):
+        if not 0 < getattr(options, name) <= MOST_S:
+            raise _wrong(f"--{name} {getattr(options, name)}: seconds above 0, {MOST_S:g} at most")
+    _check(options)
+    found = codecarbon_live(
+        options.simulate,
+        seconds=options.duration,
+        interval_s=options.interval,
+        added=_uncaptured(options),
+        load=options.load,
+    )
+    emit(json.dumps(found.as_json(), indent=1, allow_nan=False) if options.json else str(found))
+    return 0
+
+
 def _wrong(text: str) -> Exception:
     from powersample.errors import InvalidArgument
 
@@ -106,20 +156,23 @@ def _wrong(text: str) -> Exception:
 
 def _check(options: argparse.Namespace) -> None:
     for name in ("interval", "p_idle", "pue", "wall_kwh"):
-        value = getattr(options, name)
+        value = getattr(options, name, None)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise _wrong(f"--{name.replace('_', '-')} {value}: a number above 0")
-    if options.pue is not None and options.pue < 1:
+    if getattr(options, "pue", None) is not None and options.pue < 1:
         raise _wrong(f"--pue {options.pue}: 1 or more")
-    if options.meter is not None and options.wall_kwh is not None:
+    if getattr(options, "meter", None) is not None and options.wall_kwh is not None:
         raise _wrong("--meter and --wall-kwh exclude each other")
 
 
-def _uncaptured(options: argparse.Namespace) -> Uncaptured:
+def _uncaptured(options: argparse.Namespace) -> Uncaptured | None:
+    """Return what is to be added; None where nobody says."""
     from powersample.analysis.codecarbon import Uncaptured
 
+    if options.p_idle is None and not options.p_busy:
+        return None
     if options.p_idle is None or not options.p_busy:
-        raise _wrong("what to add? --p-idle W and --p-busy W, as measured with a meter")
+        raise _wrong("--p-idle W and --p-busy W go together, as measured with a meter")
     busy_w: dict[str, float] = {}
     for text in options.p_busy:
         name, _, watts = text.rpartition("=")
@@ -130,7 +183,9 @@ def _uncaptured(options: argparse.Namespace) -> Uncaptured:
         if not (math.isfinite(value) and value > 0):
             raise _wrong(f"--p-busy {text}: write W, or LOAD=W")
         busy_w[name or "load"] = value
-    return Uncaptured(options.p_idle, busy_w, "--p-idle and --p-busy", options.memory, gpus=None)
+    if options.load is not None and options.load not in busy_w:
+        raise _wrong(f"--load {options.load!r}: the uncaptured power is known under {', '.join(busy_w)}")
+    return Uncaptured(options.p_idle, busy_w, "--p-idle and --p-busy", options.memory)
 
 
 def _chosen(rows: tuple[CarbonRow, ...], options: argparse.Namespace) -> list[CarbonRow]:
