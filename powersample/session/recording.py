@@ -179,6 +179,15 @@ class Recording:
         if self._syncing is not None:
             self._syncing.burst(self.margin_s + REST_S, stop)
 
+    def tell_clocks(self) -> list[str]:
+        """Tell the meters' clocks from the bursts so far, for who reads `so_far`; return what went wrong with it."""
+        if self._syncing is None:
+            return []
+        before = len(self._meta.setdefault("trouble", []))
+        self._meta.update(self._clock_fits(self._syncing))
+        self._write_meta()
+        return list(self._meta["trouble"][before:])
+
     def so_far(self) -> StoredTrace:
         """Return a trace of what has been recorded until now."""
         from powersample import store
