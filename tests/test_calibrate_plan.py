@@ -14,7 +14,7 @@ import pytest
 
 from powersample import errors
 from powersample.experiments.calibrate.disturbance import Accounts, Watch
-from powersample.experiments.calibrate.ground import MachineGround, NodeGround, slices
+from powersample.experiments.calibrate.ground import MachineGround, NodeGround
 from powersample.experiments.calibrate.journal import Journal
 from powersample.experiments.calibrate.plan import FULL, SHORT, Times, duration_s, ladder, parse_rungs, rung
 from powersample.experiments.calibrate.steadiness import Readings, last_trend, trend
@@ -389,12 +389,3 @@ def test_machine_ground_load_that_cannot_run_is_raised_where_it_is_asked_after(m
     ground.end()
     with pytest.raises(errors.OutOfMemory, match="half of the memory"):
         ground.check()
-
-
-@pytest.mark.parametrize("level", [0.01, 0.2, 0.8, 0.99])
-def test_slices_keep_their_level_and_no_step_with_anything(level):
-    pattern = slices(60.0, level)
-    assert pattern.duty == pytest.approx(level, abs=0.02)
-    assert np.diff(pattern.edge_s[::2]).min() > 0.015
-    assert np.std(np.diff(pattern.edge_s[::2])) > 0.002
-    assert slices(60.0, 1.0).duty == 1.0

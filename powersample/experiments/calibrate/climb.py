@@ -137,7 +137,7 @@ class Climb:
                     keep(taken)
                 self.tell(replace(where, doing=f"done{f', {why}' if why else ''}", wall_w=taken.means.wall_w))
         finally:
-            trouble += self.ground.end()
+            self.ground.end()
 
     def _pace_s(self) -> float:
         return 2 * self.times.window_s + self.times.dwell_s + self.seen.late_s
@@ -149,7 +149,6 @@ class Climb:
         return f"others kept {taken.others_cpus:.2g} CPUs busy, and {self.watch.limit_cpus:.2g} may be"
 
     def _rung(self, rung: Rung, where: Progress, trouble: list[str]) -> Taken:
-        trouble += self.ground.end()
         self.ground.begin(rung)
         begin_ns, before = self.seen.now_ns(), self.look()
         start_ns, steady, accounts = self._settle(begin_ns, where)
@@ -159,6 +158,7 @@ class Climb:
         self.ground.check()
         after, others_cpus = self.look(), self._others(accounts)
         self.seen.sleep(self.seen.late_s)
+        trouble += [f"{rung.name}: {text}" for text in self.ground.end()]
         window = Window(rung.name, start_ns, end_ns, (), "calibrate")
         means = self.seen.means(window)
         lines = [trend(one.between(start_ns, end_ns)) for one in self.seen.readings(start_ns)]

@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from powersample import loads
 from powersample.experiments.calibrate.plan import CPU_KERNELS, GPU, IDLE, Rung
 
 if TYPE_CHECKING:
-    from powersample.loads import EdgeLog, Pattern
+    from powersample.loads import EdgeLog
     from powersample.sim import Node
 
 LONGEST_S = 3600.0  # of a rung's load; it is stopped before
-GPU_PERIOD_S = (0.018, 0.028)  # of its slices below full level, at random: quick for a supply, in step with no sensor
+GPU_PERIOD_S = 0.023  # of slices below full level: quick for a supply, in step with no sensor's 20, 25 or 100 ms
 BOARD = "board"
 LEAST_SLICE_S = 0.0011  # longer than what a pattern's spans must last
 NODE_LEAD_NS = 50_000_000  # all devices of a node change at one instant
@@ -53,7 +50,7 @@ class Ground(Protocol):
 
 
 class MachineGround:
-    """This machine: native loads on all CPUs that this process may use, matrix products on all GPUs that torch sees."""
+    """This machine: native loads on all CPUs that this process may use, matrix products on all GPUs."""
 
     def __init__(self) -> None:
         from powersample.loads import gpu
@@ -100,20 +97,7 @@ def _work(kernel: str, level: float, stop: Callable[[], bool]) -> EdgeLog:
         return loads.run(loads.steady(LONGEST_S), kernel=kernel, level=level, stop=stop)
     from powersample.loads import gpu
 
-    return gpu.run(slices(LONGEST_S, level), stop=stop)
-
-
-def slices(duration_s: float, level: float, seed: int = 0) -> Pattern:
-    """Return a pattern that works a share of the time, in slices of some 20 ms; at level 1 all of it."""
-    if level >= 1:
-        return loads.steady(duration_s)
-    dice = random.Random(seed)
-    longer = max(1.0, LEAST_SLICE_S / min(level, 1 - level) / GPU_PERIOD_S[0])
-    count = int(duration_s / GPU_PERIOD_S[1] / longer)
-    periods_s = np.array([longer * dice.uniform(*GPU_PERIOD_S) for _ in range(count)])
-    rise_s = np.cumsum(periods_s) - periods_s
-    edges = np.column_stack((rise_s, rise_s + level * periods_s)).ravel()
-    return loads.Pattern(f"{100 * level:g} % in slices", edges, ambiguous=True)
+    return gpu.run(loads.steady(LONGEST_S), level=level, period_s=GPU_PERIOD_S, stop=stop)
 
 
 class NodeGround:

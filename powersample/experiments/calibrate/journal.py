@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,7 @@ class Journal:
 
     Attributes:
         kept: points that an interrupted calibration left, plain values.
+        scratch: the folder that it worked in; None where it is not known.
 
     Raises:
         StateError: another process calibrates here now, or what was interrupted was another calibration.
@@ -47,9 +48,12 @@ class Journal:
                 f"{error.filename or path} cannot be written: {error.strerror} [errno {error.errno}]",
                 "Name another folder: --directory DIR.",
             ) from error
+        self._points = -1  # not known, and perhaps another's
         try:
             self._lock()
-            self.kept: tuple[dict[str, Any], ...] = () if restart else self._read(about)
+            self.scratch: Path | None = None
+            self.kept = self._read(about, restart)
+            self._points = len(self.kept)
             if not self.kept:
                 os.ftruncate(self._fd, 0)
                 self._write({"schema_version": SCHEMA_VERSION, "about": dict(about)})
@@ -65,7 +69,7 @@ class Journal:
         except OSError:  # a file system without locks: better unguarded than refused
             return
 
-    def _read(self, about: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    def _read(self, about: Mapping[str, Any], restart: bool) -> tuple[dict[str, Any], ...]:
         """Return the points; what a kill tore off at the end is cut away."""
         with open(os.dup(self._fd), "rb") as file:
             content = file.read()
@@ -74,14 +78,20 @@ class Journal:
             lines = [json.loads(line) for line in whole.splitlines()]
             if not lines:
                 return ()
-            head, points = lines[0], [dict(line["point"]) for line in lines[1:]]
+            head, points = lines[0], [dict(line["point"]) for line in lines[1:] if "point" in line]
+            folders = [Path(line["scratch"]) for line in lines[1:] if "scratch" in line]
             if head["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"version {head['schema_version']}")
             before = dict(head["about"])
         except (KeyError, TypeError, ValueError) as error:  # a JSON error is a ValueError
+            if restart:
+                return ()
             raise BadFormat(
                 f"{self.path} is no calibration under way ({error!r})", "Begin anew with --restart, or remove it."
             ) from error
+        self.scratch = folders[-1] if folders else None
+        if restart:
+            return ()
         asked = json.loads(json.dumps(about))
         if points and before != asked:
             other = ", ".join(sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key)))
@@ -101,6 +111,11 @@ class Journal:
             DiskFull: there is no room for it.
         """
         self._write({"point": dict(point)})
+        self._points += 1
+
+    def note_scratch(self, folder: Path) -> None:
+        """Keep where the calibration works, for whoever goes on after a kill. Raises as `add`."""
+        self._write({"scratch": str(folder)})
 
     def _write(self, line: Mapping[str, Any]) -> None:
         data = (json.dumps(line, allow_nan=False) + "\n").encode()
@@ -120,9 +135,11 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of it; harmless twice."""
+        """Let go of it, and take it away if nothing is in it; harmless twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            if self._points == 0:
+                self.remove()
             with contextlib.suppress(OSError):
                 os.close(fd)
 
@@ -131,8 +148,3 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def names(points: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return what points are called."""
-    return {str(point["name"]) for point in points}

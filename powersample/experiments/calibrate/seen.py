@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -60,7 +60,7 @@ class Seen(Protocol):
         """Return CLOCK_MONOTONIC."""
 
     def sleep(self, duration_s: float) -> None:
-        """Wait."""
+        """Wait; not at all for less than nothing."""
 
     def readings(self, since_ns: int) -> Sequence[Readings]:
         """Return every meter's readings since then."""
@@ -69,12 +69,11 @@ class Seen(Protocol):
         """Return what a window's means are, once it is over for `late_s`."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class RecordingSeen:
     """A recording."""
 
     recording: Recording
-    _known_late_ns: dict[str, int] = field(default_factory=dict)
 
     @property
     def late_s(self) -> float:
@@ -87,7 +86,7 @@ class RecordingSeen:
 
     def sleep(self, duration_s: float) -> None:
         """See `Seen`."""
-        time.sleep(duration_s)
+        time.sleep(max(0.0, duration_s))
 
     def readings(self, since_ns: int) -> Sequence[Readings]:
         """See `Seen`."""
