@@ -13,11 +13,12 @@ from powersample.meters import lmg, lmg_dialogue, make_meter, parse_addresses
 from powersample.meters.contract import NO_NUMBER, OVER_RANGE
 from powersample.meters.lmg_stream import Stream
 from powersample.meters.missing import CycleClock, CycleCount
+from powersample.sim import lmg as sim_lmg
 from powersample.sim.lmg import LmgSimulator
 from powersample.sim.lmg_line import TcpLine
 
 SCALE = 50  # a cycle of 50 ms takes one
-MANY = 100
+MANY = 200  # 10,000 in 2.5 s; at 20, a node's, they take 25
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def measured(sim, count, kind="lmg450", **options):
     meter = driver(kind, sim, **options)
     info = meter.open()
     meter.start()
-    got = read(meter, lambda got: len(got) >= count)
+    got = read(meter, lambda got: len(got) >= count, timeout_s=60.0)
     meter.stop()
     got.take(meter.read(0))
     meter.close()
@@ -74,11 +75,19 @@ def test_every_cycle_arrives_in_every_language_and_format(settings, options):
             assert got.array("cycle_s").mean() == pytest.approx(0.05, abs=2e-4)
 
 
-def test_no_cycle_is_lost_over_a_pty_and_the_energy_is_that_of_the_function():
-    """2,000 of the 10,000 cycles that bench/meters.py reads."""
+@pytest.fixture
+def patient(monkeypatch):
+    """What the host does not take in time waits in the simulator: a busy machine is late, and loses nothing by that."""
+    monkeypatch.setattr(sim_lmg, "HELD_BYTES", 1 << 24)
+
+
+@pytest.mark.usefixtures("patient")
+def test_no_cycle_of_ten_thousand_is_lost_over_a_pty_and_the_energy_is_that_of_the_function():
+    """However late the reader comes, so it depends on no timing; in real time bench/meters.py reads as many."""
     with LmgSimulator(sine_w, time_scale=MANY) as sim:
-        got, _, meter = measured(sim, 2000)
-        assert meter.counts()["missing_cycles"] == 0
+        got, _, meter = measured(sim, 10_000)
+        assert len(got) >= 10_000
+        assert set(meter.counts().values()) == {0}
         assert got.gaps == []
         assert got.energy_j == pytest.approx(truth_of(sim, len(got)), rel=5e-4)
         assert np.all(np.diff(got.array("arrival_ns")) >= 0)
@@ -97,9 +106,11 @@ def test_no_cycle_is_lost_when_more_has_come_than_one_read_takes(monkeypatch):
     assert meter.counts()["missing_cycles"] == 0
 
 
-def test_no_cycle_is_lost_over_tcp_and_an_lmg600_is_broken_off_first():
+@pytest.mark.usefixtures("patient")
+def test_no_cycle_of_a_thousand_is_lost_over_tcp_and_an_lmg600_is_broken_off_first():
     with LmgSimulator(sine_w, line=TcpLine(), time_scale=MANY, baud=None) as sim:
         got, _, meter = measured(sim, 1000)
+        assert len(got) >= 1000
         assert meter.counts()["missing_cycles"] == 0
         assert got.energy_j == pytest.approx(truth_of(sim, len(got)), rel=5e-4)
 
