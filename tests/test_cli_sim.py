@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from powersample.cli import main
 from powersample.meters import make_meter, parse_addresses
 
 SIM = (sys.executable, "-m", "powersample.cli", "sim")
@@ -183,3 +184,15 @@ def test_meter_options_that_do_not_fit_are_refused(arguments, what):
     done = sim(*arguments)
     assert done.returncode == 2
     assert what in done.stderr
+
+
+def test_help_of_the_meter_is_its_own_and_has_the_second_shell_s_half(capsys):
+    for arguments, own in ((["sim", "meter", "--help"], True), (["sim", "-h"], False)):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        said = capsys.readouterr().out
+        assert ("powersample record --meter lmg450:/tmp/ttyLMG" in said) == own
+        assert ("--gpus" in said) != own
+        assert "--tcp PORT" in said
+        assert "--load KIND" in said

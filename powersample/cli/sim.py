@@ -47,14 +47,25 @@ def add(verbs: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="powersample sim [NODE | meter] [options] [-- COMMAND ...]",
+        add_help=False,
     )
+    verb.add_argument("-h", "--help", action=_Help, nargs=0, help="show this, or that of `sim meter`, and exit")
     verb.add_argument("node", nargs="?", default="h100", metavar="NODE", help="as record --simulate; default h100")
     verb.add_argument("--gpus", type=int, metavar="N", help="number of GPUs, 1 to 16; default 1")
     verb.add_argument("--cpu", metavar="NAME", help="intel_spr, intel_icx, amd_milan, grace ..., or none")
     verb.add_argument("--packages", type=int, metavar="N", help="CPU packages, 1 or 2; default 1")
     verb.add_argument("--board", type=int, metavar="SEED", help="draw the boards' errors; default perfect ones")
-    verb.add_argument("--node-seed", type=int, metavar="SEED", help="draw fans, supply and boards of the node")
-    verb.add_argument(
+    verb.add_argument("--latency", metavar="TIME", help="of every NVML call, such as 400us or 2ms; default none")
+    _add_common(verb)
+    group = verb.add_argument_group("a meter by itself (powersample sim meter; its --help has the second shell's half)")
+    sim_meter.add(group)
+    verb.set_defaults(run=run)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options that a node has with or without a meter alone."""
+    parser.add_argument("--node-seed", type=int, metavar="SEED", help="draw fans, supply, boards and meter of the node")
+    parser.add_argument(
         "--load",
         action="append",
         default=[],
@@ -62,12 +73,33 @@ def add(verbs: Any) -> None:
         help="idle (default), cpu (a program's CPU use, default with one), script:FILE.csv, trace:FILE or "
         "wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs; may be repeated",
     )
-    verb.add_argument("--latency", metavar="TIME", help="of every NVML call, such as 400us or 2ms; default none")
-    verb.add_argument("--duration", type=float, metavar="S", help="end by itself after so many seconds")
-    verb.add_argument("--dir", type=Path, metavar="DIR", help="new or empty folder for the node's files; it is kept")
-    verb.add_argument("--json", action="store_true", help="print one JSON object at the end, on a line of its own")
-    sim_meter.add(verb)
-    verb.set_defaults(run=run)
+    parser.add_argument("--duration", type=float, metavar="S", help="end by itself after so many seconds")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="new or empty folder for the node's files; it is kept")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end, on a line of its own")
+
+
+class _Help(argparse.Action):
+    """Prints the verb's help, or behind the word "meter" the meter's own."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if namespace.node == sim_meter.WORD:
+            parser = argparse.ArgumentParser(
+                prog=f"powersample sim {sim_meter.WORD}",
+                description=sim_meter.DESCRIPTION,
+                epilog=sim_meter.EXAMPLE,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                usage=f"powersample sim {sim_meter.WORD} [options]",
+            )
+            sim_meter.add(parser)
+            _add_common(parser)
+        parser.print_help()
+        parser.exit()
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,11 +13,25 @@ if TYPE_CHECKING:
     from powersample.sim.lmg import LmgSimulator
 
 WORD = "meter"  # in place of NODE
+DESCRIPTION = "Run a simulated LMG450 at the plug of a simulated node, for any program that speaks to such a meter."
+EXAMPLE = """\
+in one shell, a node that changes between 100 and 600 W every 2 s, and its meter:
+  powersample sim meter --lmg450 --pty /tmp/ttyLMG --load wave:100,600,4,0.5
+in another, as with a real one's port; the first shell prints this line with ranges that hold the node:
+  powersample record --meter lmg450:/tmp/ttyLMG,i=10 --duration 10 -o try.parquet
+over TCP, as behind a serial-to-Ethernet server:
+  powersample sim meter --lmg450 --tcp 2101 --of paper-node
+  powersample record --meter lmg450:tcp://127.0.0.1:2101,i=16 --duration 10 -o try.parquet
+
+Wire time is that of the baud rate; cycles follow the mains (50 ms are 40 or 60); the meter's clock, gain, noise and
+firmware latency are the node's (--node-seed draws them). It runs in real time. At its end it tells the exact energies.
+The load is the simulated node's, and moves with nothing that runs here: to synchronise a meter with bursts there must
+be a node behind it that works, so use `powersample record --simulate NODE --meter sim --sync -- COMMAND` for that.
+"""
 
 
-def add(verb: argparse.ArgumentParser) -> None:
+def add(group: argparse._ActionsContainer) -> None:
     """Add the options of `sim meter`."""
-    group = verb.add_argument_group("a meter by itself (powersample sim meter)")
     group.add_argument("--lmg450", action="store_true", help="a ZES ZIMMER LMG450 (default)")
     group.add_argument(
         "--pty", nargs="?", const="", metavar="PATH", help="on a pseudo-terminal, under this name (default: a new one)"
