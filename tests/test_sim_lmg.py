@@ -130,6 +130,20 @@ def test_link_stays_while_terminals_come_and_go(tmp_path):
         PtyLine(port)
 
 
+def test_line_pulled_between_a_look_and_the_wait_ends_nothing():
+    """The meter's thread waited on a descriptor that another had closed since, and died: no cycle ever came again."""
+    with LmgSimulator(constant_w, time_scale=SCALE) as sim:
+        real, gone = sim.line.descriptors, os.dup(0)
+        os.close(gone)
+        stale = iter([[gone]])
+        sim.line.descriptors = lambda: next(stale, None) or real()
+        meter = driver("lmg450", sim)
+        meter.open()
+        meter.start()
+        read(meter, lambda got: len(got) >= 3)
+        meter.close()
+
+
 def test_host_that_does_not_read_loses_lines_and_they_are_counted():
     with LmgSimulator(constant_w, line=TcpLine(), time_scale=1000, baud=None) as sim:
         host, port = sim.address.removeprefix("tcp://").split(":")

@@ -206,7 +206,10 @@ class LmgSimulator:
             with self._lock:
                 watched = self.line.descriptors()
             wait_s = max(0.0, (due_ns - self._host_now()) / 1e9)
-            ready, _, _ = select.select([*watched, self._wake[0]], [], [], wait_s)
+            try:
+                ready, _, _ = select.select([*watched, self._wake[0]], [], [], wait_s)
+            except OSError:  # the line was pulled since, by another thread
+                continue
             with self._lock:
                 for one in ready:
                     if one == self._wake[0]:
