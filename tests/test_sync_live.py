@@ -156,8 +156,10 @@ def test_end_to_end_over_a_pseudo_terminal_the_simulated_meter_s_cycles_are_met(
     monkeypatch.setattr(bursts, "LEAST_BURST_S", 3.0)
     monkeypatch.setattr(live, "REST_S", 0.3)
     code = main(["sync", "--simulate", "h100", "--burst-seconds", "4", "--json"])
-    told = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    told = json.loads(out)
     assert code == 0, told["reasons"]
+    assert "LMG450 is read while the load works for 4 s" in err
     assert told["simulated"]
     assert told["meter"]["kind"] == "lmg450"
     assert told["truth"]["median_error_s"] <= 0.002

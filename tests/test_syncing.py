@@ -85,7 +85,10 @@ def test_meter_that_does_not_follow_the_bursts_is_refused_and_its_stamps_stay(tm
     whole = Trace.of([trace.series("wall.power")], windows=[run_window()], meta={"simulated": False, **meta})
     report = build(whole)
     codes = [check["code"] for check in report.data["checks"]]
-    assert "PSQ-SYNC-UNEXPLAINED" in codes
+    assert codes.count("PSQ-SYNC-UNEXPLAINED") == 2  # once a channel, and not once a burst of it
+    why = {check["what"].partition(":")[2] for check in report.data["checks"] if check["code"] == codes[0]}
+    assert len(why) == 1
+    assert " bursts 1 and 2 of 2: the load explains" in next(iter(why))
     assert (
         whole.clock_fit("wall.power").apply(whole.series("wall.power")).t1_ns[0] == trace.series("wall.power").t1_ns[0]
     )
@@ -134,6 +137,15 @@ def test_burst_that_cannot_be_made_is_told_and_costs_nothing_else(monkeypatch):
     assert "sees no GPU" in quiet.trouble[0]
 
 
+def test_burst_on_a_busy_machine_is_a_note_and_no_trouble(monkeypatch):
+    """Its edges were logged as they were: the fit goes by them."""
+    monkeypatch.setattr(syncing, "cpu_load", lambda pattern, stop: replace(logged(pattern, 0), missed=3))
+    quiet = syncing.Syncing(syncing.SyncPlan(), (INFO,), None)
+    quiet.burst(0.0, lambda: False)
+    assert quiet.trouble == []
+    assert quiet.notes == ["burst 1 to synchronise by: 3 bursts of the load came to nothing: the machine was too busy"]
+
+
 @pytest.mark.parametrize(("cycle_s", "duration_s"), [(0.05, 30.0), (1.0, 60.0)])
 def test_burst_is_as_long_as_the_slowest_meter_needs(monkeypatch, cycle_s, duration_s):
     seen = []
@@ -152,6 +164,8 @@ def test_record_with_sync_reports_the_error_against_the_simulated_truth(tmp_path
     command = ["--simulate", "h100", "--load", "idle", "--meter", "sim", "--sync", "3", "-o", str(output), "--", "true"]
     assert main(["record", *command]) == 0
     shown = " ".join(capsys.readouterr().err.split())
+    assert "powersample: bursts of load for 3 s, to synchronise by; then the program begins" in shown
+    assert "powersample: the program has ended; bursts of load for 3 s again" in shown
     assert "wall.power comes" in shown
     assert "against the simulated meter's own cycles" in shown
     trace = store.load(output)

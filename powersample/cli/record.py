@@ -76,8 +76,8 @@ def add(verbs: Any) -> None:
     simulated.add_argument(
         "--load",
         metavar="KIND",
-        help="cpu (the program's CPU use, default), idle, script:FILE.csv, trace:FILE (.parquet or .csv) or "
-        "wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs",
+        help="cpu (the program's CPU use, default), idle, script:FILE.csv (seconds,watts), trace:FILE (.parquet or "
+        ".csv) or wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs",
     )
     verb.add_argument("--store-command", action="store_true", help="store the arguments, not only their hash")
     verb.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")
@@ -113,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
                 store_command=options.store_command,
                 sync=_sync_plan(options),
                 on_trouble=lambda text: _note(f"{text}; the program goes on"),
+                on_progress=(lambda _: None) if options.quiet else _note,
                 **common,
             )
         else:
@@ -129,7 +130,8 @@ def run(options: argparse.Namespace) -> int:
     for text in result.trouble:
         _note(text)
     if result.trace is not None and not options.quiet:
-        for text in (*result.trace.meta.get("notes", ()), *map(clock_fit_line, clock_fits(result.trace.meta).values())):
+        fits = clock_fits(result.trace.meta).values()  # of one that was refused the summary tells why
+        for text in (*result.trace.meta.get("notes", ()), *(clock_fit_line(fit) for fit in fits if fit["accepted"])):
             _note(text)
         _summary(result.trace, output)
     if result.exit_code is None:

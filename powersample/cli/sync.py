@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from powersample.experiments.sync import Live
     from powersample.fit import Aligned, Synced
     from powersample.loads import Pattern
-    from powersample.model import Trace
+    from powersample.model import MeterInfo, Trace
 
 MOST_BURSTS = 100
 
@@ -159,6 +159,11 @@ def _live(options: argparse.Namespace) -> Live:
 
     bursts, pause_s = options.bursts or 1, 600.0 if options.pause is None else options.pause
     addresses = parse_addresses([options.meter or "sim"])
+
+    def begun(info: MeterInfo) -> None:
+        times = f"{bursts} times {duration_s:g} s, {pause_s:g} s apart" if bursts > 1 else f"for {duration_s:g} s"
+        print(f"powersample: {info.maker} {info.model} is read while the load works {times}", file=sys.stderr)
+
     if options.simulate is None:
         return sync(
             make_meter(addresses[0]),
@@ -166,6 +171,7 @@ def _live(options: argparse.Namespace) -> Live:
             pattern,
             bursts=bursts,
             pause_s=pause_s,
+            on_start=begun,
         )
     if addresses[0].kind != "sim":
         raise InvalidArgument(
@@ -174,7 +180,7 @@ def _live(options: argparse.Namespace) -> Live:
     from powersample.session.simulate import make_node
 
     with make_node(options.simulate) as node:
-        return sync_node(node, addresses[0], pattern, bursts=bursts, pause_s=pause_s)
+        return sync_node(node, addresses[0], pattern, bursts=bursts, pause_s=pause_s, on_start=begun)
 
 
 Found = tuple["Aligned", bool, tuple[str, str], "Callable[[], Trace]"]  # and what -o keeps, made when it is asked for

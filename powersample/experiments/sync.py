@@ -83,6 +83,7 @@ def sync(
     bursts: int = 1,
     pause_s: float = 60.0,
     search: Search | None = None,
+    on_start: Callable[[MeterInfo], None] = lambda _: None,
 ) -> Live:
     """Run bursts while a meter is read, and fit its clock.
 
@@ -95,6 +96,7 @@ def sync(
         bursts: how many; from two on there is a skew.
         pause_s: between them.
         search: lags to look at; None: a second and five cycles each way.
+        on_start: told who is there, before the first burst.
 
     Raises:
         InvalidArgument: a pattern that tells no lag.
@@ -108,6 +110,7 @@ def sync(
         plans = [pattern(cycle_s, i) for i in range(bursts)]
         for plan in plans:
             check_pattern(plan)
+        on_start(info)
         meter.start()
         with _beside(load, plans, REST_S + REST_CYCLES * cycle_s, pause_s) as worker:
             while worker.thread.is_alive():
@@ -157,9 +160,16 @@ def _beside(load: Load, plans: list[Pattern], rest_s: float, pause_s: float) -> 
 
 
 def sync_node(
-    node: Node, address: Address, pattern: Callable[[float, int], Pattern], *, bursts: int = 1, pause_s: float = 60.0
+    node: Node,
+    address: Address,
+    pattern: Callable[[float, int], Pattern],
+    *,
+    bursts: int = 1,
+    pause_s: float = 60.0,
+    on_start: Callable[[MeterInfo], None] = lambda _: None,
 ) -> Live:
     """Do the same on a simulated node with its own meter, whose true cycles are known. Args and Raises as `sync`."""
-    live = sync(make_meter(node.address_of_meter(address)), node_load(node), pattern, bursts=bursts, pause_s=pause_s)
+    meter = make_meter(node.address_of_meter(address))
+    live = sync(meter, node_load(node), pattern, bursts=bursts, pause_s=pause_s, on_start=on_start)
     fit, ends_ns = live.synced.fit, node.meter().ends_ns()
     return replace(live, truth=against(fit, live.stamp_ns, ends_ns)) if fit.accepted else live

@@ -383,7 +383,6 @@ def _refusals(found: Lag, search: Search, cycle_ns: float, alike: float) -> list
         said.append(f"PSQ-SYNC-GAIN the meter moves {found.gain:.3g} times as much as the load; {span}")
     limit_ns = max(MOST_SE * cycle_ns, LEAST_SE_NS)
     if not found.se_ns <= limit_ns:
-        said.append(
-            f"PSQ-SYNC-UNSURE its standard error is {found.se_ns / MS:.3g} ms, more than {limit_ns / MS:.3g} ms"
-        )
+        error_ms = f"{found.se_ns / MS:.0f}" if found.se_ns >= 100 * MS else f"{found.se_ns / MS:.3g}"
+        said.append(f"PSQ-SYNC-UNSURE its standard error is {error_ms} ms, more than {limit_ns / MS:.3g} ms")
     return said

@@ -186,12 +186,18 @@ def joined(
 
 
 def _reasons(bursts: Sequence[Lag | str]) -> tuple[str, ...]:
-    said = []
-    for i, one in enumerate(bursts):
+    """Return each code once, with what the first burst says that bears it, and which others do."""
+    said: dict[str, tuple[str, list[str]]] = {}
+    for i, one in enumerate(bursts, 1):
         for reason in (one,) if isinstance(one, str) else one.reasons:
             code, _, text = reason.partition(" ")
-            said.append(f"{code} burst {i + 1} of {len(bursts)}: {text}" if len(bursts) > 1 else reason)
-    return tuple(said)
+            said.setdefault(code, (text, []))[1].append(str(i))
+    if len(bursts) == 1:
+        return tuple(f"{code} {text}" for code, (text, _) in said.items())
+    return tuple(
+        f"{code} burst{'s' * (len(which) > 1)} {' and '.join(which)} of {len(bursts)}: {text}"
+        for code, (text, which) in said.items()
+    )
 
 
 def _skew(good: Sequence[Lag]) -> tuple[float, float]:

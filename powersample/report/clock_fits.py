@@ -51,7 +51,7 @@ def clock_fit_checks(fits: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str
     for fit in fits.values():
         for reason in fit["reasons"]:
             code, _, what = str(reason).partition(" ")
-            fix = "Its energies stand for what came, when it came." if not fit["accepted"] else "Another burst passed."
+            fix = "Its stamps stay as they are." if not fit["accepted"] else "Another burst passed."
             yield {"code": code, "level": "warning", "what": f"{fit['channel']}: {what}", "fix": fix}
 
 

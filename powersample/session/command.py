@@ -50,6 +50,7 @@ def record_command(
     meters: Asked = NO_METERS,
     sync: SyncPlan | None = None,
     on_trouble: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> CommandResult:
     """Run `command` to its end while the sampler executable records; the window is called "run".
 
@@ -66,6 +67,7 @@ def record_command(
         meters: The meters to record beside.
         sync: Bursts before and after the program, by which the meters' clocks are told; None: none.
         on_trouble: Told once, while the program runs, when recording fails; the program goes on.
+        on_progress: Told what is being done before the program begins and after it has ended, where that takes long.
 
     Raises:
         CommandNotFound: The command cannot be started; nothing was recorded.
@@ -101,7 +103,9 @@ def record_command(
         recording.start()
         time.sleep(recording.margin_s)
         if sync is not None:
-            recording.synchronise_by(sync)
+            seconds = recording.synchronise_by(sync)
+            if seconds:
+                on_progress(f"bursts of load for {seconds:g} s, to synchronise by; then the program begins")
             recording.burst(lambda: child.asked_to_end)
             _apply(node, load, child.pid)
             time.sleep(recording.margin_s)
@@ -114,6 +118,8 @@ def record_command(
         if sync is not None:
             if node is not None:
                 node.unfollow()
+            if seconds and not child.asked_to_end:
+                on_progress(f"the program has ended; bursts of load for {seconds:g} s again")
             recording.burst(lambda: child.asked_to_end)
         return _finish(recording, code, exit_code=code)
 

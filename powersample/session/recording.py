@@ -168,11 +168,12 @@ class Recording:
         """How long recording goes on before and after a window, s."""
         return max(MARGIN_S, self.meters.recorder.margin_s)
 
-    def synchronise_by(self, plan: SyncPlan) -> None:
-        """Tell the meters' clocks from bursts that `burst` makes."""
+    def synchronise_by(self, plan: SyncPlan) -> float:
+        """Tell the meters' clocks from bursts that `burst` makes; return how long each is, s: 0 without a meter."""
         from powersample.session.syncing import Syncing
 
         self._syncing = Syncing(plan, self.meters.recorder.infos, self.node)
+        return self._syncing.duration_s if self.meters.recorder.infos else 0.0
 
     def burst(self, stop: Callable[[], bool]) -> None:
         """Make one burst of load, and rest as long as the meters need to tell of it; ends early once `stop` is true."""
@@ -241,6 +242,7 @@ class Recording:
         from powersample.session.syncing import told_by_bursts
 
         self._meta["trouble"] += syncing.trouble
+        self._meta["notes"] += syncing.notes
         try:
             ends_ns = self.meters.true_ends_ns()
             return told_by_bursts(

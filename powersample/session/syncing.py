@@ -59,17 +59,24 @@ class Syncing:
         plan: What was asked for.
         infos: The meters that are there.
         node: The simulated node, or None; its own GPUs work then.
+
+    Attributes:
+        duration_s: of each burst.
+        logs: of the bursts that were made.
+        trouble: why others were not.
+        notes: what has to be told of how those ran.
     """
 
     def __init__(self, plan: SyncPlan, infos: tuple[MeterInfo, ...], node: Node | None) -> None:
         self._plan, self._node, self._any = plan, node, bool(infos)
         self._cycle_s = max((info.cycle_s for info in infos if np.isfinite(info.cycle_s)), default=0.0)
-        self._duration_s = plan.duration_s or (SLOW_S if self._cycle_s > SLOW_CYCLE_S else QUICK_S)
+        self.duration_s = plan.duration_s or (SLOW_S if self._cycle_s > SLOW_CYCLE_S else QUICK_S)
         self.logs: list[EdgeLog] = []
         self.trouble: list[str] = []
+        self.notes: list[str] = []
 
     def _pattern(self) -> Pattern:
-        return parse(self._plan.pattern, self._duration_s, seed=len(self.logs), cycle_s=self._cycle_s)
+        return parse(self._plan.pattern, self.duration_s, seed=len(self.logs), cycle_s=self._cycle_s)
 
     def burst(self, rest_s: float, stop: Callable[[], bool]) -> None:
         """Work by the pattern, rest after it; what fails is told and costs the recording nothing."""
@@ -84,7 +91,8 @@ class Syncing:
             self.trouble.append(f"a burst to synchronise by came to nothing: {error}")
             return
         self.logs.append(log)
-        self.trouble += log.trouble
+        # The fit goes by when bursts really began and ended: how they ran explains a refusal, and harms no other fit.
+        self.notes += [f"burst {len(self.logs)} to synchronise by: {text}" for text in log.trouble]
         deadline = time.monotonic() + rest_s
         while not stop() and (left_s := deadline - time.monotonic()) > 0:
             time.sleep(min(0.1, left_s))
