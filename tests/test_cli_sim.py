@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -178,12 +179,21 @@ def test_meter_on_tcp_by_itself(tmp_path):
         (("h100", "--tcp", 1), "--tcp belong to `powersample sim meter`"),
         (("meter", "--tcp", 1, "--pty"), "not on both"),
         (("meter", "--", "true"), "runs no program"),
+        (("meter", "--load", "gpu0=cpu"), "there is none"),
+        (("h100", "--load", "cpu"), "there is none"),
     ],
 )
 def test_meter_options_that_do_not_fit_are_refused(arguments, what):
     done = sim(*arguments)
     assert done.returncode == 2
     assert what in done.stderr
+
+
+def test_meter_on_a_port_that_is_taken_says_what_to_do():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = sim("meter", "--tcp", server.getsockname()[1], "--duration", 0.1)
+    assert done.returncode == 1
+    assert "in use [errno 98]. Choose another; 0 takes a free one." in done.stderr
 
 
 def test_help_of_the_meter_is_its_own_and_has_the_second_shell_s_half(capsys):

@@ -43,6 +43,14 @@ def test_record_of_a_plug_alone_has_its_power_its_windows_and_clock(tmp_path, pl
     assert energy["joules"] == pytest.approx(123.4 * window["duration_s"], rel=0.05)
 
 
+def test_real_plug_beside_a_simulated_node_is_not_set_against_that_node_s_truth(tmp_path, plug, empty):
+    out, where = tmp_path / "run.parquet", f"shelly:{plug.base},period=0.05"
+    assert main(["record", "--simulate", "h100", "--meter", where, "-q", "-o", str(out), "--", "sleep", "0.3"]) == 0
+    truths = {one["channel"]: one["truth_j"] for one in build(read(out)).data["windows"][0]["energies"]}
+    assert truths["wall.power"] is None
+    assert truths["gpu0.energy"] > 0
+
+
 def test_record_of_a_plug_that_is_not_there_starts_nothing(tmp_path, empty, capsys):
     out = tmp_path / "run.parquet"
     assert main(["record", *empty, "--meter", "shelly:http://127.0.0.1:9", "-o", str(out), "--", "true"]) == 1

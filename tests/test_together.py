@@ -91,7 +91,7 @@ def test_part_of_another_clock_s_record_is_what_that_part_of_the_whole_is(tmp_pa
 def test_windows_and_gaps_of_the_other_record_come_along(tmp_path):
     joules = load()
     slow = metered(meter(joules, ahead_s=AHEAD_S), gap_at_s=AHEAD_S + 5)
-    slow = Trace(slow._backend, slow.channels.values(), windows=[window(10, 20, ahead_s=AHEAD_S)], meta=slow.meta)
+    slow = Trace.of([slow.series("wall.power")], windows=[window(10, 20, ahead_s=AHEAD_S)], meta=slow.meta)
     whole, _ = kept(tmp_path, counter(joules), slow)
     (one,) = whole.windows
     assert (one.start_ns - BEGIN) / S == pytest.approx(10, abs=0.01)
@@ -105,12 +105,15 @@ def test_windows_and_gaps_of_the_other_record_come_along(tmp_path):
 
 def test_channels_that_both_have_bear_the_other_file_s_name(tmp_path):
     joules = load()
-    quick = Trace.of([counter(joules).series("gpu0.energy"), meter(joules).series("wall.power")], meta={"clock": "utc"})
-    whole, _ = kept(tmp_path, quick, metered(meter(joules, ahead_s=0.3)))
+    own = [counter(joules).series("gpu0.energy"), meter(joules).series("wall.power")]
+    quick = Trace.of(own, windows=[window(0, 10, "run")], meta={"clock": "utc"})
+    theirs = Trace.of([meter(joules, ahead_s=0.3).series("wall.power")], windows=[window(1, 9, "run")])
+    whole, _ = kept(tmp_path, quick, metered(theirs))
     assert set(whole.channels) == {"gpu0.energy", "wall.power", "rack.wall.power"}
     assert whole.channel("rack.wall.power").device == "rack.wall"
     assert whole.meta["meters"][0]["channels"][0]["name"] == "rack.wall.power"
     assert set(whole.meta["clock_fits"]) == {"rack.wall.power"}
+    assert [one.name for one in whole.windows] == ["run", "rack: run"]
     with pytest.raises(InvalidArgument, match="another clock already"):
         together(counter(joules), whole, align(counter(joules), meter(joules), ("gpu0.energy", "wall.power")), "x")
 

@@ -32,6 +32,8 @@ from powersample.model import BudgetTerm, Channel, ClockFit, Energy, Kind, Meter
 METHOD = "sum of power x cycle"
 METHOD_OF_INSTANTS = "trapezoid"
 UNKNOWN_LATENCY_S = 1.0
+NO_GAP = 0.5  # of a cycle: what two clocks differ by within a window is bridged, too, and no gap
+TIMES = {1: "once", 2: "twice"}
 NEIGHBOURHOOD_NS = 500_000_000  # around a window, in which its extremes are looked for
 
 
@@ -180,7 +182,7 @@ class _Sums:
             before, after = self._first_ns - window.start_ns, window.end_ns - self._last_ns
             outside_ns = min(length_ns, max(0.0, before) + max(0.0, after))
         reasons = self._reads.reasons(i)
-        if hidden_ns:
+        if hidden_ns > NO_GAP * self._cycle_ns:
             reasons.append(self._gap_reason(i, window, hidden_ns))
         least, most = self._least[i], self._most[i]
         swing_w = float(most - least) if np.isfinite(most) else 0.0
@@ -198,7 +200,7 @@ class _Sums:
 
     def _gap_reason(self, i: int, window: Window, hidden_ns: float) -> str:
         causes = Counter(c for start, end, c in self._meter.gaps if start < window.end_ns and window.start_ns < end)
-        why = ", ".join(f"{cause} {count} times" for cause, count in sorted(causes.items()))
+        why = ", ".join(f"{cause} {TIMES.get(count, f'{count} times')}" for cause, count in sorted(causes.items()))
         spans = f"{hidden_ns / 1e9:.3g} s of {window.duration_s:.4g} s"
         return f"PSQ-GAP the meter gave no values for {spans}{f' ({why})' if why else ''}; bridged by a line"
 

@@ -46,12 +46,19 @@ def truth_joules(trace: Trace, device: str, domain: str, window: Window) -> floa
 
 def truths_joules(trace: Trace, device: str, domain: str, windows: Sequence[Window]) -> list[float | None]:
     """Return the same for many windows, in one pass."""
-    if truth_void(trace.meta):
+    if truth_void(trace.meta) or _is_elsewhere(trace, device, domain):
         return [None] * len(windows)
     for name, channel in trace.channels.items():
         if name.startswith(TRUTH_PREFIX) and channel.device == device and channel.domain == domain:
             return sweep(trace, name, windows, partial(_Truth, channel))
     return [None] * len(windows)
+
+
+def _is_elsewhere(trace: Trace, device: str, domain: str) -> bool:
+    """Whether a device is a real meter beside a simulated node: what it measures is not that node."""
+    names = [one.name for one in trace.channels.values() if (one.device, one.domain) == (device, domain)]
+    real = [one for one in trace.meta.get("meters") or () if not one.get("simulated")]
+    return any(channel.get("name") in names for one in real for channel in one.get("channels") or ())
 
 
 def truth_void(meta: Mapping[str, Any]) -> bool:

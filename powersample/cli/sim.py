@@ -70,8 +70,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="idle (default), cpu (a program's CPU use, default with one), script:FILE.csv, trace:FILE or "
-        "wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs; may be repeated",
+        help="idle (default), cpu (a program's CPU use, default with one), script:FILE.csv (seconds,watts), trace:FILE "
+        "or wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs; may be repeated",
     )
     parser.add_argument("--duration", type=float, metavar="S", help="end by itself after so many seconds")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="new or empty folder for the node's files; it is kept")
@@ -110,6 +110,10 @@ def run(options: argparse.Namespace) -> int:
     from powersample.sim import Latency
 
     by_itself = sim_meter.take(options)
+    if not options.command and any(load.rpartition("=")[2] == "cpu" for load in options.load):
+        raise errors.InvalidArgument(
+            "--load cpu is the CPU use of a program, and there is none", "Add `-- COMMAND`, or give another load."
+        )
     if options.command and options.duration is not None:
         raise errors.InvalidArgument("--duration is for a node without a program")
     aside = bool(options.command) or options.json

@@ -50,7 +50,7 @@ def together(quick: Trace, slow: Trace, aligned: Aligned, label: str) -> Trace:
         quick: the record on whose clock the other was aligned.
         slow: the other.
         aligned: how.
-        label: of the slow one, for channels whose names both have: "LABEL.gpu0.energy".
+        label: of the slow one, for names that both have: "LABEL.gpu0.energy", the window "LABEL: run".
 
     Raises:
         InvalidArgument: the slow record was put together so itself.
@@ -65,7 +65,10 @@ def together(quick: Trace, slow: Trace, aligned: Aligned, label: str) -> Trace:
     fit = _of_the_clock(slow, aligned)
     backend = _Both(quick, slow, {channel.name: slow.channels[name] for name, channel in moved.items()})
     channels = (*quick.channels.values(), *moved.values())
-    windows = [*quick.windows, *(_placed(one, fit) for one in slow.windows)]
+    taken = {one.name for one in quick.windows}
+    windows = [*quick.windows]
+    for one in slow.windows:
+        windows.append(_placed(replace(one, name=f"{label}: {one.name}") if one.name in taken else one, fit))
     lanes = (*quick.lanes, *(replace(one, name=_lane(one.name, quick, label)) for one in slow.lanes))
     names = {name: channel.name for name, channel in moved.items()}
     meta = {**quick.meta, **_merged(quick, slow, names, fit)}

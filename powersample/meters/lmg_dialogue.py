@@ -102,7 +102,8 @@ class Dialogue:
             )
         raise errors.Timeout(
             f"{where}: nobody answers *IDN?{at}",
-            "Is the meter on, its interface RS232 with RTS/CTS at that baud rate, and the cable on that port?"
+            "Is the meter on, its interface RS232 with RTS/CTS at that baud rate (else name its own: baud=57600), and "
+            "the cable on that port?"
             if baud
             else "Is the meter on, and its interface set to this address?",
         )

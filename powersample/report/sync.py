@@ -89,6 +89,12 @@ def _share(share: float) -> str:
     return f"{share:.2%}" if share < 0.9999 else f"all but {1 - share:.1g}"
 
 
+def _like(value: float, error: float) -> str:
+    """Return a value to the digits that its error, to two, makes worth telling."""
+    places = 0 if error >= 10 else 1 if error >= 1 else 2 if error >= 0.1 else 3
+    return f"{value:.{places}f}"
+
+
 def _short(value: float) -> str:
     """Return two digits, without an exponent."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
@@ -97,7 +103,8 @@ def _short(value: float) -> str:
 def _lag_rows(fit: ClockFit, lag_s: float | None) -> list[tuple[str, str]]:
     if lag_s is None or fit.lag_se_s is None:
         return [("lag", "unknown")]
-    rows = [("lag", f"{lag_s * 1e3:.4g} ms +- {_short(fit.lag_se_s * 1e3)} ms (standard error)")]
+    error_ms = fit.lag_se_s * 1e3
+    rows = [("lag", f"{_like(lag_s * 1e3, error_ms)} ms +- {_short(error_ms)} ms (standard error)")]
     if fit.skew_ppm is not None and fit.skew_se_ppm is not None:
         rows.append(("skew", f"{fit.skew_ppm:.3g} ppm +- {fit.skew_se_ppm:.2g} ppm, from {len(fit.knots)} places"))
     elif fit.own_clock:
@@ -123,17 +130,17 @@ def plot(synced: Synced | Aligned, path: Path, *, simulated: bool, names: tuple[
     figure = Figure(figsize=(11, 8.5), dpi=DPI, layout="constrained")
     axes = figure.subplots(4, 1, gridspec_kw={"height_ratios": [3, 3, 1.6, 2.4]})
     lag = next((one for one in told.bursts if isinstance(one, Lag)), None)
-    at_ns = lag.lag_ns if lag is not None else zone_ns
+    at_ns, error_ms = (lag.lag_ns, lag.whole_se_ns / 1e6) if lag is not None else (zone_ns, 1.0)
     reference = told.references[0]
     begin, end = _span(reference, told.cycles.cycle_ns * 1e-9)
     whole = (0.0, float(reference.t_ns[-1] - reference.t_ns[0]) * 1e-9)
     for axis, shift, title in (
         (axes[0], zone_ns, "as stamped" + (f", {zone_ns / 3.6e12:+.3g} h of time zone taken out" if zone_ns else "")),
-        (axes[1], at_ns, f"as aligned: {(at_ns - zone_ns) / 1e6:.4g} ms of lag taken out"),
+        (axes[1], at_ns, f"as aligned: {_like((at_ns - zone_ns) / 1e6, error_ms)} ms of lag taken out"),
     ):
         _records(axis, told, reference, shift, (begin, end), lag)
         axis.set_title(title, loc="left", fontsize=10)
-    axes[0].legend(loc="upper right", fontsize=8, framealpha=0.9)
+    axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=8, frameon=False)
     if lag is not None:
         t = (lag.stamp_ns - lag.lag_ns - reference.t_ns[0]) * 1e-9
         axes[2].plot(t, lag.residual_w, ".", ms=2.5, color="0.35")
@@ -166,7 +173,7 @@ def _records(
     t = (reference.t_ns - reference.t_ns[0]) * 1e-9
     seen = slice(max(0, int(np.searchsorted(t, span[0])) - 1), int(np.searchsorted(t, span[1])) + 1)
     power = np.append(reference.power_w, reference.power_w[-1])[seen] * gain + offset
-    axis.step(t[seen], power, where="post", lw=0.8, color="0.6", label=f"{reference.name}, in the meter's W")
+    axis.step(t[seen], power, where="post", lw=0.8, color="0.6", label=f"{reference.name}, in W of {told.fit.channel}")
     cycles = told.cycles
     end = (cycles.stamp_ns - reference.t_ns[0] - shift) * 1e-9
     begin = end - cycles.span_ns * 1e-9
@@ -190,7 +197,8 @@ def _curve(axis: Any, lag: Lag, zone_ns: float) -> None:
     at = (lag.lag_ns - zone_ns) * 1e-9
     axis.axvline(at, color="tab:red", lw=1)
     axis.axhline(max(1 - lag.r2, 1e-9), color="tab:red", lw=0.8, ls=":")
-    note = f"{at * 1e3:.4g} ms +- {_short(lag.whole_se_ns / 1e6)} ms"
+    error_ms = lag.whole_se_ns / 1e6
+    note = f"{_like(at * 1e3, error_ms)} ms +- {_short(error_ms)} ms"
     axis.annotate(note, (at, 1 - lag.r2), xytext=(8, 8), textcoords="offset points", fontsize=9, color="tab:red")
     axis.set_xlabel("lag, s")
     axis.set_ylabel("unexplained share")

@@ -13,7 +13,7 @@ import termios
 import tty
 from pathlib import Path
 
-from powersample.errors import OutputExists
+from powersample.errors import DeviceError, OutputExists
 
 READ_BYTES = 4096
 SPEEDS = {
@@ -156,10 +156,20 @@ class TcpLine(Line):
         return self._break_port
 
     def plug(self) -> None:
-        """See `Line`."""
+        """See `Line`.
+
+        Raises:
+            DeviceError: The port is taken, or not for this user.
+        """
         if self._server is not None:
             return
-        self._server = socket.create_server(("127.0.0.1", self._port))
+        try:
+            self._server = socket.create_server(("127.0.0.1", self._port))
+        except OSError as error:
+            raise DeviceError(
+                f"TCP port {self._port} cannot be taken: {os.strerror(error.errno or 0)} [errno {error.errno}]",
+                "Choose another; 0 takes a free one.",
+            ) from error
         self._server.setblocking(False)
         self._port = self._server.getsockname()[1]
         if self._break_port is not None:
