@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The race's picture and the options that lead to it, without a race."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from powersample import cli
 from powersample.experiments.baselines import Account
 from powersample.experiments.method import Lap, Method
-from powersample.experiments.race import Race, Setup, write_png
+from powersample.experiments.race import Race, Setup, to_text, write_png
 from powersample.experiments.race.draw import cycles_w
 from powersample.experiments.workload import Epoch
 from powersample.model import Window
@@ -55,6 +57,23 @@ MANY = tuple(method(name, 10.0) for name in ("native", "pynvml-thread", "nvidia-
 def test_picture_is_a_png_whatever_ran(methods, tmp_path):
     write_png(race(*methods), tmp_path / "race.png")
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_text_says_before_any_table_what_the_field_does(tmp_path):
+    """A thread on native's own field tells the field's part of native's lead from the sampler's."""
+    off = {"native": 1.01, "pynvml-thread": 1.4, "pynvml-instant": 1.02}
+    methods = [
+        replace(method(name, 100.0), accounts=(Account(200 * factor), Account(400 * factor)))
+        for name, factor in off.items()
+    ]
+    text = to_text(race(*methods)).replace("\n  ", " ")
+    said = (
+        "off by 40.0 % of an epoch (median) by PowerUsage and by 2.0 % by field 186; native, which reads that and the"
+    )
+    assert 0 < text.index(said) < text.index("updates")
+    assert "by 1.0 %." in text
+    assert "field counts" not in to_text(race(methods[0]))
+    assert "native reads another than pynvml-thread" in to_text(race(*methods[:2]))
 
 
 def test_picture_that_is_somebodys_is_not_replaced(tmp_path, capsys):

@@ -42,7 +42,7 @@ def add(verbs: Any) -> None:
         help="nvidia-smi, pynvml, native and others measure the same training, each against the truth",
         description="Experiment 1 of arXiv 2505.15631: every usual way of sampling GPU power measures the same\n"
         "epochs, each by itself, because at once they would slow each other and the training. On a GPU the\n"
-        "reference is its energy counter, without one a simulated node's exact truth. About 80 s; --paper takes 50,\n"
+        "reference is its energy counter, without one a simulated node's exact truth. About 80 s; --paper takes 55,\n"
         "--causes 20.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -18,7 +18,13 @@ from powersample.experiments.race.show import ran
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = ("native", "pynvml-thread", "nvidia-smi-lms", "ea-has-tracer")  # over time; all would be no picture
+SHOWN = (
+    "native",
+    "pynvml-instant",
+    "pynvml-thread",
+    "nvidia-smi-lms",
+    "ea-has-tracer",
+)  # over time; all would be no picture
 STRETCH_S = 6.0
 CYCLE_NS = 100_000_000  # of the paper's meter
 FEW_POLLS = 40  # a second: below, they are drawn as points

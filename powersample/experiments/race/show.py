@@ -93,7 +93,7 @@ def _slowdown_json(one: Slowdown | None) -> dict[str, Any] | None:
 def to_text(race: Race) -> str:
     """Return the result as a screen of at most 100 columns; it leads with updates and energy errors."""
     entries = [(method, figures(method)) for method in ran(race)]
-    lines = [race.headline, *_opening(race)]
+    lines = [race.headline, *_opening(race), *_fields(race, {method.name: one for method, one in entries})]
     if entries:
         lines += ["", *_energy_table(race, entries), "", *_cost_table(race, entries), "", *_findings(race, entries)]
     lines += [f"{method.name}: not run. {method.reason}" for method in race.methods if method.reason is not None]
@@ -119,6 +119,24 @@ def _opening(race: Race) -> list[str]:
             if idle
             else []
         ),
+    ]
+
+
+def _fields(race: Race, found: dict[str, Figures]) -> list[str]:
+    """Return what of the native sampler's lead is the field's: a thread that reads the same field tells."""
+    native, usage, instant = (
+        None if name not in found else found[name].error_pct.median
+        for name in ("native", "pynvml-thread", "pynvml-instant")
+    )
+    if native is None or usage is None:
+        return []
+    if instant is None:
+        return ["The field counts before the sampler: native reads another than pynvml-thread, see below."]
+    more = "" if race.counter_is_reference else " and the energy counter"
+    return [
+        f"The field counts before the sampler: a pynvml thread is off by {usage:.1f} % of an epoch (median) by "
+        f"PowerUsage and by {instant:.1f} % by field 186; native, which reads that{more} and takes each value for "
+        f"what its sensor means, by {native:.1f} %."
     ]
 
 
