@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the races of docs/race.md and writes the page: `python docs/race/make.py`, about a minute and a half.
+"""Runs the races of docs/race.md and writes the page: `python docs/race/make.py`, about five minutes.
 
 `python docs/race/make.py page` writes the page alone, of the figures there are. No number stands in the page that does
 not come out of figures.json; tests/test_docs_race.py holds the one to the other.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,13 @@ FIGURES, PAGE, PICTURE = HERE / "figures.json", HERE.parent / "race.md", HERE / 
 TEMPLATE = HERE / "page.txt"
 SLOW, QUICK = "power.draw as on this driver", "power.draw as in branch 530"
 LEAVE_OUT = {"node", "ground", "planned_epochs", "epoch_s", "epoch_energy_j", "epoch_truth_j", "epoch_low_j"}
-LEAVE_OUT |= {"epoch_high_j", "epoch_verdict"}
+LEAVE_OUT |= {"epoch_high_j", "epoch_verdict", "epoch_reasons"}
+# Few enough that each has epochs enough: who reads the 1 s mean, field 186, the energy counter.
+FIELDS = ("ea-has-tracer", "pynvml-thread", "pynvml-instant", "codecarbon", "native")
+FIELD_EPOCHS = 26
+LENGTHS_S = ((0.3, 3.0), (0.5, 0.5), (1.0, 1.0), (3.0, 3.0))
+EACH = (3, 10, 50)  # epochs of a training
+TRAININGS = 100
 
 
 def measure() -> dict[str, Any]:
@@ -34,11 +41,30 @@ def measure() -> dict[str, Any]:
         png = Path(folder) / "paper.png"
         found = {
             "machine": machine,
+            "race": race(),
+            "fields": race("--methods", ",".join(FIELDS), "--epochs", str(FIELD_EPOCHS), "--pairs", "0"),
+            "tried": tried(),
             "paper": race("--paper", "--png", str(png)),
             "causes": race("--causes"),
         }
         PICTURE.write_bytes(png.read_bytes())
     return found
+
+
+def tried() -> list[dict[str, Any]]:
+    """Follow the loop in virtual time over trainings of several kinds, on either field."""
+    from powersample.experiments.paper.loop import curve
+    from powersample.experiments.paper.run import QUICK_DRIVER
+    from powersample.experiments.paper.show import traced_json
+
+    found = []
+    for lengths_s, each in product(LENGTHS_S, EACH):
+        for field, driver, cost_s in ((SLOW, None, 0.01), (QUICK, QUICK_DRIVER, 0.1)):
+            (one,) = curve(
+                "h100+none", driver=driver, costs_s=(cost_s,), count=TRAININGS, epochs_each=each, lengths_s=lengths_s
+            )
+            found.append({"lengths_s": list(lengths_s), "field": field, **traced_json(one)})
+    return short(found)
 
 
 def race(*options: str) -> dict[str, Any]:
@@ -71,33 +97,107 @@ def names(of: dict[str, Any]) -> dict[str, Any]:
     """Return the figures by the names that page.txt has for them."""
     paper, machine = of["paper"], of["machine"]
     tracer, native = paper["real_time"]["ea-has-tracer"], paper["real_time"]["native"]
-    trusted, others = paper["by_verdict"]
-    virtual = paper["virtual_time"]
+    virtual, alike = paper["virtual_time"], paper["virtual_time_alike"][SLOW]
+    fields = {one["name"]: one for one in of["fields"]["methods"]}
+    same = [one for one in of["tried"] if one["field"] == SLOW and one["lengths_s"][0] == one["lengths_s"][1] <= 1]
+    same = [one for one in same if one["epochs"] > EACH[0] * one["trainings"]]
     return {
         **{name: machine[name] for name in ("cpu", "cores", "kernel", "python", "date")},
         "load": machine["load_average_before"],
+        **{f"{name}_took": of[name]["took_s"] for name in ("race", "paper", "causes")},
+        "methods": sum(one["available"] for one in of["race"]["methods"]),
+        "field_names": ",".join(FIELDS),
+        "field_epochs": fields["native"]["epochs"],
+        "fields": "\n".join(field_row(one) for one in fields.values()),
+        **{
+            f"{name.replace('-', '_')}_{part}": fields[name]["epoch_error_by_length_pct"][n]["median"]
+            for name in FIELDS
+            for n, part in enumerate(("short", "long"))
+        },
         "epochs": tracer["epochs"],
+        "trainings": tracer["trainings"],
         "shortest": paper["epoch_lengths_s"][0],
         "longest": paper["epoch_lengths_s"][1],
         **sizes("tracer", tracer["epoch_error_pct"]["median"], tracer["epoch_error_pct"]["p95"]),
         **sizes("native", native["epoch_error_pct"]["median"], native["epoch_error_pct"]["p95"]),
-        "tracer_r": tracer["epoch_power_pearson"],
-        "native_r": native["epoch_power_pearson"],
-        "tracer_run_r": tracer["run_energy_pearson"],
+        **correlations("tracer", tracer),
+        **correlations("native", native),
+        **correlations("alike", alike[0]),
+        "alike_call": 1e3 * alike[0]["call_s"],
+        "alike_each": alike[0]["epochs"] / alike[0]["trainings"],
+        "turn": turn(virtual),
         "papers_r": paper["papers"]["epoch_r"],
         "papers_run_r": paper["papers"]["run_r"],
         "papers_few": 100 * paper["papers"]["few_share"],
-        "trusted": trusted["epochs"],
-        **sizes("trusted", trusted["native_median_pct"], trusted["native_p95_pct"]),
-        **sizes("trusted_tracer", trusted["tracer_median_pct"], trusted["tracer_p95_pct"]),
-        "others": others["epochs"],
-        **sizes("others", others["native_median_pct"], others["native_p95_pct"]),
-        **sizes("others_tracer", others["tracer_median_pct"], others["tracer_p95_pct"]),
-        "held": trusted["held"] + others["held"],
+        "by_verdict": " ".join(verdict(one) for one in paper["by_verdict"]),
+        "held": sum(one["held"] for one in paper["by_verdict"]),
         "virtual": virtual[SLOW][0]["epochs"],
         "table": "\n".join(row(one, other) for one, other in zip(virtual[SLOW], virtual[QUICK], strict=True)),
+        "tried_trainings": TRAININGS,
+        "tried": "\n".join(tried_rows(of["tried"])),
+        "same_least": min(one["epoch_power_pearson"] for one in same),
+        "same_most": max(one["epoch_power_pearson"] for one in same),
+        "same_run": min(one["run_power_pearson"] for one in same),
         **costs(of["causes"]["causes"]),
     }
+
+
+def field_row(one: dict[str, Any]) -> str:
+    """Return a row of the table of fields: a method's errors by length of epoch, and what it reads."""
+    if not one["available"]:
+        return f"| {one['name']} | not run: {one['reason']} | | | | |"
+    parts = [f"{part['median']:.1f} %" for part in one["epoch_error_by_length_pct"]]
+    cells = [one["name"], one["reads"], *parts, f"{one['epoch_error_pct']['max']:.0f} %", f"{one['power_pearson']:.3f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def correlations(name: str, one: dict[str, Any]) -> dict[str, float]:
+    """Return r of epochs and of trainings, in power and in energy."""
+    return {
+        f"{name}_{what}_{quantity}_r": one[f"{what}_{quantity}_pearson"]
+        for what in ("epoch", "run")
+        for quantity in ("power", "energy")
+    }
+
+
+def pair(one: dict[str, Any], quantity: str) -> str:
+    """Return r of epochs and of trainings of one quantity, in as many digits as tell them apart."""
+    digits = 2 if quantity == "power" else 3
+    return " / ".join(f"{one[f'{what}_{quantity}_pearson']:.{digits}f}" for what in ("epoch", "run"))
+
+
+def turn(virtual: dict[str, Any]) -> str:
+    """Return from which cost of a call on, ms, the power of an epoch is told as well as that of a training."""
+    over = [
+        [one["call_s"] for one in curve if one["epoch_power_pearson"] < one["run_power_pearson"]]
+        for curve in (virtual[SLOW], virtual[QUICK])
+    ]
+    costs_s = sorted({one["call_s"] for one in virtual[SLOW]})
+    return f"{1e3 * min(cost_s for cost_s in costs_s if cost_s > min(map(max, over))):g}"
+
+
+def verdict(one: dict[str, Any]) -> str:
+    """Return a sentence about the epochs of which the native sampler says one thing."""
+
+    def size(value: float | None, digits: int) -> str:
+        return "nothing that can be told" if value is None else f"{value:.{digits}f} %"
+
+    return (
+        f"Of {one['epochs']} epochs the native sampler calls itself {' or '.join(one['verdicts'])}, and is off by "
+        f"{size(one['native_median_pct'], 1)} (median) and {size(one['native_p95_pct'], 1)} (95th percentile), where "
+        f"the tracer is by {size(one['tracer_median_pct'], 0)} and {size(one['tracer_p95_pct'], 0)}."
+    )
+
+
+def tried_rows(tried: list[dict[str, Any]]) -> list[str]:
+    """Return the rows of the table of kinds of trainings, one for both fields."""
+    rows = []
+    for slow, quick in zip(tried[::2], tried[1::2], strict=True):
+        least, most = slow["lengths_s"]
+        length = f"{least:g} s" if least == most else f"{least:g} to {most:g} s"
+        cells = [length, f"{slow['epochs'] / slow['trainings']:g}"]
+        rows.append(f"| {' | '.join(cells + [pair(one, q) for one in (slow, quick) for q in ('power', 'energy')])} |")
+    return rows
 
 
 def sizes(name: str, median: float, p95: float) -> dict[str, float]:
@@ -112,7 +212,7 @@ def row(slow: dict[str, Any], quick: dict[str, Any]) -> str:
         f"{100 * slow['epochs_at_most_10_share']:.0f} %",
     ]
     for one in (slow, quick):
-        cells += [f"{one['epoch_error_pct']['median']:.1f} %", f"{one['epoch_power_pearson']:.2f}"]
+        cells += [f"{one['epoch_error_pct']['median']:.1f} %", pair(one, "power"), pair(one, "energy")]
     return f"| {' | '.join(cells)} |"
 
 
