@@ -4,20 +4,26 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, timedelta, timezone
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_calibrate import LADDER, ladder, point
+from test_calibrate import wall_of as wall_w
 from test_meter_energy import START_NS, cycles, traced
 
 from powersample import cli
 from powersample.analysis.codecarbon import Asked, Uncaptured, correct
 from powersample.errors import BadFormat, InvalidArgument
+from powersample.fit.calibrate import calibrate
+from powersample.fit.codecarbon import uncaptured_of
 from powersample.formats.codecarbon import KWH_J, memory_rule_w, parse_rows
 from powersample.model import Anchor, Trace
 from powersample.report.codecarbon_meter import wall_of
+from powersample.store.calibrations import save_calibration, this_host
 
 V2 = [
     "timestamp",
@@ -271,6 +277,58 @@ def test_powers_outside_the_calibrated_and_forced_memory_are_remarks():
     assert [one.code for one in correct(row, hull, RAPL).remarks] == ["PSC-HULL", "PSC-MEMORY"]
 
 
+# ---- by a calibration ----
+
+
+def test_calibration_that_knows_dram_is_seen_without_it():
+    """Idle: 30 W of DRAM; under the heaviest load 150 W. CodeCarbon measures neither."""
+    calibration = calibrate(ladder(), host={"gpus": ["a", "b", "c", "d"]})
+    inside = uncaptured_of(calibration, "inside", "x")
+    assert inside.idle_w == pytest.approx(wall_w(100, 30, 200) - 300)
+    assert inside.busy_w["stream"] == pytest.approx(wall_w(400, 150, 200) - 600)
+    assert (inside.gpus, inside.idle_parts_w) == (4, {"cpu": 100.0, "gpu": 200.0})
+    assert inside.hull_w == {"cpu": (100.0, 700.0), "gpu": (200.0, 1200.0)}
+    kept = uncaptured_of(calibration, "kept", "x")
+    assert (kept.idle_w, kept.model) == (pytest.approx(wall_w(100, 30, 200) - 330), None)
+
+
+def test_dram_inside_the_cpus_is_calibrated_likewise():
+    """With rapl_include_dram the row's CPU holds DRAM: the model of exact points is then exact for it."""
+    points = [point(*rung, wall=650 + 1.2 * sum(rung[2:])) for rung in LADDER]
+    rapl = uncaptured_of(calibrate(points), "rapl", "x")
+    assert rapl.idle_parts_w == {"cpu": 130.0, "gpu": 200.0}
+    found = correct(row_of(cpu_w=460.0, gpu_w=500.0), rapl, RAPL)
+    assert found.refused == ()
+    assert found.model_j == pytest.approx((650 + 1.2 * 960) * 600, rel=1e-6)
+
+
+def test_model_of_a_calibration_is_nearer_than_its_bounds_and_holds_the_truth():
+    """GPUs at work cost more at the wall than the bounds know: the paper's calibration leaves them idle."""
+    dice = np.random.default_rng(2)
+    points = [point(*rung, wall=wall_w(*rung[2:]) + dice.normal(0, 2)) for rung in LADDER]
+    found = correct(row_of(cpu_w=150.0, gpu_w=1200.0), uncaptured_of(calibrate(points), "inside", "x"), RAPL)
+    truth_j = wall_w(150, 33, 1200) * 600
+    assert abs(found.model_j - truth_j) < 2.6 * found.model_u_j
+    assert abs(found.model_j - truth_j) < abs(found.high_j - truth_j)
+    assert found.model_u_j < 0.03 * truth_j
+
+
+def test_calibration_that_does_not_fit_is_an_error():
+    calibration = calibrate(ladder())
+    cpus = [point(*rung, wall=900 + 1.1 * rung[2]) for rung in LADDER[:7]]
+    bare = calibrate([replace(one, components_w={"cpu": one.components_w["cpu"]}) for one in cpus])
+    refused = replace(calibration, accepted=False, reasons=("PSQ-CAL-REFUSED: flat",))
+    for wrong, memory, message in (
+        (calibration, "guessed", "inside, rapl, kept"),
+        (refused, "inside", "refused: PSQ-CAL-REFUSED"),
+        (bare, "rapl", "no component"),
+        (calibrate(ladder()[7:]), "inside", "no bounds"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            uncaptured_of(wrong, memory, "x")
+    assert uncaptured_of(bare, "inside", "x").gpus == 0
+
+
 # ---- a meter beside ----
 
 
@@ -341,6 +399,23 @@ def test_verb_corrects_what_it_can_of_several_runs(tmp_path, capsys):
     assert "refused: PSC-MODE" in told.out
 
 
+def test_verb_takes_a_calibration_by_file_or_the_hosts_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    code, told = check(tmp_path, capsys, "--cpu-mode", "rapl")
+    assert (code, "Calibrate this machine" in told.err) == (2, True)
+    save_calibration(calibrate(ladder(), host=this_host()))
+    path = save_calibration(calibrate(ladder(), simulated="paper-nodex4"), tmp_path / "node.json")
+    code, told = check(tmp_path, capsys, "--cpu-mode", "rapl", "--load", "primes")
+    assert code == 0
+    assert "model " in told.out
+    assert "SIMULATED" not in told.out
+    code, told = check(tmp_path, capsys, "--cpu-mode", "rapl", "--calibration", str(path))
+    assert code == 0
+    assert told.out.startswith("SIMULATED NODE paper-nodex4, not a measurement")
+    code, told = check(tmp_path, capsys, *POWER, "--calibration", str(path))
+    assert (code, "exclude" in told.err) == (2, True)
+
+
 def test_verb_without_a_word_about_the_cpu_corrects_nothing(tmp_path, capsys):
     code, told = check(tmp_path, capsys, *POWER)
     assert code == 1
@@ -350,7 +425,7 @@ def test_verb_without_a_word_about_the_cpu_corrects_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--p-idle", "783"), "--p-busy W"),
+        (("--p-idle", "783"), "go together"),
         (("--p-idle", "-1", "--p-busy", "811"), "--p-idle -1"),
         (("--p-idle", "783", "--p-busy", "primes=much"), "LOAD=W"),
         ((*POWER, "--load", "firestarter"), "primes"),

@@ -22,13 +22,15 @@ CPU_MODES = ("rapl", "load", "constant")
 EXAMPLE = """\
 examples:
   powersample codecarbon check emissions.csv --cpu-mode rapl --p-idle 783 --p-busy primes=811
-  powersample codecarbon check emissions.csv --cpu-mode rapl --p-idle 783 --p-busy primes=811 --load primes --interval 1
+  powersample codecarbon check emissions.csv --cpu-mode rapl --load primes --interval 1
+  powersample codecarbon check emissions.csv --cpu-mode rapl --calibration node.json --memory rapl
   powersample codecarbon check emissions.csv --cpu-mode rapl --meter run.parquet --p-idle 783 --p-busy 811 --json
 
 CodeCarbon adds GPU and CPU as measured, and a constant for memory; of fans, board, disks and the supply's loss it knows
-nothing. Here the constant goes out and the uncaptured power, measured once with a meter, comes in: its idle value
-gives the lower bound, its value under load the upper one. What the file does not tell you have to: whether the CPU was
-measured at all (--cpu-mode: CodeCarbon's log has "CPU Tracking Method"), the interval, and which GPUs were chosen.
+nothing. Here the constant goes out and the uncaptured power, measured once with a meter (powersample calibrate, or two
+figures of your own), comes in: its idle value gives the lower bound, its value under load the upper one. What the file
+does not tell you have to: whether the CPU was measured at all (--cpu-mode: CodeCarbon's log has "CPU Tracking Method"),
+the interval, and which GPUs were chosen.
 
 --memory says what stands for memory:
   inside  the uncaptured power was calibrated without DRAM, so memory is in it (default)
@@ -97,6 +99,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _power(verb: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     power = verb.add_argument_group("the uncaptured power")
+    power.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="of `powersample calibrate`; default: the node's"
+    )
     power.add_argument("--p-idle", type=float, metavar="W", help="of the idle machine")
     power.add_argument(
         "--p-busy", action="append", default=[], metavar="[LOAD=]W", help="of a load; again for other loads"
@@ -117,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     added = _uncaptured(options)
     if added is None:
-        raise _wrong("what to add? --p-idle W and --p-busy W, as measured with a meter")
+        raise _wrong("what to add? Calibrate this machine, or give --calibration FILE, or --p-idle W and --p-busy W")
     rows, notes = read_carbon(options.file)
     chosen = _chosen(rows, options)
     asked = Asked(options.cpu_mode, options.interval, options.gpus, options.load, options.pue)
@@ -166,11 +171,13 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _uncaptured(options: argparse.Namespace) -> Uncaptured | None:
-    """Return what is to be added; None where nobody says."""
+    """Return what is to be added; None where nobody says and nothing is stored of the node."""
     from powersample.analysis.codecarbon import Uncaptured
 
     if options.p_idle is None and not options.p_busy:
-        return None
+        return _calibrated(options)
+    if options.calibration is not None:
+        raise _wrong("--calibration and --p-idle exclude each other")
     if options.p_idle is None or not options.p_busy:
         raise _wrong("--p-idle W and --p-busy W go together, as measured with a meter")
     busy_w: dict[str, float] = {}
@@ -183,9 +190,40 @@ def _uncaptured(options: argparse.Namespace) -> Uncaptured | None:
         if not (math.isfinite(value) and value > 0):
             raise _wrong(f"--p-busy {text}: write W, or LOAD=W")
         busy_w[name or "load"] = value
-    if options.load is not None and options.load not in busy_w:
-        raise _wrong(f"--load {options.load!r}: the uncaptured power is known under {', '.join(busy_w)}")
-    return Uncaptured(options.p_idle, busy_w, "--p-idle and --p-busy", options.memory)
+    return _known(Uncaptured(options.p_idle, busy_w, "--p-idle and --p-busy", options.memory), options.load)
+
+
+def _known(added: Uncaptured, load: str | None) -> Uncaptured:
+    if load is not None and load not in added.busy_w:
+        raise _wrong(f"--load {load!r}: the uncaptured power is known under {', '.join(added.busy_w)}")
+    return added
+
+
+def _calibrated(options: argparse.Namespace) -> Uncaptured | None:
+    """Return what the calibration says that was named, or is stored of this host or the simulated node."""
+    from powersample.fit.codecarbon import uncaptured_of
+    from powersample.store.calibrations import calibrations_folder, find_calibration, load_calibration, this_host
+
+    if options.calibration is not None:
+        found, path = load_calibration(options.calibration), options.calibration
+    else:
+        folder = calibrations_folder()
+        kept = None if folder is None else find_calibration(folder, this_host(), _simulated(options))
+        if kept is None:
+            return None
+        found, path = kept
+    return _known(uncaptured_of(found, options.memory, f"calibration {path.name}"), options.load)
+
+
+def _simulated(options: argparse.Namespace) -> str | None:
+    """Return the key of the node that is simulated; None of real machines."""
+    if options.deed != "live":
+        return None
+    from powersample.model import simulated_key
+    from powersample.session.simulate import make_node
+
+    with make_node(options.simulate) as node:
+        return simulated_key(node.describe())
 
 
 def _chosen(rows: tuple[CarbonRow, ...], options: argparse.Namespace) -> list[CarbonRow]:
