@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
+from powersample.analysis.calibrated import Judged, judge
 from powersample.analysis.choice import whole
 from powersample.analysis.clock import ClockEvent, clock_events, clock_json
 from powersample.analysis.crosscheck import Crosscheck
 from powersample.analysis.dropout import Dropout, Missing, dropouts
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.gaps import Gap
+from powersample.analysis.holistic import Holistic, WallEnergy, holistic, holistics, judge_of
 from powersample.analysis.plan import MeasurementPlan, plan
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
 from powersample.analysis.quality import Quality, carriers, quality
@@ -20,6 +22,8 @@ __all__ = [
     "Crosscheck",
     "Dropout",
     "Gap",
+    "Holistic",
+    "Judged",
     "Measured",
     "MeasurementPlan",
     "Missing",
@@ -29,6 +33,7 @@ __all__ = [
     "Relative",
     "Sum",
     "Thinned",
+    "WallEnergy",
     "carriers",
     "channel_energies",
     "channel_energy",
@@ -38,6 +43,10 @@ __all__ = [
     "energies",
     "energy",
     "find_window",
+    "holistic",
+    "holistics",
+    "judge",
+    "judge_of",
     "pace",
     "plan",
     "quality",

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.analysis.arrays import Edges
 from powersample.analysis.averaging import METHODS, NEAR_NS, WIDE_NS, Averaging
 from powersample.analysis.cells import Cells, Reach
 from powersample.analysis.clock import ClockEvent, asleep, clock_events
@@ -201,21 +202,28 @@ class _Power:
         return "trapezoid", ["PSQ-UNRESOLVED polls too slow or changes too few to tell the sensor's period"]
 
 
+def counter_pace(seen: Pace) -> tuple[bool, float, float]:
+    """Return whether a counter moves at every poll, its period in ns (0 when unknown), and the spacing of a gap."""
+    every_poll = seen.change_share > FAST_COUNTER
+    period_ns = (seen.poll_ns if every_poll else (seen.period_ns or seen.change_ns)) or 0.0
+    return every_poll, period_ns, max(seen.gap_ns, SURE_OF_ONE * period_ns)
+
+
+def counter_difference(channel: Channel, seen: Pace, edges: Edges) -> CounterDifference:
+    """Return the sums that tell what a counter gained between edges."""
+    every_poll, period_ns, gap_ns = counter_pace(seen)
+    return CounterDifference(
+        edges, every_poll=every_poll, period_ns=period_ns or float("inf"), gap_ns=gap_ns, modulus=channel.modulus
+    )
+
+
 class _Counter:
     """A counter's pass."""
 
     def __init__(self, channel: Channel, model: SensorModel | None, seen: Pace, windows: Sequence[Window]) -> None:
         self._channel, self._model, self._seen, self._windows = channel, model, seen, windows
-        self._every_poll = seen.change_share > FAST_COUNTER
-        self._period_ns = (seen.poll_ns if self._every_poll else (seen.period_ns or seen.change_ns)) or 0.0
-        gap_ns = max(seen.gap_ns, SURE_OF_ONE * self._period_ns)
-        self._difference = CounterDifference(
-            edges(windows),
-            every_poll=self._every_poll,
-            period_ns=self._period_ns or float("inf"),
-            gap_ns=gap_ns,
-            modulus=channel.modulus,
-        )
+        self._every_poll, self._period_ns, gap_ns = counter_pace(seen)
+        self._difference = counter_difference(channel, seen, edges(windows))
         self._turns = None if channel.modulus is None else Turns(edges(windows), gap_ns, channel.modulus)
         self._reads = Reads(edges(windows), channel.sensor)
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a calibration of a node may be used for a recording: the same machine, parts, driver and sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from powersample.analysis.course import GROUPS
+from powersample.model import TRUTH_PREFIX, Calibration, Kind, Trace, host_of, simulated_key
+
+MOST_RATE_RATIO = 2.0  # sampling draws power itself, and that is in the calibration; an automatic rate moves a little
+SMALL = {"dram"}  # may be among the uncaptured, as it is where no counter shows it
+FROM_TRACE = "the recording's own"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a calibration is not used.
+
+    Attributes:
+        reason: a code and a sentence.
+        final: whether nobody can override it: it would be an invention, or cannot be worked out.
+    """
+
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A calibration beside a recording.
+
+    Attributes:
+        calibration: it; None where there is none, or it is refused.
+        origin: where it is from; "" where there is none.
+        refusals: why it is not used, or used although.
+        overridden: whether it is used although there are refusals.
+    """
+
+    calibration: Calibration | None = None
+    origin: str = ""
+    refusals: tuple[Refusal, ...] = ()
+    overridden: bool = False
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The refusals' codes and sentences."""
+        return tuple(one.reason for one in self.refusals)
+
+
+def stored_calibration(trace: Trace) -> tuple[Calibration, str] | None:
+    """Return the calibration that a trace's metadata hold, and where it was from; None where they hold none.
+
+    Raises:
+        BadFormat: what is stored is no calibration.
+    """
+    stored = trace.meta.get("calibration")
+    if not stored:
+        return None
+    return Calibration.from_json(stored), str(stored.get("origin") or FROM_TRACE)
+
+
+def judge(trace: Trace, calibration: Calibration | None, origin: str = "", *, anyway: bool = False) -> Judged:
+    """Return whether a calibration is used for a recording.
+
+    Args:
+        trace: the recording.
+        calibration: it; None: there is none.
+        origin: where it is from.
+        anyway: use it in spite of every refusal that is not final.
+    """
+    if calibration is None:
+        return Judged()
+    found = tuple(_refusals(trace, calibration))
+    final = any(one.final for one in found)
+    used = not found or (anyway and not final)
+    return Judged(calibration if used else None, origin, found, used and bool(found))
+
+
+def _refusals(trace: Trace, calibration: Calibration) -> Iterator[Refusal]:
+    if not calibration.accepted:
+        why = f": {calibration.reasons[0]}" if calibration.reasons else ""
+        yield Refusal(f"PSQ-CAL-REFUSED the calibration itself was not accepted{why}")
+    if calibration.bounds_w is None and calibration.model is None:
+        yield Refusal("PSQ-CAL-REFUSED the calibration has neither a model nor bounds", final=True)
+    if trace.simulated or calibration.simulated is not None:
+        node = trace.meta.get("simulated_node") or {}
+        key = simulated_key(node) if node else None
+        if not trace.simulated:
+            what = f"it is of the simulated node {calibration.simulated}, and this is a real recording"
+            yield Refusal(f"PSQ-CAL-HOST {what}", final=True)
+        elif calibration.simulated is None or key != calibration.simulated:
+            of = calibration.simulated or "a real machine"
+            yield Refusal(f"PSQ-CAL-HOST it is of {of}, and this is the simulated node {key}", final=True)
+    else:
+        yield from _host(calibration.host or {}, host_of(trace.meta))
+    yield from _groups(trace, calibration)
+    yield from _rates(trace, calibration.rates_hz or {})
+
+
+def _host(calibrated: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[Refusal]:
+    by = next((key for key in ("id", "name") if calibrated.get(key) and recorded.get(key)), None)
+    names = [str(one.get("name") or one.get("id") or "an unknown host") for one in (calibrated, recorded)]
+    if by is None:
+        yield Refusal(f"PSQ-CAL-HOST it is of {names[0]}, and the recording of {names[1]}: nothing tells they are one")
+    elif calibrated[by] != recorded[by]:
+        yield Refusal(f"PSQ-CAL-HOST it is of {names[0]}, and the recording of {names[1]}")
+    for key, what in (("gpus", "GPUs"), ("packages", "CPU packages")):
+        was, there = ({str(each) for each in one.get(key) or ()} for one in (calibrated, recorded))
+        if was and was != there:
+            same = len(was & there)
+            words = f"{len(was)} {what} were calibrated, and of those {same} are among the {len(there)} recorded"
+            yield Refusal(f"PSQ-CAL-HOST {words}")
+    made, now = calibrated.get("driver"), recorded.get("driver")
+    if made and now and made != now:
+        words = f"it was made under driver {made}, and the recording under {now}: its counters may mean another thing"
+        yield Refusal(f"PSQ-CAL-OLD {words}")
+
+
+def _groups(trace: Trace, calibration: Calibration) -> Iterator[Refusal]:
+    there = {
+        group
+        for group, domain in GROUPS.items()
+        if any(
+            one.domain == domain and one.kind is not Kind.AUX and not one.name.startswith(TRUTH_PREFIX)
+            for one in trace.channels.values()
+        )
+    }
+    if absent := [group for group in calibration.groups if group not in there]:
+        words = f"it takes the power of {' and '.join(absent)}, which was not recorded"
+        yield Refusal(f"PSQ-CAL-GROUPS {words}", final=True)
+    if more := sorted(there - set(calibration.groups) - SMALL):
+        words = f"{' and '.join(more)} was recorded, and was not calibrated: no model knows what the wall adds to it"
+        yield Refusal(f"PSQ-CAL-GROUPS {words}", final=True)
+
+
+def _rates(trace: Trace, calibrated_hz: Mapping[str, float]) -> Iterator[Refusal]:
+    recorded_hz = {lane.name: lane.rate_hz for lane in trace.lanes if lane.rate_hz}
+    for lane, was_hz in calibrated_hz.items():
+        there_hz = recorded_hz.get(lane)
+        if there_hz and was_hz and not 1 / MOST_RATE_RATIO <= there_hz / was_hz <= MOST_RATE_RATIO:
+            words = f"{lane} was read at {was_hz:.4g} Hz for it, and at {there_hz:.4g} Hz here: reading draws power"
+            yield Refusal(f"PSQ-CAL-RATE {words}")
+            return

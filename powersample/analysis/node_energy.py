@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The energy at the wall of one window, by each of a calibration's means, with what each may be off by.
+
+Half of a 95 % interval; D is the window, f = sum of c_i x_i the model, X_i the integral of x_i, C the covariance of c:
+
+    coefficients  t sqrt(X' C X)
+    misfit        t misfit_w D: how far a steady state lies from f stays the same while it lasts
+    components    1.96 u of each group's energy x df/dP; gain and offset left out: f was fitted to the same counters
+    meter         its limits of error at the calibration, percent of the energy
+    bins          what half as many bins would change
+    settling      see settling.py; to one side, in full
+    beyond        0.2 x (energy outside the calibrated powers), in full
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from powersample.analysis.arrays import Floats
+from powersample.analysis.course import Bins
+from powersample.analysis.evidence import student_95
+from powersample.analysis.interval import NORMAL_95
+from powersample.analysis.settling import Unsettled
+from powersample.model import BudgetTerm, Calibration, LinearModel
+
+BEYOND = 0.2  # W at the wall per W of components that nobody calibrated; simulated nodes without GPU points: up to 0.17
+WORTH_TELLING = 0.01  # of the components' energy, that lies outside of what was calibrated
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """An energy at the wall.
+
+    Attributes:
+        joules: it.
+        terms: what it may be off by to either side; bounds among them add up, the others in quadrature.
+        below_j: what it may be less by, beside that.
+        above_j: what it may be more by.
+    """
+
+    joules: float
+    terms: tuple[BudgetTerm, ...]
+    below_j: float = 0.0
+    above_j: float = 0.0
+
+    @property
+    def half_j(self) -> float:
+        """Half of what `terms` make; NaN where one is unknown."""
+        chance = math.hypot(*(one.value_j for one in self.terms if one.kind != "bound"))
+        return chance + math.fsum(one.value_j for one in self.terms if one.kind == "bound")
+
+    @property
+    def interval_j(self) -> tuple[float, float] | None:
+        """The 95 % interval; None where something is unknown."""
+        half_j = self.half_j
+        if not math.isfinite(half_j):
+            return None
+        return max(0.0, self.joules - half_j - self.below_j), self.joules + half_j + self.above_j
+
+    @property
+    def budget(self) -> tuple[BudgetTerm, ...]:
+        """All terms."""
+        settling_j = max(self.below_j, self.above_j)
+        return (*self.terms, BudgetTerm("fans that have not settled", "bound", settling_j))
+
+
+def by_model(
+    calibration: Calibration,
+    model: LinearModel,
+    bins: Bins,
+    own_j: Mapping[str, float],
+    unsettled: Unsettled,
+) -> Estimate:
+    """Return the model's energy.
+
+    Args:
+        calibration: that it is of.
+        model: the one that is used.
+        bins: powers of the window.
+        own_j: half of the interval of each group's energy, gain and offset left out; NaN where unknown.
+        unsettled: how far the node is from the settled states that the model was fitted to.
+    """
+    coefficients, covariance = np.asarray(model.coefficients), np.asarray(model.covariance)
+    seconds, duration_s = bins.seconds, float(bins.seconds.sum())
+
+    def integrals(of: Bins) -> Floats:
+        return np.asarray(of.seconds @ model.design(of.watts))
+
+    x = integrals(bins)
+    joules = float(x @ coefficients)
+    t = student_95(model.free) if model.free > 0 else math.inf
+    parts_j = [
+        (float(integrals(Bins(seconds, {**bins.watts, group: bins.watts[group] + 1})) @ coefficients) - joules)
+        / duration_s
+        * own_j.get(group, math.nan)
+        for group in model.groups
+    ]
+    terms = (
+        BudgetTerm("the calibration's coefficients", "gain", t * math.sqrt(max(0.0, float(x @ covariance @ x)))),
+        BudgetTerm("the calibration's misfit", "gain", t * model.misfit_w * duration_s),
+        BudgetTerm("the components' own, without gain", "standard", math.hypot(*parts_j)),
+        _meter(calibration, joules),
+        BudgetTerm("power within bins", "standard", abs(joules - float(integrals(bins.halved()) @ coefficients))),
+        _beyond(calibration, bins),
+    )
+    return Estimate(joules + unsettled.moved_j, terms, unsettled.below_j, unsettled.above_j)
+
+
+def by_bounds(
+    calibration: Calibration, bounds_w: tuple[float, float], bins: Bins, own_j: Mapping[str, float]
+) -> Estimate:
+    """Return what lies in the middle between P_idle and P_busy, both for the whole window."""
+    low_w, high_w = bounds_w
+    duration_s, base_j = float(bins.seconds.sum()), float(bins.seconds @ bins.sum_w)
+    u_w = max(calibration.p_idle_u_w or 0.0, *(u for _, u in calibration.p_busy_w.values()))
+    terms = (
+        BudgetTerm("anywhere between the bounds", "bound", (high_w - low_w) / 2 * duration_s),
+        BudgetTerm("the bounds' own", "gain", NORMAL_95 * u_w * duration_s),
+        BudgetTerm("the components' own, without gain", "standard", _all(own_j, calibration)),
+        _beyond(calibration, bins),
+    )
+    return Estimate(base_j + (low_w + high_w) / 2 * duration_s, terms)
+
+
+def by_load(calibration: Calibration, load: str, bins: Bins, own_j: Mapping[str, float]) -> Estimate:
+    """Return the energy with the uncaptured power of a calibrated load; what draws other power is not quite that."""
+    watts, u_w = calibration.p_busy_w[load]
+    duration_s, base_j = float(bins.seconds.sum()), float(bins.seconds @ bins.sum_w)
+    like = [one for one in calibration.points if one.kernel == load and one.used]
+    drew_w = max(like, key=lambda one: one.level or 0.0).sum_w if like else math.nan
+    terms = (
+        BudgetTerm(f"the uncaptured power of {load}", "gain", NORMAL_95 * u_w * duration_s),
+        BudgetTerm("the components' own, without gain", "standard", _all(own_j, calibration)),
+        BudgetTerm(f"other power than {load} drew", "bound", BEYOND * abs(base_j - drew_w * duration_s)),
+    )
+    return Estimate(base_j + watts * duration_s, terms)
+
+
+def outside_j(calibration: Calibration, bins: Bins) -> dict[str, float]:
+    """Return the energy that lies outside the calibrated powers, by group and "sum"; nothing where all lies inside."""
+    powers = {**bins.watts, "sum": bins.sum_w}
+    found = {}
+    for name, (low_w, high_w) in calibration.hull_w.items():
+        if name in powers:
+            off_w = np.maximum(np.maximum(low_w - powers[name], powers[name] - high_w), 0.0)
+            if off_w.any():
+                found[name] = float(bins.seconds @ off_w)
+    return found
+
+
+def outside_reasons(calibration: Calibration, bins: Bins) -> list[str]:
+    """Say what was outside of the calibrated powers, where it was more than a little."""
+    base_j, duration_s = float(bins.seconds @ bins.sum_w), float(bins.seconds.sum())
+    found = {name: one for name, one in outside_j(calibration, bins).items() if one > WORTH_TELLING * base_j}
+    if not found:
+        return []
+    worst = max(found, key=lambda name: found[name])
+    powers = bins.sum_w if worst == "sum" else bins.watts[worst]
+    low_w, high_w = calibration.hull_w[worst]
+    name = "all components together" if worst == "sum" else worst
+    return [
+        f"PSQ-CAL-HULL {name} drew {float(bins.seconds @ powers) / duration_s:.4g} W on average, up to "
+        f"{float(powers.max()):.4g} W, and calibrated is {low_w:.4g} to {high_w:.4g} W: the interval has room for it"
+    ]
+
+
+def _beyond(calibration: Calibration, bins: Bins) -> BudgetTerm:
+    outside = outside_j(calibration, bins)
+    groups_j = math.fsum(joules for name, joules in outside.items() if name != "sum")
+    return BudgetTerm("outside of what was calibrated", "bound", BEYOND * max(groups_j, outside.get("sum", 0.0)))
+
+
+def _meter(calibration: Calibration, joules: float) -> BudgetTerm:
+    """Return the meter's limits of error; of no meter, the figures' own uncertainty says what it says."""
+    pct = calibration.accuracy_pct
+    unknown = math.nan if calibration.source in ("meter", "bmc") else 0.0
+    return BudgetTerm("the meter's limits of error", "gain", unknown if pct is None else pct / 100 * joules)
+
+
+def _all(own_j: Mapping[str, float], calibration: Calibration) -> float:
+    return math.hypot(*(own_j.get(group, math.nan) for group in calibration.groups))
