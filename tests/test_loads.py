@@ -14,6 +14,7 @@ from powersample._native import api_load
 from powersample.errors import BadFormat, InputNotFound, InvalidArgument, OutOfMemory, StateError
 from powersample.fit import Reference
 from powersample.loads import EdgeLog, Pattern, chirp, from_file, parse, prbs, random_edges, square
+from powersample.loads.cpus import parse_cpus
 
 S = 1_000_000_000
 SHORT = Pattern("three bursts", np.array([0.0, 0.01, 0.02, 0.03, 0.05, 0.06]))
@@ -98,6 +99,27 @@ def test_names_of_kernels_and_vectors_are_the_header_s():
     assert tuple(api_load.VECTORS) == loads.VECTORS
 
 
+def test_pattern_is_cut_where_the_time_ends():
+    pattern = loads.cut(loads.ladder([0.2, 0.4, 0.6], 2.0), 3.0)
+    assert pattern.edge_s.tolist() == [0, 2, 2, 3]
+    assert pattern.levels.tolist() == [0.2, 0.4]
+    assert loads.cut(SHORT, 0.02).edge_s.tolist() == [0.0, 0.01]
+    assert loads.cut(SHORT, 99.0).edge_s.tolist() == SHORT.edge_s.tolist()
+    with pytest.raises(InvalidArgument, match="no burst"):
+        loads.cut(SHORT, 0.0001)
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("0", [0]), ("0-3,8", [0, 1, 2, 3, 8]), ("5,4", [5, 4])])
+def test_list_of_cpus_is_read_as_the_kernel_writes_it(text, cpus):
+    assert parse_cpus(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0,", "-1", "1-", "0.5"])
+def test_what_is_no_list_of_cpus_is_refused(text):
+    with pytest.raises(InvalidArgument, match="0-3,8"):
+        parse_cpus(text)
+
+
 def test_ladder_is_its_levels_without_a_pause():
     pattern = loads.ladder([0.0, 0.5, 1.0], 2.0)
     assert pattern.edge_s.tolist() == [0, 2, 2, 4, 4, 6]
@@ -120,12 +142,16 @@ def test_levels_must_be_as_many_as_spans_and_joined_spans_need_them():
 
 @pytest.mark.parametrize("kernel", ["primes", "fma", "stream", "mix"])
 def test_native_load_keeps_its_levels_by_cpu_time(kernel):
-    """What a thread was robbed of is made up for; only on a machine without a CPU to spare may it stay below."""
-    log = loads.run(loads.ladder([0.2, 0.0], 0.1), kernel=kernel, cpus=None, period_s=0.02, stream_bytes=1 << 20)
-    asked, rest = log.reached
-    assert (asked.level, rest.level) == (0.2, 0.0)
-    assert asked.duty < 0.25
-    assert asked.duty > 0.19 or log.trouble
+    """What a thread was robbed of is made up for, if there is a CPU to spare in one of a few tries."""
+    for _ in range(5):
+        log = loads.run(loads.ladder([0.2, 0.0], 0.1), kernel=kernel, cpus=None, period_s=0.02, stream_bytes=1 << 20)
+        asked, rest = log.reached
+        assert (asked.level, rest.level) == (0.2, 0.0)
+        assert asked.duty < 0.25
+        if asked.duty > 0.19:
+            break
+    else:
+        pytest.fail(f"reached {asked.duty}")
     assert rest.duty < 0.1
     assert rest.bursts == 0
     assert log.wrong == 0
@@ -154,9 +180,10 @@ def test_step_of_a_load_that_was_stopped_ends_there():
 
 
 def test_step_that_was_not_reached_is_told():
-    step = loads.Step(0, S, 0.5, 2, int(0.9 * S))
+    step = loads.Step(0, 2 * S, 0.5, 2, int(1.8 * S))
     assert step.duty == pytest.approx(0.45)
     assert "45.0% of CPU time for 50.0%" in logged([0], [100], [0], reached=(step,)).trouble[0]
+    assert logged([0], [100], [0], reached=(loads.Step(0, S, 0.5, 2, 0),)).trouble == []
 
 
 def test_native_load_logs_every_burst_of_every_cpu():

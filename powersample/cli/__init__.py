@@ -13,10 +13,23 @@ import sys
 from collections.abc import Sequence
 
 from powersample import __version__, errors
-from powersample.cli import characterize, codecarbon, demo, doctor, export, race, record, recover, report, sim, sync
+from powersample.cli import (
+    characterize,
+    codecarbon,
+    demo,
+    doctor,
+    export,
+    race,
+    record,
+    recover,
+    report,
+    sim,
+    stress,
+    sync,
+)
 from powersample.cli.process import ending_in_order, fill_streams
 
-VERBS = (characterize, doctor, demo, race, record, report, export, recover, sim, sync, codecarbon)
+VERBS = (characterize, doctor, demo, race, record, report, export, recover, sim, stress, sync, codecarbon)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\

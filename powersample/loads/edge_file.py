@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from powersample.errors import AccessDenied, BadFormat, InputNotFound
+from powersample.errors import AccessDenied, BadFormat, InputNotFound, OutputExists
 from powersample.loads.edge_log import EdgeLog, Step
 from powersample.loads.heat import Heat
 
@@ -26,20 +26,24 @@ SCHEMA = 1
 
 
 def save(log: EdgeLog, path: str | os.PathLike[str]) -> None:
-    """Write a log.
+    """Write a log to a new file.
 
     Raises:
+        OutputExists: there is such a file.
         OSError: it cannot be written.
     """
     count = len(log)
     known = [log.step if len(log.step) == count else [""] * count]
     known += [log.thread, log.rise_ns - log.late_ns, log.rise_ns, log.fall_ns]
     known += [log.cpu_ns if len(log.cpu_ns) == count else [""] * count]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        file.write(MARK + json.dumps(_head(log), allow_nan=False) + "\n")
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        rows.writerows(zip(*known, strict=True))
+    try:
+        with open(path, "x", encoding="utf-8", newline="") as file:
+            file.write(MARK + json.dumps(_head(log), allow_nan=False) + "\n")
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(COLUMNS)
+            rows.writerows(zip(*known, strict=True))
+    except FileExistsError as error:
+        raise OutputExists(f"{path} is there already: give the name of a new file") from error
 
 
 def load(path: str | os.PathLike[str]) -> EdgeLog:

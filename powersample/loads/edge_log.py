@@ -13,7 +13,8 @@ from powersample.errors import InvalidArgument
 from powersample.loads.heat import Heat
 
 STALLED = 0.1  # of a burst, from which it is told
-SHORT = 0.01  # of a step's time, by which CPU time may miss its level
+SHORT = 0.01  # of a step's time, by which CPU time may miss its level,
+LEAST_STEP_S = 2.0  # from steps of that length on: a short one is told by its edges
 
 Ints = NDArray[np.int64]
 
@@ -119,7 +120,7 @@ class EdgeLog:
             said.append(f"{self.missed} bursts of the load came to nothing: the machine was too busy")
         if self.unpinned:
             said.append(f"{self.unpinned} threads of the load were not let onto their CPU")
-        if short := [one for one in self.reached if one.level > 0 and one.level - one.duty > SHORT]:
+        if short := [one for one in self.reached if one.duration_s >= LEAST_STEP_S and one.level - one.duty > SHORT]:
             worst = max(short, key=lambda one: one.level - one.duty)
             said.append(
                 f"{len(short)} of {len(self.reached)} steps were not reached, such as {worst.duty:.1%} of CPU time for "

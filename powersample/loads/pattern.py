@@ -179,6 +179,20 @@ def from_file(path: str | os.PathLike[str]) -> Pattern:
     return Pattern(f"the bursts of {path.name}", np.array(edges))
 
 
+def cut(pattern: Pattern, duration_s: float) -> Pattern:
+    """Return a pattern up to an instant.
+
+    Raises:
+        InvalidArgument: nothing of it lies before.
+    """
+    edges = np.minimum(pattern.edge_s.reshape(-1, 2), duration_s)
+    kept = edges[:, 1] - edges[:, 0] >= LEAST_SPAN_S
+    if not kept.any():
+        raise InvalidArgument(f"{duration_s:g} s hold no burst of {pattern.name}")
+    levels = pattern.levels[kept] if len(pattern.levels) else pattern.levels
+    return Pattern(pattern.name, edges[kept].ravel(), pattern.ambiguous, levels)
+
+
 def parse(text: str, duration_s: float, *, seed: int = 0, cycle_s: float = 0.0) -> Pattern:
     """Return the pattern that a command line names: one of `KINDS`.
 

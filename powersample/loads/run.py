@@ -11,6 +11,7 @@ from contextlib import closing
 import numpy as np
 
 from powersample.errors import InvalidArgument
+from powersample.loads.cpus import allowed
 from powersample.loads.edge_log import EdgeLog, Step
 from powersample.loads.heat import Watch
 from powersample.loads.pattern import Pattern
@@ -133,11 +134,6 @@ def run(
         heat=watch.heat(),
         ended=ended,
     )
-
-
-def allowed() -> list[int]:
-    """Return the CPUs that this process may use."""
-    return sorted(os.sched_getaffinity(0))
 
 
 def _pinned(cpus: Sequence[int] | str | None) -> list[int] | None:
