@@ -33,6 +33,7 @@ class World:
     ripple_w: float = 0.0
     lost_parts: int = 0  # so many windows lack a component
     late_s: float = 0.3
+    unsure_s: float = 0.3
     failure: Exception | None = None
 
     # ---- the wall

@@ -35,12 +35,12 @@ def test_rungs_of_the_defaults_have_what_a_node_model_needs():
     assert kernels.count("stream") == 2
     assert kernels.count("gpu") >= 5
     assert any(one.parts == {"gpu": 1.0, "mix": 1.0} for one in full)  # all at once: else every run is beyond the hull
-    assert {one.name for one in parse_rungs(SHORT)} - {one.name for one in full} == {"gpu 30 %"}
+    assert {one.name for one in parse_rungs(SHORT)} < {one.name for one in full}
 
 
 def test_rung_tells_its_name_kernel_and_level():
-    both = parse_rungs("gpu:100+mix:50")[0]
-    assert (both.name, both.kernel, both.level) == ("gpu 100 % + mix 50 %", "other", 1.0)
+    both = parse_rungs("mix:50+gpu:100")[0]
+    assert (both.name, both.kernel, both.level) == ("mix 50 % + gpu 100 %", "gpu", 1.0)
     assert (rung({}).name, rung({}).kernel, rung({}).level) == ("idle", "idle", 0.0)
 
 

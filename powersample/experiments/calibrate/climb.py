@@ -178,7 +178,7 @@ class Climb:
             When the window began in which it did, whether it did, and the CPUs' accounts of about then.
         """
         window_s = self.times.window_s
-        first_ns = begin_ns + round((AFTER_CHANGE_S + self.seen.late_s) * 1e9)
+        first_ns = begin_ns + round((AFTER_CHANGE_S + self.seen.unsure_s) * 1e9)
         latest_ns = first_ns + round(self.times.settle_s * 1e9)
         heard_ns, accounts = begin_ns, [self._look_at_cpus()]
         while True:

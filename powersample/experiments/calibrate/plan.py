@@ -17,7 +17,6 @@ IDLE = "idle"
 GPU = "gpu"
 CPU_KERNELS = ("primes", "fma", "stream", "mix")
 KERNELS = (IDLE, *CPU_KERNELS, GPU)
-TOGETHER = "other"  # the kernel of a rung with several
 MOST_RUNGS = 64
 
 # Loads that cannot run here are left out. Of CPUs alone: 10 points with both idles; with GPUs 17.
@@ -25,7 +24,7 @@ FULL = (
     "primes:25,primes:50,primes:75,primes:100,fma:100,stream:50,stream:100,mix:100,"
     "gpu:20,gpu:40,gpu:60,gpu:80,gpu:100,gpu:50+mix:50,gpu:100+mix:100"
 )
-SHORT = "primes:50,primes:100,stream:100,gpu:30,gpu:60,gpu:100,gpu:50+mix:50,gpu:100+mix:100"
+SHORT = "primes:50,primes:100,stream:100,gpu:40,gpu:100,gpu:50+mix:50,gpu:100+mix:100"  # as many as a node model needs
 
 LEAST_DWELL_S = 2.5  # over 20 updates of a counter that moves every 100 ms: else it does not stand for its GPU
 LEAST_CYCLES = 10  # of a meter, to see whether it stands still
@@ -46,8 +45,8 @@ class Rung:
 
     @property
     def kernel(self) -> str:
-        """Of `KERNELS`; "other" where several run at once."""
-        return IDLE if not self.parts else next(iter(self.parts)) if len(self.parts) == 1 else TOGETHER
+        """Of `KERNELS`; "gpu" where GPUs work, whatever the CPUs do beside."""
+        return GPU if GPU in self.parts else next(iter(self.parts), IDLE)
 
     @property
     def level(self) -> float:

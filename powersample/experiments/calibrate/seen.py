@@ -23,6 +23,7 @@ GROUPS = {"cpu": "cpu_j", "dram": "dram_j", "gpu": "gpu_j"}  # as `analysis.tota
 DOMAINS = {"cpu": "package", "dram": "dram", "gpu": "gpu"}
 WALL = "wall"
 NORMAL_95 = 1.96
+UNKNOWN_LATENCY_S = 1.0
 NS = 1e-9
 
 
@@ -56,6 +57,10 @@ class Seen(Protocol):
     def late_s(self) -> float:
         """How long after a window all is there that its energies need, s."""
 
+    @property
+    def unsure_s(self) -> float:
+        """By how much the meters' readings may be older than their stamps tell, s."""
+
     def now_ns(self) -> int:
         """Return CLOCK_MONOTONIC."""
 
@@ -79,6 +84,12 @@ class RecordingSeen:
     def late_s(self) -> float:
         """See `Seen`."""
         return self.recording.margin_s
+
+    @property
+    def unsure_s(self) -> float:
+        """See `Seen`."""
+        latest = [info.latency_max_s for info in self.recording.meters.recorder.infos]
+        return max((UNKNOWN_LATENCY_S if one is None else one for one in latest), default=0.0)
 
     def now_ns(self) -> int:
         """See `Seen`."""
