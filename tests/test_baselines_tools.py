@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -195,6 +196,33 @@ def test_zeus_keeps_changes_and_calls_a_constant_power_nothing(node, capfd):
     assert 1 <= len(found.t_ns) <= 4
     assert method.energy_j(found, start_ns, end_ns) == 0.0
     assert 0 < found.cpu_s < 0.3  # the imports of its process, a second and more, are its start's
+
+
+def test_package_that_raises_what_it_likes_leaves_pynvml_as_it_was(node, monkeypatch):
+    """A race goes on after it: the next method may bring another library."""
+
+    def odd(*_, **__):
+        raise KeyError("gpu")
+
+    for name in ("carbontracker", "carbontracker.components", "carbontracker.components.component"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(create_components=odd))
+    monkeypatch.setitem(sys.modules, "carbontracker.tracker", SimpleNamespace(CarbonTrackerThread=odd))
+    with pytest.raises(errors.NotSupported, match="carbontracker does not work here: KeyError: 'gpu'"):
+        made("carbontracker", node, None).start()
+    zeus = made("zeus", node, None)
+    zeus._binding.open()
+    zeus._monitor, zeus._begun_s = (
+        SimpleNamespace(
+            processes={}, _process_all_queue_data=lambda: None, stop=lambda: None, get_power_timeline=lambda *_: {}
+        ),
+        0.0,
+    )
+    with pytest.raises(ValueError, match="not enough values"):
+        zeus.stop()
+    with Node("a100") as other:
+        binding = NvmlBinding(other.library)
+        binding.open()
+        binding.close()
 
 
 # ---- the thread that reads what native reads ----------------------------------------------------------------------

@@ -52,7 +52,7 @@ class CarbontrackerThread(ByTrapezoid):
         """Start its thread.
 
         Raises:
-            NotSupported: It is not installed, or finds no GPU; says what it said.
+            NotSupported: It is not installed, finds no GPU, or does not start; says what it said.
         """
         try:
             with silence():
@@ -61,19 +61,27 @@ class CarbontrackerThread(ByTrapezoid):
         except ImportError as error:
             raise errors.NotSupported(f"carbontracker is not installed ({error}); pip install carbontracker") from error
         self._binding.open()
+        try:
+            self._begin(create_components, CarbonTrackerThread)
+        except errors.NotSupported:
+            self._binding.close()
+            raise
+        except Exception as error:  # whatever it raises is its reason
+            self._binding.close()
+            raise errors.NotSupported(f"carbontracker does not work here: {type(error).__name__}: {error}") from error
+
+    def _begin(self, create_components: Any, thread: Any) -> None:
         with surroundings({"CUDA_VISIBLE_DEVICES": str(self._gpu)}):  # it takes such numbers for NVML's
             components = create_components("gpu", pids=[os.getpid()], devices_by_pid=False, logger=self._log)
             if not components[0].available():
-                self._binding.close()
                 raise errors.NotSupported("carbontracker finds no GPU here")
             self._hook(components[0].handler)
-            self._thread = CarbonTrackerThread(
+            self._thread = thread(
                 components, self._log, ignore_errors=True, delete=lambda: None, update_interval=self._interval_s
             )
             started = self._log.started.wait(START_S)
         if not started:
             self._thread.stop()
-            self._binding.close()
             raise errors.NotSupported(f"carbontracker did not start: {self._log.trouble or 'it said nothing'}")
         self._thread.epoch_start()
 

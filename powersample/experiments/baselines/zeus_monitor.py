@@ -97,10 +97,12 @@ class ZeusMonitor(ByTrapezoid):
         processes = list(self._monitor.processes.values())
         died = [process for process in processes if not process.is_alive()]
         cpu_s = self._spent_s() - self._begun_s
-        self._monitor._process_all_queue_data()
-        self._monitor.stop()
-        ((_, timeline),) = self._monitor.get_power_timeline(self._domain, self._gpu).items()
-        self._binding.close()
+        try:
+            self._monitor._process_all_queue_data()
+            self._monitor.stop()
+            ((_, timeline),) = self._monitor.get_power_timeline(self._domain, self._gpu).items()
+        finally:
+            self._binding.close()
         now = anchor()
         shift_ns = now["monotonic_ns"] - now["realtime_ns"]
         reason = f"its process ended with exit code {died[0].exitcode}" if died else None
