@@ -125,7 +125,7 @@ def test_interpreter_without_a_lock_has_no_cost_of_it(monkeypatch):
 
 OF_OTHERS = (
     ["--board", "1"], ["--board", "0"], ["--latency", "0us"], ["--png", "a.png"], ["--methods", "native"],
-    ["--gpu", "0"], ["--training", "torch"], ["--seed", "1"],
+    ["--gpus", "0"], ["--training", "torch"], ["--seed", "1"],
 )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_picture_that_is_somebodys_is_not_replaced(tmp_path, capsys):
 
 OF_THE_RACE = (
     ["--methods", "native"], ["--python-load"], ["--pairs", "3"], ["--pairs", "0"], ["--epochs", "4"],
-    ["--training", "numpy"], ["--gpu", "0"],
+    ["--training", "numpy"], ["--gpus", "0"],
 )  # fmt: skip
 
 

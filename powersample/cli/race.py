@@ -31,7 +31,7 @@ examples:
 """
 
 OF_TRAINING = ("epoch_seconds", "epochs", "in_turn", "together", "python_load", "training")
-NOT_FOR_PAPER = ("methods", *OF_TRAINING, "nvml_lib", "gpu", "pairs")
+NOT_FOR_PAPER = ("methods", *OF_TRAINING, "nvml_lib", "gpus", "pairs")
 NOT_FOR_CAUSES = (*NOT_FOR_PAPER, "board", "latency", "seed", "png")
 
 
@@ -72,7 +72,7 @@ def add(verbs: Any) -> None:
         "--latency", metavar="TIME", help="of every call of its driver, such as 400us or 2ms; default none"
     )
     verb.add_argument("--nvml-lib", metavar="PATH", help="the NVML library; default the driver's")
-    verb.add_argument("--gpu", type=int, metavar="N", help="which GPU of a real machine; default 0")
+    verb.add_argument("--gpus", type=int, metavar="N", help="index of the one GPU of a real machine; default 0")
     verb.add_argument(
         "--nvidia-smi",
         type=Path,
@@ -160,7 +160,7 @@ def _setup(options: argparse.Namespace) -> Any:
         "nvidia_smi": options.nvidia_smi,
         "epochs": options.epochs,
         "training": options.training,
-        "gpu": options.gpu,
+        "gpu": options.gpus,
         "seed": options.seed,
     }
     return Setup(together=options.together, python_load=options.python_load, **_only(given))

@@ -76,7 +76,7 @@ class Setup:
                 f"a race is about GPUs: name the node without CPUs, {self.simulate.partition('+')[0]}"
             )
         if self.gpu and self.wants_node:
-            raise InvalidArgument("--gpu is for a real machine; of a simulated node the load is GPU 0's")
+            raise InvalidArgument("--gpus is for a real machine; of a simulated node the load is GPU 0's")
         if self.simulate is not None and self.nvml_library is not None:
             raise InvalidArgument("a simulated node brings its own NVML library; leave --simulate or --nvml-lib out")
 
