@@ -80,15 +80,25 @@ def trace(node: Node, epochs: Sequence[PaperEpoch], start_ns: int, *, sensor: st
         sensor: What nvidia-smi reads, as of `Node.sensor_values`: "usage", or "instant" as in driver branch 530.
         cost_s: How long a call takes.
     """
-    told_j, truth_j, watts = [], [], []
+    watts = traced_w(node, epochs, start_ns, sensor=sensor, cost_s=cost_s)
+    told_j = [float(each.mean()) * epoch.seconds for each, epoch in zip(watts, epochs, strict=True)]
+    truth_j = [
+        node.truth_j(0, start_ns + round(epoch.begin_s * 1e9), start_ns + round(epoch.end_s * 1e9)) for epoch in epochs
+    ]
+    meter_w = as_a_meter(node, epochs, start_ns)
+    return summed(epochs, cost_s, watts, np.array(told_j), np.array(truth_j), meter_w)
+
+
+def traced_w(
+    node: Node, epochs: Sequence[PaperEpoch], start_ns: int, *, sensor: str, cost_s: float
+) -> list[NDArray[np.float64]]:
+    """Return what the loop reads in each of the epochs, W; arguments as of `trace`."""
+    found = []
     for epoch in epochs:
         begin_ns = start_ns + round(epoch.begin_s * 1e9)
         at_ns = begin_ns + np.rint(readings(epoch.seconds, cost_s) * 1e9).astype(np.int64)
-        watts.append(node.sensor_values(0, sensor, at_ns))
-        told_j.append(float(watts[-1].mean()) * epoch.seconds)
-        truth_j.append(node.truth_j(0, begin_ns, start_ns + round(epoch.end_s * 1e9)))
-    meter_w = as_a_meter(node, epochs, start_ns)
-    return summed(epochs, cost_s, watts, np.array(told_j), np.array(truth_j), meter_w)
+        found.append(node.sensor_values(0, sensor, at_ns))
+    return found
 
 
 def summed(
