@@ -354,3 +354,9 @@ def test_truth_file_of_another_kind_refused(tmp_path):
         api_sim.Truth.open(path)
     with pytest.raises(DeviceNotFound, match=r"y\.truth"):
         api_sim.Truth.open(tmp_path / "y.truth")
+
+
+@pytest.mark.parametrize("begin_ns", [1, 10**18 + 1])
+def test_node_that_would_begin_before_now_or_never_is_refused(begin_ns):
+    with pytest.raises(InvalidArgument, match="begin_ns"):
+        Node("h100", begin_ns=begin_ns)

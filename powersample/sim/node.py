@@ -28,6 +28,8 @@ from powersample.sim.loads import LoadControl
 from powersample.sim.plug import PlugControl
 from powersample.sim.truths import WALL, TruthControl
 
+LATEST_NS = 10**18  # 31 years: sums of times stay far below 2^63
+
 
 class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultControl):
     """A simulated node of 1 to 16 GPUs of one profile, and CPUs if it is given some.
@@ -74,6 +76,8 @@ class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultContro
         counter_bits: Powercap's counters wrap after so many bits, 8 to 32; the registers have 32 always.
         wrap_after_j: The energy counters begin so many joules before their wrap; None: far from it.
         time_scale: The supply's lag and the fans' are so many times as quick, for tests; loads and sensors are not.
+        begin_ns: CLOCK_MONOTONIC at which the node's time begins, in the future, for studies that ask what will be and
+            wait for nothing: at the same instant the same node tells the same, to the last digit. None: now.
 
     Raises:
         InvalidArgument: A setting outside its range; an unknown profile (the message lists the known ones).
@@ -102,6 +106,7 @@ class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultContro
         counter_bits: int = 32,
         wrap_after_j: float | None = None,
         time_scale: float = 1.0,
+        begin_ns: int | None = None,
     ) -> None:
         made, self._drawn = supply.draw(supply.made_of(profile, gpus, cpu, packages), node_seed, seed)
         self._name, self._profile, self._cpu, self._packages = made.name, made.gpu, made.cpu, made.packages
@@ -123,6 +128,10 @@ class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultContro
         if not 1 <= time_scale <= 1000:
             raise InvalidArgument(f"time_scale is {time_scale!r}; it must be from 1 to 1000")
         now_ns = time.monotonic_ns()
+        if begin_ns is not None:
+            if not now_ns <= begin_ns <= LATEST_NS:
+                raise InvalidArgument(f"begin_ns is {begin_ns}; it must be from now on, {now_ns}, to {LATEST_NS}")
+            now_ns = begin_ns
         counters = tree.Counters(now_ns, counter_bits, wrap_after_j, seed, self._drawn.counter_gains)
         self._boards = tuple(
             profiles.draw_board(
