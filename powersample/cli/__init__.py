@@ -23,13 +23,14 @@ from powersample.cli import (
     record,
     recover,
     report,
+    reproduce,
     sim,
     stress,
     sync,
 )
 from powersample.cli.process import ending_in_order, fill_streams
 
-VERBS = (characterize, doctor, demo, race, record, report, export, recover, sim, stress, sync, codecarbon)
+VERBS = (characterize, doctor, demo, race, record, report, export, recover, sim, stress, sync, codecarbon, reproduce)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\
