@@ -9,9 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from meter_tools import read
 
 from powersample.cli import main
-from powersample.meters import make_meter, parse_addresses
+from powersample.meters import lmg, make_meter, parse_addresses
 
 SIM = (sys.executable, "-m", "powersample.cli", "sim")
 NVML = (
@@ -181,12 +182,37 @@ def test_meter_on_tcp_by_itself(tmp_path):
         (("meter", "--", "true"), "runs no program"),
         (("meter", "--load", "gpu0=cpu"), "there is none"),
         (("h100", "--load", "cpu"), "there is none"),
+        (("h100", "--fault", "1=nan"), "--fault belong to"),
+        (("meter", "--fault", "soon=nan"), "write CYCLE=WHAT"),
+        (("meter", "--fault", "1=fire"), "fault 'fire' is unknown; use missing, half"),
     ],
 )
 def test_meter_options_that_do_not_fit_are_refused(arguments, what):
     done = sim(*arguments)
     assert done.returncode == 2
     assert what in done.stderr
+
+
+def test_meter_of_faults_is_recorded_with_their_gaps(tmp_path, monkeypatch):
+    monkeypatch.setattr(lmg, "RETRY_S", 0.1)
+    port = tmp_path / "ttyLMG"
+    faults = ("10=missing", "14=garbage", "20=unplug", "26=plug")
+    process = subprocess.Popen(
+        [*SIM, "meter", "--pty", str(port), *(word for one in faults for word in ("--fault", one))],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline()
+    meter = make_meter(parse_addresses([f"lmg450:{port}"])[0])
+    meter.open()
+    meter.start()
+    got = read(meter, lambda got: got.gaps and got.gaps[-1].end_ns and len(got) > 25)
+    meter.close()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    causes = [gap.cause for gap in got.gaps if gap.end_ns]
+    assert causes[0] == "missing cycles"
+    assert causes[-1] == "unplugged"
+    assert meter.counts()["garbage_bytes"] + meter.counts()["bad_lines"] > 0
 
 
 def test_meter_on_a_port_that_is_taken_says_what_to_do():

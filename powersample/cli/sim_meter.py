@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from powersample.sim.lmg import LmgSimulator
 
 WORD = "meter"  # in place of NODE
+GARBAGE_BYTES = 40
 DESCRIPTION = "Run a simulated LMG450 at the plug of a simulated node, for any program that speaks to such a meter."
 EXAMPLE = """\
 in one shell, a node that changes between 100 and 600 W every 2 s, and its meter:
@@ -22,6 +24,10 @@ in another, as with a real one's port; the first shell prints this line with ran
 over TCP, as behind a serial-to-Ethernet server:
   powersample sim meter --lmg450 --tcp 2101 --of paper-node
   powersample record --meter lmg450:tcp://127.0.0.1:2101,i=16 --duration 10 -o try.parquet
+
+pulled out after 5 s of a recording and put in again after 8, with a cycle missing and garbage before:
+  powersample sim meter --lmg450 --pty /tmp/ttyLMG --fault 40=missing --fault 60=garbage --fault 100=unplug \\
+      --fault 160=plug
 
 Wire time is that of the baud rate; cycles follow the mains (50 ms are 40 or 60); the meter's clock, gain, noise and
 firmware latency are the node's (--node-seed draws them). It runs in real time. At its end it tells the exact energies.
@@ -41,6 +47,14 @@ def add(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--baud", type=int, metavar="N", help="of its serial line; default 115200; a pseudo-terminal takes any"
     )
+    group.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="CYCLE=WHAT",
+        help="what befalls so many cycles after the stream begins: missing, half, repeat, nan, over, garbage, silent, "
+        "restart, unplug, plug; may be repeated",
+    )
 
 
 def take(options: argparse.Namespace) -> bool:
@@ -51,7 +65,7 @@ def take(options: argparse.Namespace) -> bool:
     """
     from powersample import errors
 
-    mine = {"--lmg450": options.lmg450, "--of": options.of, "--baud": options.baud}
+    mine = {"--lmg450": options.lmg450, "--of": options.of, "--baud": options.baud, "--fault": options.fault}
     mine |= {"--pty": options.pty is not None, "--tcp": options.tcp is not None}
     if options.node != WORD:
         given = [name for name, value in mine.items() if value]
@@ -75,6 +89,8 @@ def plug(node: Node, options: argparse.Namespace) -> LmgSimulator:
     from powersample.sim.lmg_line import Line, PtyLine, TcpLine
 
     settings: dict[str, Any] = {} if options.baud is None else {"baud": options.baud}
+    if options.fault:
+        settings["faults"] = dict(map(_fault, options.fault))
     line: Line | None = None
     if options.tcp is not None:
         line = TcpLine(options.tcp)
@@ -84,6 +100,16 @@ def plug(node: Node, options: argparse.Namespace) -> LmgSimulator:
     if line is not None:
         settings["line"] = line
     return node.meter(**settings)
+
+
+def _fault(text: str) -> tuple[int, str | bytes]:
+    """Return the cycle and what befalls it; the simulator knows which there are."""
+    from powersample import errors
+
+    number, _, what = text.partition("=")
+    if not number.isdigit() or not what:
+        raise errors.InvalidArgument(f"--fault {text}: write CYCLE=WHAT, as 100=unplug")
+    return int(number), random.Random(number).randbytes(GARBAGE_BYTES) if what == "garbage" else what
 
 
 def introduction(node: Node, meter: LmgSimulator, options: argparse.Namespace) -> str:
