@@ -159,7 +159,10 @@ def test_values_that_are_none_are_hidden_time_and_never_zero_watts():
     found = channel_energy(trace, "wall.power", window(2.0, 18.0))
     assert found.joules == pytest.approx(800.0 * 16)
     assert found.covered_s == pytest.approx(15.5)
-    assert any("PSQ-ERRORS 10 of 320 reads failed (code 60020: 10)" in reason for reason in found.reasons)
+    assert any(
+        "PSQ-ERRORS 10 of 320 reads failed (code 60020, the meter has no number: 10)" in reason
+        for reason in found.reasons
+    )
 
 
 def test_meter_that_was_gone_most_of_the_window_tells_no_energy():

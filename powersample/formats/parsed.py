@@ -18,7 +18,14 @@ BAD_CELL = 60010  # status: a cell that holds no number
 BACKWARDS = 60011  # status: a stamp that does not come after the one before it
 HOUR_NS = 3600 * 10**9
 HOUR_SLACK_NS = 5 * 10**9  # beside an hour and the usual step: what a slow sample may come late by
-STATUS_TEXT = {BAD_CELL: "no number", BACKWARDS: "stamp not after the one before"}
+NO_NUMBER = 60020  # status: a meter said that it has no number
+OVER_RANGE = 60021  # status: a meter said that its range is too small
+STATUS_TEXT = {
+    BAD_CELL: "no number",
+    BACKWARDS: "stamp not after the one before",
+    NO_NUMBER: "the meter has no number",
+    OVER_RANGE: "beyond the range of the meter",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.formats.parsed import NO_NUMBER, OVER_RANGE  # a reading's flags, its `status` in a trace
 from powersample.model import Accuracy, Channel, Kind, MeterInfo
 
 __all__ = [
-    "FLAG_TEXT",
     "NO_NUMBER",
     "OVER_RANGE",
     "Accuracy",
@@ -30,11 +30,6 @@ __all__ = [
     "PowerFunction",
     "power_channel",
 ]
-
-# Flags of a reading that has no value; they are its `status` in a trace, among the codes that are nobody's errno.
-NO_NUMBER = 60020
-OVER_RANGE = 60021
-FLAG_TEXT = {NO_NUMBER: "the meter says: not a number", OVER_RANGE: "the meter says: out of range"}
 
 PowerFunction = Callable[[int, int], float]  # mean W over [start_ns, end_ns) of CLOCK_MONOTONIC
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from textwrap import wrap
 from typing import Any
 
-from powersample.report.table import number
+from powersample.report.table import number, times
 from powersample.report.text import badness, dropout, may_hide, place
 
 WIDTH = 98
@@ -71,12 +71,13 @@ def _unread(window: Mapping[str, Any], energy: Mapping[str, Any], sensor: str | 
     worst, total = sorted(energy["dropouts"], key=badness)[:WORST], energy["dropouts_total"]
     if not worst:
         return
-    times = "once" if total == 1 else f"{total} times"
+    often = times(total)
     if not any(map(may_hide, worst)):
         longest_s = max(one["end_ns"] - one["start_ns"] for one in worst) / 1e9
-        yield from _words(f"Published and not read, {times}, for {number(longest_s)} s at most; no energy was lost.")
+        kept = "no energy was lost" if energy["method"] == "counter difference" else "power was the same on both sides"
+        yield from _words(f"Published and not read, {often}, for {number(longest_s)} s at most; {kept}.")
         return
-    yield from _words(f"Published and not read, {times}{'' if total == len(worst) else '; the worst'}:")
+    yield from _words(f"Published and not read, {often}{'' if total == len(worst) else '; the worst'}:")
     for one in sorted(worst, key=lambda one: int(one["start_ns"])):
         yield from wrap(
             dropout(one, window["start_ns"], sensor), WIDTH, initial_indent="    ", subsequent_indent="      "
@@ -87,10 +88,6 @@ def _updates(energy: Mapping[str, Any]) -> str:
     of = "" if energy["updates_expected"] is None else f" of about {energy['updates_expected']}"
     stale = "" if energy["stale_share"] is None else f", {100 * energy['stale_share']:.3g} % of its polls stale"
     return f"{energy['updates']}{of} updates seen within{stale}"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 def _sensor(channel: Mapping[str, Any]) -> Iterable[str]:

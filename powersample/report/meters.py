@@ -11,19 +11,19 @@ from powersample.report.check import check
 from powersample.report.table import number
 
 MOST_PCT = 1.0  # limit of error of a reading: SPEC's and MLPerf's
-LOSSES = {
-    "garbage_bytes": "bytes of garbage",
-    "bad_lines": "lines that were no readings",
-    "bad_packets": "packets that were no readings",
-    "bad_answers": "answers that were no readings",
-    "timeouts": "questions without an answer",
-    "missed_periods": "periods that nobody asked in",
-    "stale": "answers that were the last one again",
-    "repeats": "repeated readings",
-    "dropped_bytes": "bytes that nobody took in time",
-    "reconnects": "times made anew",
-    "clock_jumps": "times that its clock was set",
-    "errors": "errors at its end",
+LOSSES = {  # of one, and of several
+    "garbage_bytes": ("1 byte of garbage", "{} bytes of garbage"),
+    "bad_lines": ("1 line that was no reading", "{} lines that were no readings"),
+    "bad_packets": ("1 packet that was no reading", "{} packets that were no readings"),
+    "bad_answers": ("1 answer that was no reading", "{} answers that were no readings"),
+    "timeouts": ("1 question without an answer", "{} questions without an answer"),
+    "missed_periods": ("1 period that nobody asked in", "{} periods that nobody asked in"),
+    "stale": ("1 answer that was the last one again", "{} answers that were the last one again"),
+    "repeats": ("1 repeated reading", "{} repeated readings"),
+    "dropped_bytes": ("1 byte that nobody took in time", "{} bytes that nobody took in time"),
+    "reconnects": ("connected anew once", "connected anew {} times"),
+    "clock_jumps": ("its clock was set once", "its clock was set {} times"),
+    "errors": ("1 error at its end", "{} errors at its end"),
 }
 
 
@@ -44,7 +44,8 @@ def meter_lines(meta: Mapping[str, Any]) -> Iterator[str]:
         yield f"{one['name']}: {', '.join(words)}"
         if one["gaps"]:
             yield f"{one['name']}: {_gaps(one)}"
-        counts = [f"{one['counts'][key]} {what}" for key, what in LOSSES.items() if one["counts"].get(key)]
+        counted = {key: count for key in LOSSES if (count := one["counts"].get(key))}
+        counts = [LOSSES[key][count > 1].format(count) for key, count in counted.items()]
         if counts:
             yield f"{one['name']}: {', '.join(counts)}"
         yield from (f"{one['name']}: {note}" for note in one["notes"])

@@ -36,6 +36,11 @@ def number(value: float | None) -> str:
     return f"{value:#.4g}".rstrip(".") if size >= 1e-4 else f"{value:.2e}"
 
 
+def times(count: int) -> str:
+    """Return how often: "once", "7 times"."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def cut(name: str, room: int) -> str:
     """Return a name in at most `room` letters, all of them printable."""
     name = "".join(letter if letter.isprintable() else "?" for letter in name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
-from powersample.report.table import DASH, cut, number, table
+from powersample.report.table import DASH, cut, number, table, times
 from powersample.report.untold import untold
 from powersample.sensors import code_words
 
@@ -252,7 +252,7 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
     for one in [*channels, *aux]:
         if one["errors"]:
             sensor = one["sensor"] or ""
-            codes = ", ".join(f"code {code_words(sensor, int(code))}, {n} times" for code, n in one["errors"].items())
+            codes = ", ".join(f"code {code_words(sensor, int(code))}, {times(n)}" for code, n in one["errors"].items())
             yield from _paragraph(f"{one['name']}: reads failed with {codes}", 2)
         if one["not_numbers"]:
             yield from _paragraph(f"{one['name']}: {one['not_numbers']} reads gave no number", 2)
