@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from powersample import __version__, errors
 from powersample.cli import (
+    calibrate,
     characterize,
     codecarbon,
     demo,
@@ -30,7 +31,22 @@ from powersample.cli import (
 )
 from powersample.cli.process import ending_in_order, fill_streams
 
-VERBS = (characterize, doctor, demo, race, record, report, export, recover, sim, stress, sync, codecarbon, reproduce)
+VERBS = (
+    calibrate,
+    characterize,
+    doctor,
+    demo,
+    race,
+    record,
+    report,
+    export,
+    recover,
+    sim,
+    stress,
+    sync,
+    codecarbon,
+    reproduce,
+)
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\

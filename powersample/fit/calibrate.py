@@ -12,7 +12,7 @@ What is used is what is least off at points that it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +26,11 @@ from powersample.model.calibration import GROUPS, SOURCES, SUM
 
 IDLE, GPU, OTHER = "idle", "gpu", "other"
 UNSTEADY = "unsteady"
+NO_METER = {"data sheet": "a data sheet", "bmc": "the BMC's own sensor, which nobody calibrated"}
 RECTANGLE = 3**0.5  # limits of error to a standard uncertainty
 DRIFT_SD, DRIFT_PCT = 3.0, 0.3  # beyond both of which an idle node is another one than at the start
 GPU_IDLE_SHARE = 0.05  # of what GPUs moved by: up to here above the lowest they are idle
+MISFIT_PCT = 5.0  # what the plainest model reaches on a node in order
 STILL_SHARE = 0.01  # of the wall's power: what moved less has told nothing of its slope
 
 
@@ -78,7 +80,68 @@ def calibrate(points: Iterable[OperatingPoint], *, source: str = "meter", **abou
         source=source,
         **about,
     )
-    return replace(found, best="none" if refused else _best(found))
+    found = replace(found, best="none" if refused else _best(found))
+    return replace(found, reasons=(*found.reasons, *_misfit(found)))
+
+
+def from_sheet(
+    groups: tuple[str, ...], p_idle_w: float, p_busy_w: Mapping[str, float], *, source: str = "data sheet", **about: Any
+) -> Calibration:
+    """Return what is known without any meter: the power that counters miss, as somebody else tells it.
+
+    Args:
+        groups: components that counters see, of `GROUPS`.
+        p_idle_w: uncaptured power of the idle node.
+        p_busy_w: by load.
+        source: "data sheet" or "bmc".
+        about: as for `calibrate`.
+
+    Raises:
+        InvalidArgument: no such source or component.
+    """
+    if source not in NO_METER:
+        raise InvalidArgument(f"figures of {source!r}; there are {', '.join(NO_METER)}")
+    if unknown := [group for group in groups if group not in GROUPS]:
+        raise InvalidArgument(f"no component {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    return Calibration(
+        points=(),
+        groups=tuple(group for group in GROUPS if group in groups),
+        p_idle_w=p_idle_w,
+        p_idle_u_w=None,
+        p_busy_w={load: (watts, 0.0) for load, watts in p_busy_w.items()},
+        affine=None,
+        node=None,
+        best="bounds" if p_busy_w else "none",
+        hull_w={},
+        accuracy_w=None,
+        accuracy_pct=None,
+        accepted=bool(p_busy_w),
+        reasons=(
+            *_sourced(source),
+            *(() if p_busy_w else ("PSQ-CAL-FEW: a lower bound alone: what is it under load?",)),
+        ),
+        source=source,
+        **about,
+    )
+
+
+def weighted(points: Sequence[OperatingPoint], samples: Sequence[float]) -> tuple[OperatingPoint, ...]:
+    """Return points whose wall power is as unsure by chance as the number of readings behind each tells.
+
+    How far single readings scatter nobody has told, so that all that a line leaves is taken for it: an upper limit.
+
+    Args:
+        points: means.
+        samples: readings behind each.
+    """
+    groups = tuple(group for group in GROUPS if all(group in one.components_w for one in points))
+    found = fit_model("affine", points, groups) if groups else None
+    if found is None:
+        return tuple(points)
+    predicted = np.array([float(found.predict(one.components_w)[0]) for one in points])
+    off_w = predicted - np.array([one.wall_w for one in points])
+    scatter_w = float(np.sqrt(np.mean(off_w**2) * np.median(samples)))
+    return tuple(replace(one, wall_u_w=scatter_w / count**0.5) for one, count in zip(points, samples, strict=True))
 
 
 # ---- bounds ------------------------------------------------------------------------------------------------------
@@ -139,15 +202,18 @@ def _hull(points: Sequence[OperatingPoint], groups: Sequence[str]) -> dict[str, 
 
 
 def _remarks(points: Sequence[OperatingPoint], groups: Sequence[str], source: str) -> Iterator[str]:
-    if source in ("data sheet", "bmc"):
-        what = "a data sheet" if source == "data sheet" else "the BMC's own sensor, which nobody calibrated"
-        yield f"PSQ-CAL-SHEET: the power at the wall is from {what}: no meter was read"
+    yield from _sourced(source)
     yield from _drift([one for one in points if one.kernel == IDLE], groups)
     if unsteady := [one.name for one in points if UNSTEADY in one.marks]:
         yield (
             f"PSQ-CAL-UNSTEADY: {len(unsteady)} of {len(points)} points had not settled ({', '.join(unsteady[:3])}"
             f"{', ...' if len(unsteady) > 3 else ''}): give them longer"
         )
+
+
+def _sourced(source: str) -> Iterator[str]:
+    if source in NO_METER:
+        yield f"PSQ-CAL-SHEET: the power at the wall is from {NO_METER[source]}: no meter was read"
 
 
 def _drift(idle: Sequence[OperatingPoint], groups: Sequence[str]) -> Iterator[str]:
@@ -159,6 +225,15 @@ def _drift(idle: Sequence[OperatingPoint], groups: Sequence[str]) -> Iterator[st
         yield (
             f"PSQ-CAL-DRIFT: idle, {last - first:+.1f} W more went uncaptured at the end than at the start: "
             "the node had not settled; let it stand before, and calibrate again"
+        )
+
+
+def _misfit(found: Calibration) -> Iterator[str]:
+    worst_pct = found.leave_one_out_max_pct
+    if worst_pct is not None and worst_pct > MISFIT_PCT:
+        yield (
+            f"PSQ-CAL-MISFIT: the {found.best} model is off by up to {worst_pct:.1f} % at a point that it had not "
+            "seen: means of other times than the counters', points that had not settled, or loads that no counter sees"
         )
 
 

@@ -55,7 +55,7 @@ def _flat(points: Sequence[OperatingPoint], wall: Floats, inside: Floats) -> str
             f"{mean_w:.1f} W at the wall: load them more"
         )
     slope = float(np.polyfit(inside, wall, 1)[0])
-    noise = float(np.sqrt(np.mean([one.wall_u_w**2 for one in points])))
+    noise = float(np.median([one.wall_u_w for one in points]))
     r = float(np.corrcoef(inside, wall)[0, 1]) if moved > 0 else 0.0
     if r >= LEAST_R and moved >= FEWER_SD * noise and SLOPES[0] <= slope <= SLOPES[1]:
         return None

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from powersample.errors import BadFormat, InvalidArgument
 
 GROUPS = ("cpu", "dram", "gpu")
+KERNELS = ("idle", "primes", "fma", "stream", "mix", "gpu", "other")
 SUM = "sum"
 SOURCES = ("meter", "bmc", "data sheet", "file")
 
@@ -29,7 +30,7 @@ class OperatingPoint:
 
     Attributes:
         name: for people, such as "primes 50 %".
-        kernel: the load: "idle", "primes", "fma", "stream", "mix", "gpu" or "other".
+        kernel: the load, of `KERNELS`.
         level: share of the time that it works, 0 to 1; None where it is unknown.
         components_w: by group of `GROUPS`: all packages, memory, GPUs. A group that was not measured is not there.
         components_u_w: standard uncertainties of these by chance, gain and offset not included.

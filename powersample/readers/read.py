@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument
-from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pmd, power_csv, spl
+from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pmd, points, power_csv, spl
 from powersample.formats.parsed import STATUS_TEXT, Parsed
 from powersample.model import RunTable, Trace, Window
 from powersample.readers.ptdaemon import joined
@@ -113,6 +113,16 @@ def read_carbon(path: str | os.PathLike[str]) -> tuple[tuple[codecarbon.CarbonRo
     """
     path = Path(path)
     return codecarbon.parse_rows(_bytes(path), str(path))
+
+
+def read_points(path: str | os.PathLike[str], columns: points.PointColumns) -> points.PointTable:
+    """Return operating points that were measured elsewhere, from a table whose columns are told.
+
+    Raises:
+        InputNotFound, AccessDenied, BadFormat: as `read`.
+    """
+    path = Path(path)
+    return points.parse(_bytes(path), str(path), columns)
 
 
 def _bytes(path: Path, most: int = -1) -> bytes:
