@@ -89,7 +89,7 @@ natives = [
         Program,
         "powersample._bin.sampler",
         "powersample-sampler",
-        sources(*CORE, "csrc/sampler/*.c"),
+        sources(*CORE, "csrc/load/*.c", "csrc/sampler/*.c"),
         ["-ldl", "-lm"],
     ),
     native(

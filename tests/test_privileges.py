@@ -513,6 +513,45 @@ def test_bearer_without_standard_output_fails_and_writes_into_nothing_else(beare
     assert "--spool" in done.stderr
 
 
+def test_bearer_s_load_has_nothing_left_when_its_threads_begin(bearer, machine, public):
+    """The edges go to a descriptor that the caller opened; the counter was opened before, with capabilities."""
+    with open(public / "edges.csv", "wb") as edges:
+        load = ("--stress", "primes:0.02", "--duration", "0.4", "--edges", f"fd:{edges.fileno()}")
+        command = as_nobody(bearer(*ALL), "--sources", "rapl", *load, sys=machine.root)
+        with sampling(command, pass_fds=[edges.fileno()]) as process:
+            names = set()
+            for task in Path(f"/proc/{process.pid}/task").iterdir():
+                now = status(f"{process.pid}/task/{task.name}")
+                names.add(now["Name"])
+                assert {name: int(now[name], 16) for name in NONE} == dict.fromkeys(NONE, 0)
+            assert "ps-load" in names
+            out, trouble = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, trouble
+    assert json.loads(out)["lanes"][0]["passes"] > 0
+    assert json.loads(out)["load"]["wrong"] == 0
+    assert (public / "edges.csv").read_text().startswith("# powersample edges ")
+
+
+def test_bearer_writes_no_edges_where_its_caller_may_not(bearer, secret):
+    edges = secret.parent / "edges.csv"
+    load = ("--stress", "primes:0.02", "--duration", "9", "--edges", edges)
+    command = as_nobody(bearer(*ALL), "--sources", "scripted", *load)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 1
+    assert "--edges names a path of yours, so cap_perfmon" in done.stderr
+    assert "or give --edges fd:N" in done.stderr
+    assert "Permission denied" in done.stderr
+    assert not edges.exists()
+
+
+def test_bearer_reads_no_secret_as_a_pattern(bearer, secret):
+    load = ("--stress", "primes", "--pattern", f"file:{secret}")
+    command = as_nobody(bearer(*ALL), "--sources", "scripted", *load)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr
+
+
 # ---- the stream --------------------------------------------------------------------------------------------------
 
 

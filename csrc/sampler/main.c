@@ -17,6 +17,7 @@
 #include "sampler/privilege.h"
 #include "sampler/sources.h"
 #include "sampler/starter.h"
+#include "sampler/stress.h"
 
 #define STOP_TIMEOUT_S 2.0
 #define LANE_SHARE 0.02 /* of a lane's time in its calls: what automatic rates keep to */
@@ -59,12 +60,15 @@ static bool reader_has_gone(const sampler_options *options, const ps_spool *spoo
 
 /* Waits for the end; returns why it came. The parent is watched by its id and not by a death signal: that one
  * is sent when the thread that started us ends, long before its process may. */
-static const char *wait_for_end(const sampler_options *options, ps_sampler *sampler, const ps_spool *spool,
+static const char *wait_for_end(const sampler_options *options, ps_sampler *sampler, const ps_spool *spool, stress *load,
                                 const sigset_t *waited, int64_t begin_ns, int *signal_number)
 {
     for (;;) {
         int64_t left_ns = TICK_NS;
-        if (options->duration_ns) {
+        const char *over = load ? stress_over(load) : NULL;
+        if (over)
+            return over;
+        if (options->duration_ns && !load) { /* a load keeps to it by itself */
             left_ns = begin_ns + options->duration_ns - ps_clock_now_ns();
             if (left_ns <= 0)
                 return "duration";
@@ -154,7 +158,8 @@ static void print_ready(const ps_sampler *sampler)
     fflush(stdout);
 }
 
-static void print_end(const ps_sampler *sampler, const ps_spool *spool, const char *reason, int signal_number)
+static void print_end(const ps_sampler *sampler, const ps_spool *spool, const stress *load, const char *reason,
+                      int signal_number)
 {
     ps_spool_stats spooled = {0};
     (void)ps_spool_get_stats(spool, &spooled); /* stays 0 without a spool */
@@ -171,7 +176,12 @@ static void print_end(const ps_sampler *sampler, const ps_spool *spool, const ch
         ps_text_add(&text, i ? "," : "");
         ps_json_lane_stats(&text, &stats, true);
     }
-    ps_text_add(&text, "]}");
+    ps_text_add(&text, "]");
+    if (load) {
+        ps_text_add(&text, ",\"load\":");
+        stress_json(load, &text);
+    }
+    ps_text_add(&text, "}");
     if (!text.failed)
         puts(text.data);
     fflush(stdout);
@@ -213,7 +223,7 @@ static int open_spool(const sampler_options *options, ps_sampler *sampler, ps_sp
 
 /* *hung: a thread is still inside a device call. */
 static int sample(const sampler_options *options, sampler_starter *starter, ps_sampler *sampler, ps_spool *spool,
-                  bool *hung)
+                  stress *load, bool *hung)
 {
     ps_error error = {0};
     signal(SIGPIPE, SIG_IGN); /* a reader that went away does not end a recording */
@@ -231,14 +241,18 @@ static int sample(const sampler_options *options, sampler_starter *starter, ps_s
         sampler_report("--spool", &error, streams ? NULL : "Give a directory that can be written.");
         return EXIT_FAILED;
     }
+    if (load && stress_start(load) != EXIT_DONE)
+        return EXIT_FAILED;
     warn_of_cost(sampler);
     tell_refusals(sampler);
     if (!streams)
         print_ready(sampler);
 
     int code = EXIT_DONE, signal_number = 0;
-    const char *reason = wait_for_end(options, sampler, spool, &waited, ps_clock_now_ns(), &signal_number);
+    const char *reason = wait_for_end(options, sampler, spool, load, &waited, ps_clock_now_ns(), &signal_number);
     sigprocmask(SIG_UNBLOCK, &waited, NULL); /* who cannot wait for the rest asks a second time */
+    if (load)
+        stress_stop(load);
     if (ps_sampler_stop(sampler, STOP_TIMEOUT_S) != PS_OK) {
         report_hung(sampler);
         *hung = true;
@@ -250,7 +264,9 @@ static int sample(const sampler_options *options, sampler_starter *starter, ps_s
         sampler_report("--spool", &error, streams ? NULL : "Free some space; what was written before is complete.");
         code = EXIT_FAILED;
     }
-    print_end(sampler, spool, reason, signal_number);
+    if (load && stress_finish(load) != EXIT_DONE)
+        code = EXIT_FAILED;
+    print_end(sampler, spool, load, reason, signal_number);
     return code;
 }
 
@@ -264,8 +280,11 @@ static int open_sources(const sampler_options *options, sampler_privilege *privi
     if (privilege->held && path) {
         char names[PRIVILEGE_NAMES];
         privilege_names(privilege->got, names);
-        fprintf(stderr, "powersample-sampler: %s names a path of yours, so %s is given up first. Leave it out%s.\n", path,
-                names, strcmp(path, "--spool") == 0 ? ", or give --spool -, to use it" : " to use it");
+        const char *instead = strcmp(path, "--spool") == 0   ? ", or give --spool -,"
+                              : strcmp(path, "--edges") == 0 ? ", or give --edges fd:N,"
+                                                             : "";
+        fprintf(stderr, "powersample-sampler: %s names a path of yours, so %s is given up first. Leave it out%s to use it.\n",
+                path, names, instead);
     } else if (privilege->held) {
         rest = STAGE_OTHERS;
         if (!privilege_use(privilege))
@@ -293,10 +312,13 @@ int main(int argc, char **argv)
     int code;
     if (!sampler_options_parse(argc, argv, &options, &code))
         return code;
+    if (options.stress.kernel && !stress_check(&options))
+        return EXIT_USAGE;
 
     ps_sampler *sampler = NULL;
     ps_spool *spool = NULL;
     ps_nvml *nvml = NULL;
+    stress *load = NULL;
     sampler_found found = {0};
     sampler_starter starter = {0};
     if (ps_sampler_new(&sampler) != PS_OK) {
@@ -305,7 +327,7 @@ int main(int argc, char **argv)
     }
     code = open_sources(&options, &privilege, &starter, sampler, &nvml, &found);
     if (code == EXIT_DONE) {
-        code = sampler_check_lanes(sampler, &found);
+        code = sampler_check_lanes(&options, sampler, &found);
         if (options.json)
             list_as_json(sampler, &found, &privilege); /* with nothing to measure, why */
     }
@@ -315,17 +337,20 @@ int main(int argc, char **argv)
         list_channels(sampler);
         goto out;
     }
-    if (options.spool)
+    if (options.stress.kernel)
+        code = stress_open(&options, &load);
+    if (code == EXIT_DONE && options.spool)
         code = open_spool(&options, sampler, &spool);
     bool hung = false;
     if (code == EXIT_DONE)
-        code = sample(&options, &starter, sampler, spool, &hung);
+        code = sample(&options, &starter, sampler, spool, load, &hung);
     if (hung) { /* to unload a library under that thread, or to wait for it, would undo the orderly end */
         fflush(NULL);
         _exit(code);
     }
 out:
     starter_end(&starter);
+    stress_free(load);
     ps_spool_free(spool);
     ps_sampler_free(sampler);
     ps_nvml_close(nvml);

@@ -44,11 +44,24 @@ static const char help[] =
     "  --part-s S         close a part of the spool after so many seconds (default: 600); a closed part can be\n"
     "                     converted while the recording goes on\n"
     "  --with-parent[=PID]  end when the parent process (PID, default: whoever started this) has ended\n"
+    "  --stress KERNEL[:LEVEL]  work beside the sampler, for --duration or as --pattern says; the end line tells the duty\n"
+    "                       that was reached by CPU time. primes (a sieve), fma (multiply-add in the widest vectors),\n"
+    "                       stream (memory, beyond all caches), mix or idle; LEVEL 0 to 1 (default 1). With it:\n"
+    "    --duty LEVEL       the same LEVEL\n"
+    "    --period S         of the slices below level 1 (0.001 to 60, default 0.1)\n"
+    "    --levels L,L,...   a ladder: the duration in equal parts\n"
+    "    --pattern P        square:PERIOD_S, or file:CSV with the header on_s,off_s\n"
+    "    --threads N        on N CPUs, one thread of each core first (default: all that this process may use)\n"
+    "    --cpus LIST        on these, such as 0-3,8\n"
+    "    --edges FILE       when every burst really began and ended, as CSV, written at the end; fd:N: to an open\n"
+    "                       descriptor\n"
+    "    --max-temperature C  end, with code 1, once the CPUs are at C degrees\n"
+    "                     --sources none: only work\n"
     "  --list             print the channels and exit; with --json: and what was tried for them\n"
     "  --version, --help\n"
     "\n"
     "With file capabilities (setcap) it opens this machine's own counters, drops the capabilities, then loads NVML.\n"
-    "A path given by --sysfs, --devfs, --nvml-lib or --spool costs it all of them before it looks at anything.\n"
+    "A path given by --sysfs, --devfs, --nvml-lib, --spool or --edges costs it all of them before it looks at anything.\n"
     "\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 nothing measurable.\n"
     "Example: powersample-sampler --duration 10 --spool run.spool\n";
@@ -56,7 +69,7 @@ static const char help[] =
 enum { FIFO_PRIORITY = 10 };
 
 enum { SOURCES = 256, RATE, MODE, DURATION, CPU, FIFO, NVML_LIB, SYSFS, DEVFS, GPUS, SPOOL, KEEP, PART_S,
-       WITH_PARENT, LIST, JSON, VERSION, HELP };
+       WITH_PARENT, STRESS, DUTY, PERIOD, LEVELS, PATTERN, THREADS, CPUS, EDGES, MAX_TEMPERATURE, LIST, JSON, VERSION, HELP };
 
 static const struct option long_options[] = {
     {"sources", required_argument, NULL, SOURCES},   {"rate", required_argument, NULL, RATE},
@@ -66,7 +79,12 @@ static const struct option long_options[] = {
     {"sysfs", required_argument, NULL, SYSFS},       {"devfs", required_argument, NULL, DEVFS},
     {"gpus", required_argument, NULL, GPUS},         {"spool", required_argument, NULL, SPOOL},
     {"keep", required_argument, NULL, KEEP},         {"part-s", required_argument, NULL, PART_S},
-    {"with-parent", optional_argument, NULL, WITH_PARENT}, {"list", no_argument, NULL, LIST},
+    {"with-parent", optional_argument, NULL, WITH_PARENT}, {"stress", required_argument, NULL, STRESS},
+    {"duty", required_argument, NULL, DUTY},         {"period", required_argument, NULL, PERIOD},
+    {"levels", required_argument, NULL, LEVELS},     {"pattern", required_argument, NULL, PATTERN},
+    {"threads", required_argument, NULL, THREADS},   {"cpus", required_argument, NULL, CPUS},
+    {"edges", required_argument, NULL, EDGES},       {"max-temperature", required_argument, NULL, MAX_TEMPERATURE},
+    {"list", no_argument, NULL, LIST},
     {"json", no_argument, NULL, JSON},
     {"version", no_argument, NULL, VERSION},         {"help", no_argument, NULL, HELP},
     {NULL, 0, NULL, 0},
@@ -90,6 +108,42 @@ static bool parse_whole(const char *text, double high, int32_t *out)
         return false;
     *out = (int32_t)value;
     return true;
+}
+
+/* Takes one option of a load's; as take. What needs more than a look is stress_check's. */
+static const char *take_stress(int option, const char *value, stress_wish *out)
+{
+    double number;
+    switch (option) {
+    case DUTY:
+        out->has_duty = parse_number(value, 0, 1, &out->duty);
+        return out->has_duty ? NULL : "give a level from 0 to 1";
+    case PERIOD:
+        if (!parse_number(value, 1e-3, 60, &number))
+            return "give seconds, 0.001 to 60";
+        out->period_ns = (int64_t)(number * 1e9);
+        return NULL;
+    case THREADS:
+        return parse_whole(value, PS_LOAD_THREADS, &out->threads) && out->threads > 0 ? NULL : "give a number of threads";
+    case MAX_TEMPERATURE:
+        out->has_max = parse_number(value, 1, 200, &out->max_c);
+        return out->has_max ? NULL : "give degrees C, 1 to 200";
+    case LEVELS:
+        out->levels = value;
+        return NULL;
+    case PATTERN:
+        out->pattern = value;
+        return NULL;
+    case CPUS:
+        out->cpus = value;
+        return NULL;
+    case EDGES:
+        out->edges = value;
+        return *value ? NULL : "give a file, or fd:N";
+    default:
+        out->kernel = value;
+        return NULL;
+    }
 }
 
 /* Takes one option; NULL if it is well, else what would have been. */
@@ -184,7 +238,8 @@ bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exi
 {
     static char default_sources[] = "nvml,rapl,hwmon";
     *out = (sampler_options){
-        .sources = default_sources, .lane = {.mode = PS_MODE_PACED, .cpu = -1}, .parent = getppid()};
+        .sources = default_sources, .lane = {.mode = PS_MODE_PACED, .cpu = -1}, .stress = {.edges_fd = -1},
+        .parent = getppid()};
     *exit_code = EXIT_DONE;
     int option, index = 0;
     while ((option = getopt_long(argc, argv, "", long_options, &index)) != -1) {
@@ -198,7 +253,10 @@ bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exi
         }
         if (option == '?') /* getopt has said what */
             return usage_error(exit_code);
-        const char *wanted = take(option, optarg, out);
+        const bool stress = option >= STRESS && option <= MAX_TEMPERATURE;
+        const char *wanted = stress ? take_stress(option, optarg, &out->stress) : take(option, optarg, out);
+        if (stress && !out->stress.first)
+            out->stress.first = long_options[index].name;
         if (wanted) {
             fprintf(stderr, "powersample-sampler: --%s %s: %s\n", long_options[index].name, optarg, wanted);
             return usage_error(exit_code);
@@ -211,6 +269,14 @@ bool sampler_options_parse(int argc, char **argv, sampler_options *out, int *exi
     if (out->lane.mode != PS_MODE_PACED && out->lane.rate_hz != 0) {
         fprintf(stderr, "powersample-sampler: --mode %s: leave --rate out\n",
                 out->lane.mode == PS_MODE_TIGHT ? "tight goes back to back" : "follow goes by the sensor's updates");
+        return usage_error(exit_code);
+    }
+    if (out->stress.first && !out->stress.kernel) {
+        fprintf(stderr, "powersample-sampler: --%s belongs to --stress\n", out->stress.first);
+        return usage_error(exit_code);
+    }
+    if (!out->stress.kernel && strcmp(out->sources, "none") == 0) {
+        fprintf(stderr, "powersample-sampler: --sources none belongs to --stress\n");
         return usage_error(exit_code);
     }
     set_roots(out);
@@ -238,5 +304,7 @@ const char *sampler_options_path(const sampler_options *options)
         return "--devfs";
     if (options->library)
         return "--nvml-lib";
+    if (options->stress.edges && options->stress.edges_fd < 0)
+        return "--edges";
     return options->spool && !sampler_options_streams(options) ? "--spool" : NULL;
 }

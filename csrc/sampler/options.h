@@ -13,6 +13,18 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NOTHING = 3 };
 
+/* The words of a load; NULL where none were given. */
+typedef struct stress_wish {
+    const char *kernel; /* KERNEL[:LEVEL] of --stress; NULL: there is no load, and no other of these */
+    const char *levels, *pattern, *cpus, *edges;
+    const char *first;  /* the first option of these that was given, for a complaint */
+    double duty, max_c;
+    bool has_duty, has_max;
+    int64_t period_ns; /* 0: the load's default */
+    int32_t threads;   /* 0: all CPUs */
+    int edges_fd;      /* -1: `edges` is a path */
+} stress_wish;
+
 typedef struct sampler_options {
     char *sources;        /* comma list; cut up by its reader */
     char *gpus;           /* comma list of indices and UUIDs, NULL for all */
@@ -24,6 +36,7 @@ typedef struct sampler_options {
     uint32_t part_ms;     /* 0: the spool's default */
     ps_lane_options lane;
     int64_t duration_ns;  /* 0: until a signal */
+    stress_wish stress;
     bool list, json;
     bool with_parent;
     pid_t parent;         /* whose death ends the run */

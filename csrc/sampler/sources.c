@@ -253,6 +253,8 @@ static int add_word(const char *word, const sampler_options *options, ps_sampler
                     sampler_found *found)
 {
     size_t stem = strcspn(word, ":");
+    if (strcmp(word, "none") == 0)
+        return EXIT_DONE; /* a load is all that is wanted */
     if (strcmp(word, "nvml") == 0)
         return add_nvml(options, sampler, nvml);
     if (strcmp(word, "rapl") == 0)
@@ -288,8 +290,10 @@ int sampler_add_sources(const sampler_options *options, sampler_stage stage, ps_
     return code == EXIT_NOTHING ? EXIT_DONE : code;
 }
 
-int sampler_check_lanes(const ps_sampler *sampler, const sampler_found *found)
+int sampler_check_lanes(const sampler_options *options, const ps_sampler *sampler, const sampler_found *found)
 {
+    if (strcmp(options->sources, "none") == 0)
+        return EXIT_DONE;
     if (ps_sampler_lanes(sampler) == 0) {
         fprintf(stderr, "powersample-sampler: nothing to measure here.\n");
         return EXIT_NOTHING;

@@ -33,7 +33,7 @@ void sampler_report(const char *what, const ps_error *error, const char *remedy)
  * the sampler. Returns an exit code. */
 int sampler_add_sources(const sampler_options *options, sampler_stage stage, ps_sampler *sampler, ps_nvml **nvml,
                         sampler_found *found);
-/* Once all are added: EXIT_DONE when there is at least one lane. */
-int sampler_check_lanes(const ps_sampler *sampler, const sampler_found *found);
+/* Once all are added: EXIT_DONE when there is at least one lane, or none was wanted. */
+int sampler_check_lanes(const sampler_options *options, const ps_sampler *sampler, const sampler_found *found);
 
 #endif
