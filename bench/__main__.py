@@ -28,6 +28,7 @@ from bench import (
     rapl,
     ring,
     spawn,
+    stress,
     sync,
     table,
 )
@@ -102,6 +103,7 @@ def main() -> int:
         "analysis": analysis.figures,
         "sync": sync.figures,
         "meters": meters.figures,
+        "stress": stress.figures,
     }
     if asked.list:
         print("\n".join(benchmarks))

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from load_tree import chip, one_core
 
 from powersample import loads
 from powersample._native import api_load
@@ -15,21 +16,12 @@ from powersample.loads.heat import Heat, Watch
 
 @pytest.fixture
 def sysfs(tmp_path):
-    chip = tmp_path / "class" / "hwmon" / "hwmon3"
-    chip.mkdir(parents=True)
-    (chip / "name").write_text("k10temp\n")
-    (chip / "temp1_label").write_text("Tctl\n")
-    (chip / "temp1_input").write_text("71250\n")
-    for cpu in range(4096):
-        if cpu in loads.allowed():
-            clock = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}" / "cpufreq"
-            clock.mkdir(parents=True)
-            (clock / "scaling_cur_freq").write_text("2450000\n")
+    chip(tmp_path, 71250, "k10temp", "Tctl")
+    for cpu in loads.allowed():
+        clock = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}" / "cpufreq"
+        clock.mkdir(parents=True)
+        (clock / "scaling_cur_freq").write_text("2450000\n")
     return tmp_path
-
-
-def warm(sysfs, text):
-    (sysfs / "class" / "hwmon" / "hwmon3" / "temp1_input").write_text(text)
 
 
 def test_load_records_temperature_and_frequency(sysfs):
@@ -56,9 +48,9 @@ def test_sensor_that_fails_under_a_rule_ends_the_load(sysfs, monkeypatch):
     monkeypatch.setattr(heat, "EVERY_S", 0.0)
     watch = Watch([0], 90.0, sysfs)
     assert watch.look() == ""
-    warm(sysfs, "no number\n")
+    chip(sysfs, "no number", "k10temp", "Tctl")
     assert "can no longer be read" in watch.look()
-    warm(sysfs, "89000\n")
+    chip(sysfs, 89000, "k10temp", "Tctl")
     assert watch.look() == ""
     watch.close()
 
@@ -87,8 +79,5 @@ def test_cpus_and_their_cores(tmp_path):
     mine = loads.allowed()
     assert sorted(api_load.cpus(tmp_path)) == mine
     assert api_load.second_threads(mine, tmp_path) == 0
-    for cpu in mine:
-        core = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}" / "topology"
-        core.mkdir(parents=True)
-        (core / "thread_siblings_list").write_text(f"{mine[0]}-{mine[-1]}\n")
+    one_core(tmp_path)
     assert api_load.second_threads(mine, tmp_path) == len(mine) - 1

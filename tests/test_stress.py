@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from load_tree import chip, one_core
 
 from powersample import cli, loads
 from powersample.loads import EdgeLog, Step, edge_file, gpu
@@ -100,16 +101,8 @@ def test_edges_that_are_there_are_not_overwritten(capsys, tmp_path):
     assert (tmp_path / "edges.csv").read_text() == "mine"
 
 
-def machine(root):
-    chip = root / "class" / "hwmon" / "hwmon0"
-    chip.mkdir(parents=True)
-    (chip / "name").write_text("coretemp\n")
-    (chip / "temp1_input").write_text("91500\n")
-    return root
-
-
 def test_temperature_ends_the_load_and_the_table_says_why(capsys, tmp_path):
-    options = ("--sysfs", machine(tmp_path), "--max-temperature", 91)
+    options = ("--sysfs", chip(tmp_path, 91500), "--max-temperature", 91)
     code, out, _ = ran(capsys, "primes:0.1", "--duration", 3600, "--threads", 1, *options)
     assert code == 1
     assert "91.5 degrees C, and 91 were to be the most" in out
@@ -117,13 +110,8 @@ def test_temperature_ends_the_load_and_the_table_says_why(capsys, tmp_path):
 
 
 def test_threads_of_one_core_are_told(capsys, tmp_path):
-    mine = loads.allowed()
-    if len(mine) < 2:
+    if len(mine := one_core(tmp_path)) < 2:
         pytest.skip("one CPU has no second thread")
-    for cpu in mine:
-        core = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}" / "topology"
-        core.mkdir(parents=True)
-        (core / "thread_siblings_list").write_text(f"{mine[0]}-{mine[-1]}\n")
     _, _, trouble = ran(capsys, "--duration", 0.01, "--sysfs", tmp_path)
     assert f"{len(mine) - 1} of {len(mine)} threads share a core" in trouble
     _, _, trouble = ran(capsys, "--duration", 0.01, "--sysfs", tmp_path, "--threads", 1)

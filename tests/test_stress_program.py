@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import pytest
+from load_tree import chip, one_core
 
 from powersample import loads, store
 from powersample.capture.recorder import sampler_path
@@ -201,17 +202,8 @@ def test_signal_ends_the_load_and_its_edges_are_written(tmp_path):
     assert all(one.duration_s < TIMEOUT_S for one in log.reached)
 
 
-def machine(root, millidegrees):
-    chip = root / "class" / "hwmon" / "hwmon0"
-    chip.mkdir(parents=True)
-    (chip / "name").write_text("coretemp\n")
-    (chip / "temp1_label").write_text("Package id 0\n")
-    (chip / "temp1_input").write_text(f"{millidegrees}\n")
-    return root
-
-
 def test_temperature_ends_the_load_in_order_and_says_why(tmp_path):
-    root, edges = machine(tmp_path / "sys", 91500), tmp_path / "edges.csv"
+    root, edges = chip(tmp_path / "sys", 91500), tmp_path / "edges.csv"
     last, trouble, code = alone(
         "--stress", "primes:0.1", "--duration", "3600", "--sysfs", root, "--max-temperature", "91", "--edges", edges
     )
@@ -224,7 +216,7 @@ def test_temperature_ends_the_load_in_order_and_says_why(tmp_path):
 
 def test_load_below_the_highest_temperature_runs_to_its_end(tmp_path):
     last, trouble, code = alone(
-        "--stress", "primes:0.1", "--duration", "0.05", "--sysfs", machine(tmp_path, 40000), "--max-temperature", "91"
+        "--stress", "primes:0.1", "--duration", "0.05", "--sysfs", chip(tmp_path, 40000), "--max-temperature", "91"
     )
     assert (code, last["reason"], trouble) == (0, "duration", "")
 
@@ -236,13 +228,8 @@ def test_rule_without_a_sensor_is_refused_before_anything_runs(tmp_path):
 
 
 def test_threads_of_one_core_are_told(tmp_path):
-    mine = loads.allowed()
-    if len(mine) < 2:
+    if len(mine := one_core(tmp_path)) < 2:
         pytest.skip("one CPU has no second thread")
-    for cpu in mine:
-        core = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}" / "topology"
-        core.mkdir(parents=True)
-        (core / "thread_siblings_list").write_text(f"{mine[0]}-{mine[-1]}\n")
     last, trouble, code = alone("--stress", "primes", "--duration", "0.01", "--sysfs", tmp_path)
     assert code == 0
     assert f"{len(mine) - 1} of {len(mine)} threads share a core" in trouble

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The kernel "stream": a = b + 3 c over arrays that no cache holds, then b = a - 3 c, and again; stores go past the caches
- * where there are such. All are whole numbers below 2^43, so that the sum of a piece is exact in any order: the first
+ * where there are such. All are whole numbers below 2^40, so that the sum of a piece is exact in any order: the first
  * pass's sums prove what was read of b and c, the second's what the first wrote.
  */
 #include <sys/mman.h>
@@ -14,7 +14,7 @@
 
 typedef double pair __attribute__((vector_size(16)));
 
-enum { VALUE_BITS = 40 };
+enum { VALUE_BITS = 38 };
 
 /* Two pairs, 16-byte aligned. */
 static inline void store_past_caches(double *to, pair first, pair second)
