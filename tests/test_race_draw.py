@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from powersample import cli
+from powersample.experiments import plots
 from powersample.experiments.baselines import Account
 from powersample.experiments.method import Lap, Method
 from powersample.experiments.race import Race, Setup, to_text, write_png
@@ -59,6 +60,19 @@ def test_picture_is_a_png_whatever_ran(methods, tmp_path):
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
 
 
+def twins(thread):
+    """Return a thread and another on field 186 that is as far off, as where power.draw is that field."""
+    return thread, replace(thread, name="pynvml-instant")
+
+
+@pytest.mark.parametrize(
+    ("name", "dark"),
+    [("native", True), ("pynvml-instant", False), ("pynvml-thread", False), ("nvidia-smi-spawn", True)],
+)
+def test_text_on_a_bar_is_white_on_dark_ones_alone(name, dark):
+    assert plots.is_dark(plots.colour_of(name)) == dark
+
+
 def test_text_says_before_any_table_what_the_field_does(tmp_path):
     """A thread on native's own field tells the field's part of native's lead from the sampler's."""
     off = {"native": 1.01, "pynvml-thread": 1.4, "pynvml-instant": 1.02}
@@ -72,6 +86,7 @@ def test_text_says_before_any_table_what_the_field_does(tmp_path):
     )
     assert 0 < text.index(said) < text.index("updates")
     assert "by 1.0 %." in text
+    assert "Here field 186 tells no more" in to_text(race(methods[0], *twins(methods[1])))
     assert "field counts" not in to_text(race(methods[0]))
     assert "native reads another than pynvml-thread" in to_text(race(*methods[:2]))
 

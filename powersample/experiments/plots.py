@@ -44,6 +44,13 @@ def colour_of(name: str) -> str:
     return COLOURS.get(name, OTHER)
 
 
+def is_dark(colour: str) -> bool:
+    """Whether white is easier to read on it than black, by the luma of ITU-R BT.601."""
+    from matplotlib.colors import to_rgb
+
+    return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) < 0.5
+
+
 @contextmanager
 def picture(path: Path, headline: str, size: tuple[float, float]) -> Iterator[Figure]:
     """Yield a figure that is written to `path` with its headline on top; nothing is written when the drawing fails.

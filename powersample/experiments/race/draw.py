@@ -27,6 +27,7 @@ SHOWN = (
 )  # over time; all would be no picture
 STRETCH_S = 6.0
 CYCLE_NS = 100_000_000  # of the paper's meter
+UNDER_TEXT_PCT = 35.0  # a bar this long lies under all of the text on it
 FEW_POLLS = 40  # a second: below, they are drawn as points
 
 
@@ -113,6 +114,7 @@ def _updates(axes: Axes, methods: Sequence[Method]) -> None:
     axes.barh(names, share, color=[plots.colour_of(name) for name in names], height=0.65)
     for place, one in enumerate(found):
         polls = f"{one.polls} polls for {one.updates_seen} of {one.updates_published or '?'}"
-        axes.annotate(polls, (2, place), va="center", fontsize=8.5, color="white" if share[place] > 35 else "black")
+        dark = share[place] > UNDER_TEXT_PCT and plots.is_dark(plots.colour_of(names[place]))
+        axes.annotate(polls, (2, place), va="center", fontsize=8.5, color="white" if dark else "black")
     axes.set(xlabel="updates seen of those the sensor published, %", xlim=(0, 101))
     axes.set_title("More polls of a slow sensor are no more information")

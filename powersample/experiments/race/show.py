@@ -132,9 +132,10 @@ def _fields(race: Race, found: dict[str, Figures]) -> list[str]:
         return []
     if instant is None:
         return ["The field counts before the sampler: native reads another than pynvml-thread, see below."]
+    said = "The field counts before the sampler" if instant < usage else "Here field 186 tells no more than PowerUsage"
     more = "" if race.counter_is_reference else " and the energy counter"
     return [
-        f"The field counts before the sampler: a pynvml thread is off by {usage:.1f} % of an epoch (median) by "
+        f"{said}: a pynvml thread is off by {usage:.1f} % of an epoch (median) by "
         f"PowerUsage and by {instant:.1f} % by field 186; native, which reads that{more} and takes each value for "
         f"what its sensor means, by {native:.1f} %."
     ]
