@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A calibration of a simulated node through the very recorder, meter's driver and files; its faults likewise."""
 
+import json
+import subprocess
+import tempfile
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from unprivileged import unprivileged_python
 
-from powersample import errors
+from powersample import cli, errors
 from powersample.capture import Plan
 from powersample.experiments.calibrate.climb import MeterLost
 from powersample.experiments.calibrate.plan import Times, parse_rungs
 from powersample.experiments.calibrate.run import Asking, take_points
 from powersample.session.meters import asked_meters
 from powersample.session.simulate import make_node, simulated_plan
+from powersample.store.calibrations import load_calibration
 
-QUICK = Times(window_s=0.3, per_s=0.1, settle_s=3.0, dwell_s=0.5, lost_s=1.5)  # too short for a GPU's counter
+QUICK = Times(
+    window_s=0.3, per_s=0.1, least_s=0.3, settle_s=3.0, dwell_s=0.5, lost_s=1.5
+)  # too short for a GPU's counter
 
 
 @pytest.fixture
@@ -77,3 +85,74 @@ def test_calibrate_without_a_meter_says_what_to_name_and_keeps_nothing(node, tmp
     with pytest.raises(errors.InvalidArgument, match=r"no meter measures the wall.*--p-idle"):
         take(replace(asking(node, tmp_path / "c.json"), meters=asked_meters([], None)), node)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- the verb
+
+
+CALIBRATE = ["-c", "import sys; from powersample.cli import main; sys.exit(main())", "calibrate"]
+NODE = ["--simulate", "paper-node", "--time-scale", "100", "--dwell", "0.5", "--rungs", "primes:100,gpu:100"]
+
+
+@pytest.fixture
+def anybodys():
+    """A folder that every user may write, and reach: pytest's own lie in a closed one."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_calibrate_killed_half_way_goes_on_and_is_found_as_any_user(anybodys):
+    """The paper's 783 W were put into this node, and must come out of its meter and its counters."""
+    tmp_path, config = anybodys, anybodys / "config"
+    python = unprivileged_python(f"XDG_CONFIG_HOME={config}", f"TMPDIR={tmp_path}", "PYTHONUNBUFFERED=1")
+    command = [*python, *CALIBRATE, *NODE]
+    told = []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as first:
+        while len(told) < 2:
+            told.append(first.stderr.readline())
+        first.kill()
+    assert [" done, " in line for line in told] == [True, True]
+    left = list(tmp_path.glob("powersample-calibrate-*"))
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "2 points of" in again.stderr
+    assert "are kept, 3 are to be measured" in again.stderr
+    data = json.loads(again.stdout)
+    assert [point["name"] for point in data["points"]].count("idle") == 3
+    assert data["accepted"]
+    assert data["p_idle_w"] == pytest.approx(783, abs=2)
+    assert data["p_busy_w"]["primes"] == pytest.approx(811, abs=4)
+    assert data["truth"]["wall_max_error_pct"] < 0.05
+    (kept,) = (config / "powersample" / "calibrations").rglob("*.json")
+    assert kept.parent.name == "simulated"
+    found = load_calibration(kept)
+    assert found.simulated == "paper-nodex4+intel_sprx2"
+    assert len(left) == 1  # what the kill left behind, and the next one took away
+    assert not list(tmp_path.glob("powersample-calibrate-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--time-scale", "20"], "belongs to --simulate"),
+        (["--short", "--rungs", "fma:50", "--meter", "dcmi:"], "--rungs another"),
+        (["--tries", "0", "--meter", "dcmi:"], "1 or more"),
+        (["--sync", "-1", "--meter", "dcmi:"], "seconds"),
+        (["--rungs", "linpack:50", "--meter", "dcmi:"], "no load"),
+        (["--settle", "1", "--meter", "dcmi:"], "40 s or more"),
+        (["--meter-name", "x"], "leave them out"),
+        (["--from", "t.csv", "--wall", "w", "--component", "cpu=c", "--dwell", "3"], "--dwell is for measuring here"),
+        (["--p-busy", "8"], "belongs to --p-idle"),
+    ],
+)
+def test_arguments_of_measuring_that_do_not_fit_are_told(capsys, arguments, why):
+    assert cli.main(["calibrate", *arguments]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_dry_run_shows_the_ladder_and_its_time_and_opens_nothing(capsys):
+    assert cli.main(["calibrate", "--meter", "lmg450:/dev/nowhere", "--rungs", "fma:50,primes:100", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines[:4]][0::3] == ["idle", "idle"]
+    assert lines[4] == "4 points: 4 min 44 s at least, 16 min 04 s at most if none has to be measured again"

@@ -84,7 +84,7 @@ def test_ladder_without_gpus_says_so_once_and_keeps_the_rest():
 
 def test_times_of_a_quick_node_keep_what_its_sensors_need():
     quick = Times().quicker(20).fitting(0.05)
-    assert (quick.window_s, quick.per_s, quick.settle_s, quick.dwell_s) == (1.0, 0.5, 9.0, 2.5)
+    assert (quick.window_s, quick.per_s, quick.settle_s, quick.dwell_s) == (1.0, 0.5, 9.0, 2.2)
     assert Times().quicker(1) == Times()
     slow = Times().fitting(5.0)
     assert (slow.window_s, slow.dwell_s) == (50.0, 50.0)
@@ -98,8 +98,8 @@ def test_times_that_cannot_be_are_refused(wrong):
 
 def test_duration_lies_between_all_steady_at_once_and_none():
     least_s, most_s = duration_s(10, Times(), 60.0)
-    assert least_s == 60 + 10 * 31
-    assert most_s == 60 + 10 * 211
+    assert least_s == 60 + 10 * 71
+    assert most_s == 60 + 10 * 241
 
 
 # ---- steadiness

@@ -11,14 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from powersample.cli.calibrate_live import ABOUT, LIVE, LIVE_EXAMPLE, add_live, run_live
 from powersample.cli.output import emit
 
 if TYPE_CHECKING:
     from powersample.formats.points import PointColumns
     from powersample.model import Accuracy, Calibration
 
-EXAMPLE = """\
+EXAMPLE = (
+    f"""\
 examples:
+{LIVE_EXAMPLE}"""
+    """\
   powersample calibrate --from steps.csv --wall meter_w --component cpu=pkg_w --component gpu=gpu_w --png fit.png
   powersample calibrate --from steps.csv --wall plug_w --component cpu=pkg_w --load-column load --accuracy 0.5
   powersample calibrate --p-idle 783 --p-busy primes=811 --component cpu --component dram --component gpu -o node.json
@@ -29,10 +33,16 @@ load, which bound a run's energy; a line through wall power over the sum of comp
 each of them and one square. The headline is the greatest error at a point that the model was not fitted to. A meter
 that does not follow the load is refused with its reason, exit code 1.
 
+"""
+    f"""\
+{ABOUT}
+"""
+    """\
 --from fits a table that was measured elsewhere: powers in W, one row a point, means of a steady half minute or more.
 Names like "primes 50 %" (--load-column) tell kernel and level; rows of one name are one operating point. Twelve points
 or more, with GPUs at several levels, are worth the effort: no load on CPUs tells what a GPU's watt costs at the wall.
 """
+)
 ACCURACY = "PCT[,RANGE_PCT,RANGE_W]"
 
 
@@ -41,10 +51,11 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verb = verbs.add_parser(
         "calibrate",
         help="what this node draws at the wall beyond its counters",
-        description="Fit wall power to what counters see, by operating points.",
+        description="Fit wall power to what counters see: loads beside a meter, or a table of operating points.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_live(verb)
     table = verb.add_argument_group("points measured elsewhere")
     table.add_argument("--from", dest="table", type=Path, metavar="FILE.csv", help="a row an operating point")
     table.add_argument("--wall", metavar="COLUMN", help="power at the wall, W")
@@ -68,12 +79,24 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fit, print, draw, keep; 1 when it was refused."""
+    """Measure or read, fit, print, draw, keep; 1 when it was refused."""
     _check(options)
+    if options.table is None and options.p_idle is None:
+        return _live(options)
     calibration = _sheet(options) if options.p_idle is not None else _table(options)
     show(calibration, options, "" if options.table is None else options.table.name)
     _keep(calibration, options)
     return 0 if calibration.accepted else 1
+
+
+def _live(options: argparse.Namespace) -> int:
+    done = run_live(options)
+    if done is None:
+        return 0
+    show(done.calibration, options, truth=done.truth)
+    if done.path is not None:
+        print(f"powersample: kept in {done.path}, where `record` finds it", file=sys.stderr)
+    return 0 if done.calibration.accepted else 1
 
 
 def show(calibration: Calibration, options: argparse.Namespace, origin: str = "", **more: Any) -> None:
@@ -99,21 +122,22 @@ OF_TABLE = ("wall", "load_column", "level_column", "samples_column", "idle", "ac
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.table is None and options.p_idle is None:
-        raise _wrong(
-            "what to calibrate by?", "A table of operating points, --from FILE.csv; or a data sheet's --p-idle W."
-        )
+    live = options.table is None and options.p_idle is None
     if options.table is not None and options.p_idle is not None:
         raise _wrong("--from and --p-idle exclude each other")
+    if not live and (given := [name for name in LIVE if getattr(options, name)]):
+        raise _wrong(f"--{given[0].replace('_', '-')} is for measuring here, without --from and --p-idle")
     if options.table is None:
         for name in OF_TABLE:
             if getattr(options, name) is not None:
                 raise _wrong(f"--{name.replace('_', '-')} belongs to --from FILE.csv")
-    elif options.p_busy is not None:
-        raise _wrong("--p-busy belongs to --p-idle W")
     elif options.wall is None:
         raise _wrong("which column is the power at the wall? --wall COLUMN")
-    if options.component is None:
+    if options.p_idle is None and options.p_busy is not None:
+        raise _wrong("--p-busy belongs to --p-idle W")
+    if live and (options.component, options.meter_name) != (None, None):
+        raise _wrong("--component and --meter-name tell what is measured here by itself: leave them out")
+    if not live and options.component is None:
         raise _wrong("what do counters see? --component gpu=COLUMN, and so on; with --p-idle --component gpu alone")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Up the ladder: each rung once it is steady, again where others or a lost meter spoiled it, in bounded time.
 
-What a rung's means are taken over begins with the window that was found steady, and ends while the load goes on.
+What a rung's means are taken over begins once the meter was found steady, and ends while the load goes on.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ LOOK_S = 1.0  # between looks at the meter; less where the window is short
 LOOKS_A_WINDOW = 4
 AFTER_CHANGE_S = 0.3  # supplies hold up for tens of ms, loads need as long to be there
 TRIES = 3  # of one rung
+FAN_SPANS = 3  # lag of fans in spans of `Times.per_s`, 30 s of 10 s: what a slope says is still to come
 
 
 class MeterLost(DeviceError):  # noqa: N818 (as in errors.py)
@@ -42,7 +43,7 @@ class Taken:
         window: over which.
         means: what was found.
         marks: "unsteady", "disturbed", "throttled".
-        settled_s: from the load's begin until its point's window began.
+        settled_s: from the load's begin until its window began.
         drift_pct: what the meter still rose by in `Times.per_s`, %; NaN where nobody could tell.
         others_cpus: how many CPUs others kept busy; NaN where nobody could tell.
         around: temperature and fans.
@@ -140,7 +141,7 @@ class Climb:
             self.ground.end()
 
     def _pace_s(self) -> float:
-        return 2 * self.times.window_s + self.times.dwell_s + self.seen.late_s
+        return max(self.times.least_s, 2 * self.times.window_s) + self.times.dwell_s + self.seen.late_s
 
     def _spoiled(self, taken: Taken) -> str:
         """Return why a rung should be measured again; "" when it need not."""
@@ -151,41 +152,53 @@ class Climb:
     def _rung(self, rung: Rung, where: Progress, trouble: list[str]) -> Taken:
         self.ground.begin(rung)
         begin_ns, before = self.seen.now_ns(), self.look()
-        start_ns, steady, accounts = self._settle(begin_ns, where)
-        end_ns = max(start_ns + round(self.times.dwell_s * 1e9), self.seen.now_ns())
-        self.tell(replace(where, doing="measuring"))
-        self.seen.sleep((end_ns - self.seen.now_ns()) * 1e-9)
-        self.ground.check()
-        after, others_cpus = self.look(), self._others(accounts)
-        self.seen.sleep(self.seen.late_s)
+        while True:
+            start_ns, steady, accounts = self._settle(begin_ns, where)
+            end_ns = start_ns + round(self.times.dwell_s * 1e9)
+            self.tell(replace(where, doing="measuring"))
+            self.seen.sleep((end_ns - self.seen.now_ns()) * 1e-9)
+            after, others_cpus = self.look(), self._others(accounts)
+            self.ground.check()
+            self.seen.sleep(self.seen.late_s)
+            told = [trend(one.between(start_ns, end_ns)) for one in self.seen.readings(start_ns)]
+            lines = [line for line in told if line is not None]
+            stayed = all(line.steady(self.times) for line in lines)
+            if stayed or not steady:  # else it only seemed so: before the fans moved, or at a crest
+                break
         trouble += [f"{rung.name}: {text}" for text in self.ground.end()]
         window = Window(rung.name, start_ns, end_ns, (), "calibrate")
         means = self.seen.means(window)
-        lines = [trend(one.between(start_ns, end_ns)) for one in self.seen.readings(start_ns)]
-        drifts = [line.drift_pct(self.times.per_s) for line in lines if line is not None]
-        steady = steady and all(line.steady(self.times) for line in lines if line is not None)  # at a crest it seems so
+        to_come_w = sum(abs(line.slope_w_s) for line in lines) * FAN_SPANS * self.times.per_s / math.sqrt(3)
         busy = self.watch is not None and others_cpus > self.watch.limit_cpus
         held_back = means.throttled or before.held_back(after)
-        told = ((UNSTEADY, not steady), (DISTURBED, busy), (THROTTLED, held_back))
-        marks = tuple(mark for mark, true in told if true)
-        settled_s = (start_ns - begin_ns) * 1e-9
-        return Taken(rung, window, means, marks, settled_s, max(drifts, key=abs, default=math.nan), others_cpus, after)
+        marked = ((UNSTEADY, not (steady and stayed)), (DISTURBED, busy), (THROTTLED, held_back))
+        return Taken(
+            rung=rung,
+            window=window,
+            means=replace(means, wall_u_w=math.hypot(means.wall_u_w, to_come_w)),
+            marks=tuple(mark for mark, true in marked if true),
+            settled_s=(start_ns - begin_ns) * 1e-9,
+            drift_pct=max((line.drift_pct(self.times.per_s) for line in lines), key=abs, default=math.nan),
+            others_cpus=others_cpus,
+            around=after,
+        )
 
     def _settle(self, begin_ns: int, where: Progress) -> tuple[int, bool, Accounts | None]:
         """Wait until the meter stands still.
 
         Returns:
-            When the window began in which it did, whether it did, and the CPUs' accounts of about then.
+            Since when, whether it does, and the CPUs' accounts of then.
         """
         window_s = self.times.window_s
         first_ns = begin_ns + round((AFTER_CHANGE_S + self.seen.unsure_s) * 1e9)
+        soonest_ns = begin_ns + round(self.times.least_s * 1e9)
         latest_ns = first_ns + round(self.times.settle_s * 1e9)
-        heard_ns, accounts = begin_ns, [self._look_at_cpus()]
+        heard_ns = begin_ns
         while True:
             self.seen.sleep(min(LOOK_S, window_s / LOOKS_A_WINDOW))
             self.ground.check()
+            accounts = self._look_at_cpus()
             now_ns = self.seen.now_ns()
-            accounts.append(self._look_at_cpus())
             readings = self.seen.readings(max(begin_ns, now_ns - round(3 * window_s * 1e9)))
             if readings and all(len(one) for one in readings):
                 heard_ns = min(int(one.t_ns[-1]) for one in readings)
@@ -201,13 +214,10 @@ class Climb:
             if gone:  # what settles meanwhile cannot be seen
                 latest_ns = max(latest_ns, now_ns + round(window_s * 1e9))
                 continue
-            start_ns = heard_ns - round(window_s * 1e9)
             lines = [last_trend(one, heard_ns, first_ns, window_s) for one in readings]
             steady = bool(lines) and all(line is not None and line.steady(self.times) for line in lines)
-            if steady or now_ns > latest_ns:
-                start_ns = max(first_ns, start_ns)
-                then = [one for one in accounts if one is not None and one.at_ns <= start_ns] or accounts[:1]
-                return start_ns, steady, then[-1]
+            if (steady and now_ns >= soonest_ns) or now_ns > latest_ns:
+                return now_ns, steady, accounts
 
     def _look_at_cpus(self) -> Accounts | None:
         return None if self.watch is None else self.watch.look(self.seen.now_ns())

@@ -24,9 +24,10 @@ FULL = (
     "primes:25,primes:50,primes:75,primes:100,fma:100,stream:50,stream:100,mix:100,"
     "gpu:20,gpu:40,gpu:60,gpu:80,gpu:100,gpu:50+mix:50,gpu:100+mix:100"
 )
-SHORT = "primes:50,primes:100,stream:100,gpu:40,gpu:100,gpu:50+mix:50,gpu:100+mix:100"  # as many as a node model needs
+SHORT = "primes:50,primes:100,stream:100,gpu:100,gpu:50+mix:50,gpu:100+mix:100"  # as many as a node model needs
 
-LEAST_DWELL_S = 2.5  # over 20 updates of a counter that moves every 100 ms: else it does not stand for its GPU
+LEAST_DWELL_S = 2.2  # 20 updates of a counter that moves every 100 ms: else it does not stand for its GPU
+LEAST_DWELL_SHARE = 0.5  # of the window that must be steady
 LEAST_CYCLES = 10  # of a meter, to see whether it stands still
 BETWEEN_S = 1.0  # to end one load, begin the next, and see what came of it: about
 
@@ -62,14 +63,16 @@ class Times:
         window_s: over which the meter must be steady.
         limit_pct: by how much it may rise or fall in `per_s`, % of its mean.
         per_s: see `limit_pct`.
+        least_s: how long that is not believed after the load has changed: fans begin to move late.
         settle_s: how long that is waited for; then the point is marked "unsteady".
-        dwell_s: what a point's means are taken over; it begins with the window that was steady.
+        dwell_s: what a point's means are taken over, once it is steady.
         lost_s: how long a meter that tells nothing is waited for.
     """
 
     window_s: float = 20.0
     limit_pct: float = 0.1
     per_s: float = 10.0
+    least_s: float = 40.0
     settle_s: float = 180.0
     dwell_s: float = 30.0
     lost_s: float = 60.0
@@ -77,10 +80,10 @@ class Times:
     def __post_init__(self) -> None:
         if not self.window_s > 0 or not self.limit_pct > 0 or not self.per_s > 0:
             raise InvalidArgument(f"steady by {self.limit_pct} % in {self.per_s} s over {self.window_s} s: above 0")
-        if not self.dwell_s >= self.window_s:
-            raise InvalidArgument(f"a point of {self.dwell_s:g} s: {self.window_s:g} s or more, in which it is steady")
-        if not self.settle_s >= self.window_s or not self.lost_s > 0:
-            raise InvalidArgument(f"{self.settle_s:g} s to become steady: {self.window_s:g} s or more")
+        if not self.dwell_s >= LEAST_DWELL_SHARE * self.window_s:
+            raise InvalidArgument(f"a point of {self.dwell_s:g} s: {LEAST_DWELL_SHARE * self.window_s:g} s or more")
+        if not self.settle_s >= max(self.window_s, self.least_s) or not self.lost_s > 0:
+            raise InvalidArgument(f"{self.settle_s:g} s to settle: {max(self.window_s, self.least_s):g} s or more")
 
     def fitting(self, cycle_s: float) -> Times:
         """Return the times for a meter of such cycles: its steadiness needs some of them."""
@@ -97,6 +100,7 @@ class Times:
             self,
             window_s=self.window_s / factor,
             per_s=self.per_s / factor,
+            least_s=self.least_s / factor,
             settle_s=self.settle_s / factor,
             dwell_s=max(LEAST_DWELL_S, self.dwell_s / factor),
         )
@@ -166,10 +170,12 @@ def ladder(rungs: Sequence[Rung], lacks: Mapping[str, str], seed: int) -> tuple[
 def duration_s(count: int, times: Times, beside_s: float = 0.0) -> tuple[float, float]:
     """Return how long so many points take: at least, and at most if none has to be repeated.
 
+    A point may be begun once more, where its load had only seemed steady.
+
     Args:
         count: of points.
         times: of each.
         beside_s: what else, such as bursts to synchronise by.
     """
-    least = BETWEEN_S + times.dwell_s
-    return beside_s + count * least, beside_s + count * (least + times.settle_s)
+    least = BETWEEN_S + max(times.least_s, times.window_s) + times.dwell_s
+    return beside_s + count * least, beside_s + count * (BETWEEN_S + times.settle_s + 2 * times.dwell_s)
