@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from powersample.analysis import energy
+    from powersample.analysis import energy, holistic
     from powersample.marks import window
     from powersample.report import build as make_report
     from powersample.session import Run, measure
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 _HOMES = {  # no name here may be a room's: importing the room would put it in the name's place
     "Run": ("powersample.session", "Run"),
     "energy": ("powersample.analysis", "energy"),
+    "holistic": ("powersample.analysis", "holistic"),
     "load": ("powersample.store", "load"),
     "make_report": ("powersample.report", "build"),
     "measure": ("powersample.session", "measure"),
@@ -34,7 +35,7 @@ _HOMES = {  # no name here may be a room's: importing the room would put it in t
     "window": ("powersample.marks", "window"),
 }
 
-__all__ = ["Run", "__version__", "energy", "load", "make_report", "measure", "save", "window"]
+__all__ = ["Run", "__version__", "energy", "holistic", "load", "make_report", "measure", "save", "window"]
 
 
 def __getattr__(name: str) -> Any:

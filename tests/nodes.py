@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node whose wall is a known function of its components' powers: traces of it, and calibrations that know it."""
 
+import time
+
 import numpy as np
 from traces import MS, S, channel, polls, series
 
@@ -102,3 +104,35 @@ def trace(seconds, powers, *, meter=None, windows=(), lanes=LANES, **meta):
         described["meters"] = [{**METER, "channels": [wall.as_json()]}]
     marked = [Window(name, round(start * S), round(end * S)) for name, start, end in windows]
     return Trace.of(parts, windows=marked, lanes=lanes, meta=described | meta)
+
+
+def ladder(node, settle_s=400, dwell_s=30):
+    """Operating points of a simulated node, by its physics: each rung as it is once it has settled, without waiting.
+
+    The node has this load ahead of it then: measure another one of the same seeds.
+    """
+    rungs = [("idle", "idle", 0.0, 0.0, 0.0, 0.0)]
+    rungs += [(f"primes {level}", "primes", level, level, 0.1 * level, 0.0) for level in (0.25, 0.5, 0.75, 1.0)]
+    rungs += [(f"stream {level}", "stream", level, 0.5 * level, level, 0.0) for level in (0.5, 1.0)]
+    rungs += [(f"gpu {level}", "gpu", level, 0.1, 0.05, level) for level in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    ranges = {name: (idle_mw / 1e3, full_mw / 1e3) for name, (idle_mw, full_mw) in node._ranges_mw().items()}
+    start_ns = time.monotonic_ns() + 2 * S
+    groups = {"cpu": [], "dram": [], "gpu": []}
+    for name, (idle_w, full_w) in ranges.items():
+        which = {"package": 3, "gpu": 5}.get(name.rstrip("0123456789-"), 4 if name.endswith(".dram") else None)
+        if which is None:
+            continue
+        groups[{3: "cpu", 4: "dram", 5: "gpu"}[which]].append(name)
+        steps = [(i * settle_s, idle_w + rung[which] * (full_w - idle_w)) for i, rung in enumerate(rungs)]
+        node.load_script(name, steps, start_ns=start_ns)
+    points = []
+    for i, (name, kernel, level, *_) in enumerate(rungs):
+        end_ns = start_ns + (i + 1) * settle_s * S
+        span = (end_ns - dwell_s * S, end_ns)
+        powers = {group: sum(node.truth_j(name, *span) for name in names) / dwell_s for group, names in groups.items()}
+        wall = node.truth_j("wall", *span) / dwell_s
+        u_w = dict.fromkeys(powers, 0.01)
+        points.append(
+            OperatingPoint(name, kernel, level, powers, u_w, wall, 0.02, accuracy_w=0.001 * wall, duration_s=dwell_s)
+        )
+    return points

@@ -5,6 +5,7 @@ from powersample.analysis.calibrated import Judged, judge
 from powersample.analysis.choice import whole
 from powersample.analysis.clock import ClockEvent, clock_events, clock_json
 from powersample.analysis.crosscheck import Crosscheck
+from powersample.analysis.drift import Drift, drift
 from powersample.analysis.dropout import Dropout, Missing, dropouts
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.gaps import Gap
@@ -20,6 +21,7 @@ from powersample.analysis.updates import Pace, pace
 __all__ = [
     "ClockEvent",
     "Crosscheck",
+    "Drift",
     "Dropout",
     "Gap",
     "Holistic",
@@ -39,6 +41,7 @@ __all__ = [
     "channel_energy",
     "clock_events",
     "clock_json",
+    "drift",
     "dropouts",
     "energies",
     "energy",

@@ -33,16 +33,27 @@ class Judged:
     """A calibration beside a recording.
 
     Attributes:
-        calibration: it; None where there is none, or it is refused.
+        found: it; None where there is none.
         origin: where it is from; "" where there is none.
         refusals: why it is not used, or used although.
-        overridden: whether it is used although there are refusals.
+        anyway: whether somebody wants it used in spite of all refusals that are not final.
     """
 
-    calibration: Calibration | None = None
+    found: Calibration | None = None
     origin: str = ""
     refusals: tuple[Refusal, ...] = ()
-    overridden: bool = False
+    anyway: bool = False
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration if it is used."""
+        final = any(one.final for one in self.refusals)
+        return self.found if not self.refusals or (self.anyway and not final) else None
+
+    @property
+    def overridden(self) -> bool:
+        """Whether it is used although there are refusals."""
+        return bool(self.refusals) and self.calibration is not None
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -73,10 +84,7 @@ def judge(trace: Trace, calibration: Calibration | None, origin: str = "", *, an
     """
     if calibration is None:
         return Judged()
-    found = tuple(_refusals(trace, calibration))
-    final = any(one.final for one in found)
-    used = not found or (anyway and not final)
-    return Judged(calibration if used else None, origin, found, used and bool(found))
+    return Judged(calibration, origin, tuple(_refusals(trace, calibration)), anyway)
 
 
 def _refusals(trace: Trace, calibration: Calibration) -> Iterator[Refusal]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powersample.cli.output import emit
 
 if TYPE_CHECKING:
-    from powersample.model import Trace, Window
+    from powersample.model import Calibration, Trace, Window
+    from powersample.report import Factors
 
 FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon")
 EXAMPLE = """\
 examples:
   powersample report run.parquet
   powersample report run.parquet --explain
+  powersample report run.parquet --calibration node.json --load-like primes --pue 1.3 --co2 "380,UBA 2024"
   powersample report run.parquet --json | jq '.windows[].totals.gpu_j'
   powersample report smi.csv --gpu "NVIDIA A100-PCIE-40GB" --driver 535.54 --start 10 --end 70
   powersample report log.csv --format csv --columns time=t_s,P=power_mw --windows epochs.csv
@@ -68,6 +71,25 @@ def add(verbs: Any) -> None:
         default=[],
         help="windows of the same work, beside those whose names differ in a number at their end; again for others",
     )
+    node = verb.add_argument_group("the whole node")
+    node.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of `powersample calibrate`; default: the recording's own, else what is kept of its host",
+    )
+    node.add_argument(
+        "--calibration-anyway",
+        action="store_true",
+        help="use it although it is of another host, GPUs, driver or rate; the report says so",
+    )
+    node.add_argument(
+        "--load-like",
+        metavar="LOAD",
+        help="what ran is like this calibrated load (primes, stream ...): its uncaptured power beside the model's",
+    )
+    node.add_argument("--pue", type=float, metavar="FACTOR", help="of the building; told apart, in no other figure")
+    node.add_argument("--co2", metavar="G,SOURCE", help='g CO2 per kWh, and whose figure that is: "380,UBA 2024"')
     verb.set_defaults(run=run)
 
 
@@ -93,10 +115,52 @@ def run(options: argparse.Namespace) -> int:
     if options.load_period is not None and not options.load_period > 0:
         raise InvalidArgument(f"--load-period {options.load_period} must be above 0 s")
     windows = _windows(options, found)
-    report = build(found, windows, load_period_s=options.load_period, repeats=_repeats(options, found, windows))
+    calibration, origin = _calibration(options, found)
+    report = build(
+        found,
+        windows,
+        load_period_s=options.load_period,
+        repeats=_repeats(options, found, windows),
+        calibration=calibration,
+        calibration_origin=origin,
+        calibration_anyway=options.calibration_anyway,
+        load_like=options.load_like,
+        factors=_factors(options),
+    )
     shown = report.explained() if options.explain else report.every_channel() if options.all else str(report)
     emit(json.dumps(report.data, indent=1, allow_nan=False) if options.json else shown)
     return 0
+
+
+def _calibration(options: argparse.Namespace, trace: Trace) -> tuple[Calibration | None, str]:
+    """Return the calibration that was named, else that of the recording's host where it has none itself."""
+    from powersample.errors import PowerSampleError
+    from powersample.store.calibrations import calibration_for, load_calibration
+
+    if options.calibration is not None:
+        return load_calibration(options.calibration), str(options.calibration)
+    found = None
+    if not trace.meta.get("calibration"):
+        try:
+            found = calibration_for(trace.meta)
+        except PowerSampleError as error:  # nobody asked for it
+            print(f"powersample: what is kept of this node's calibration is passed over: {error}", file=sys.stderr)
+    return (None, "") if found is None else (found[0], str(found[1]))
+
+
+def _factors(options: argparse.Namespace) -> Factors:
+    from powersample.errors import InvalidArgument
+    from powersample.report import Factors
+
+    if options.co2 is None:
+        return Factors(options.pue)
+    grams, _, source = options.co2.partition(",")
+    try:
+        return Factors(options.pue, float(grams), source.strip())
+    except ValueError as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f'--co2 {options.co2!r}: a number of g per kWh and its source, "380,UBA 2024"') from None
 
 
 def _columns(text: str | None) -> dict[str, str] | None:

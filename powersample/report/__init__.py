@@ -3,6 +3,7 @@
 
 from powersample.report.audit import Audit, audit
 from powersample.report.build import Report, build
+from powersample.report.holistic import Factors
 from powersample.report.text import text
 
-__all__ = ["Audit", "Report", "audit", "build", "text"]
+__all__ = ["Audit", "Factors", "Report", "audit", "build", "text"]

@@ -8,12 +8,16 @@ from typing import Any
 
 from powersample.analysis import (
     Crosscheck,
+    Holistic,
     Measured,
     Missing,
     Quality,
     carriers,
     clock_json,
+    drift,
     find_window,
+    holistics,
+    judge_of,
     quality,
     run_window,
     totals,
@@ -22,10 +26,11 @@ from powersample.analysis import (
     window_energies,
 )
 from powersample.analysis.meter import info_of, is_meter
-from powersample.model import TRUTH_PREFIX, Channel, Trace, Window
+from powersample.model import TRUTH_PREFIX, Calibration, Channel, Trace, Window
 from powersample.report.check import check
 from powersample.report.clock_fits import clock_fit_checks, clock_fits, without_residuals
 from powersample.report.explain import explain
+from powersample.report.holistic import Factors, calibration_json, holistic_checks, holistic_json, node_totals
 from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
 from powersample.report.text import OWN_WORD, SEEN, SPACING, badness, brief, text
@@ -34,6 +39,7 @@ from powersample.sensors import model_of
 SCHEMA_VERSION = 1
 DROPOUTS_OF_A_WINDOW = 10
 DUTY_PCT = 2.0  # what the automatic rate keeps to
+NO_FACTORS = Factors()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,11 @@ def build(
     *,
     load_period_s: float | None = None,
     repeats: Iterable[Sequence[str | Window]] = (),
+    calibration: Calibration | None = None,
+    calibration_origin: str = "",
+    calibration_anyway: bool = False,
+    load_like: str | None = None,
+    factors: Factors = NO_FACTORS,
 ) -> Report:
     """Work out everything that a trace tells.
 
@@ -74,12 +85,18 @@ def build(
             marks or a quicker channel show.
         repeats: names or windows of the same work, a sequence each, beside those whose names differ in a number at
             their end.
+        calibration: of the node; None takes the recording's own, if it has one.
+        calibration_origin: where that is from, for the reader.
+        calibration_anyway: use it although it is of another host, driver or rate; the report says so.
+        load_like: the calibrated load that what ran is known to be like.
+        factors: PUE and CO2 per kWh, of whoever asks.
 
     Returns:
         The report. In its JSON missing values are None.
 
     Raises:
-        InvalidArgument: a window is unknown, or its name belongs to several.
+        InvalidArgument: a window is unknown, or its name belongs to several; or no such load was calibrated.
+        BadFormat: the recording's calibration is damaged.
     """
     if windows is None:
         run = run_window(trace)
@@ -91,13 +108,18 @@ def build(
     whole = run_window(trace)
     channels = [own_causes(_channel(trace, trace.channels[name], found[name], whole), trace.meta) for name in names]
     missing = {name: one.missing for name, one in found.items()}
+    energies = window_energies(trace, chosen, load_period_s, repeats)
+    judged = judge_of(trace, calibration, calibration_origin, anyway=calibration_anyway)
+    nodes = holistics(trace, chosen, energies, judged, load_like=load_like)
     data = {
         "schema_version": SCHEMA_VERSION,
         "simulated": trace.simulated,
         "windows": [
             _window(window, measured, missing, simulated=trace.simulated)
-            for window, measured in zip(chosen, window_energies(trace, chosen, load_period_s, repeats), strict=True)
+            | _node(node, measured, window, factors, trace)
+            for window, measured, node in zip(chosen, energies, nodes, strict=True)
         ],
+        "calibration": calibration_json(judged),
         "channels": channels,
         "lanes": [lane.as_json() | {"notes": lane.notes()} for lane in trace.lanes],
         "clock": clock_json(trace.anchors),
@@ -105,7 +127,8 @@ def build(
         "checks": [],
         "meta": without_residuals(trace.meta),
     }
-    data["checks"] = list(_checks(data))
+    drifted = None if whole is None else drift(trace, whole, judged)
+    data["checks"] = [*_checks(data), *holistic_checks(judged, drifted)]
     return Report(data)
 
 
@@ -115,7 +138,16 @@ def _window(
     return window.as_json() | {
         "duration_s": window.duration_s,
         "energies": [_energy(one, window, missing[one.energy.channel], simulated=simulated) for one in measured],
-        "totals": totals(measured, window),
+    }
+
+
+def _node(
+    node: Holistic, measured: list[Measured], window: Window, factors: Factors, trace: Trace
+) -> dict[str, dict[str, Any]]:
+    """Return what is summed over a window's devices, and what is told of the whole node."""
+    return {
+        "totals": totals(measured, window) | node_totals(node),
+        "holistic": holistic_json(node, factors, simulated=trace.simulated),
     }
 
 

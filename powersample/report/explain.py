@@ -32,6 +32,7 @@ def explain(data: Mapping[str, Any]) -> list[str]:
         for energy in window["energies"]:
             if energy["primary"] or energy["joules"] is None:
                 lines += [*_note(window, energy, channels.get(energy["channel"], {})), ""]
+        lines += _node(window)
     return lines
 
 
@@ -65,6 +66,26 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
     yield from _unread(window, energy, channel.get("sensor"))
     for reason in energy["reasons"]:
         yield from _words(reason)
+
+
+def _node(window: Mapping[str, Any]) -> Iterable[str]:
+    """Yield how the whole node's energy came about; nothing where only a meter, or nothing, tells it."""
+    one = window["holistic"]
+    if one["total_j"] is None or one["low_j"] is None:
+        return
+    yield from wrap(
+        f"{window['name']}, whole node: {number(one['total_j'])} J over {number(window['duration_s'])} s; the truth "
+        f"lies between {number(one['low_j'])} and {number(one['high_j'])} J 95 times in 100.",
+        WIDTH,
+    )
+    parts = ", ".join(f"{name} {number(joules)} J" for name, joules in one["components_j"].items())
+    yield from _words(
+        f"{VERDICTS[one['verdict']]}. Of it measured: {parts}; by the calibration {number(one['uncaptured_j'])} J."
+    )
+    yield from _budget({"joules": one["total_j"], "budget": one["budget"]})
+    for reason in one["reasons"]:
+        yield from _words(reason)
+    yield ""
 
 
 def _unread(window: Mapping[str, Any], energy: Mapping[str, Any], sensor: str | None) -> Iterable[str]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Aligned columns and the numbers in them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 DASH = "-"
 
@@ -45,3 +46,14 @@ def cut(name: str, room: int) -> str:
     """Return a name in at most `room` letters, all of them printable."""
     name = "".join(letter if letter.isprintable() else "?" for letter in name)
     return name if len(name) <= room else name[: room - 3] + "..."
+
+
+def interval(energy: Mapping[str, Any]) -> str:
+    """Return an energy's 95 % interval relative to it: "+-4.1 %", or "-50/+80 %" where its sides differ."""
+    joules, low_j, high_j = energy["joules"], energy["low_j"], energy["high_j"]
+    if not joules or low_j is None or high_j is None:
+        return DASH
+    below_pct, above_pct = 100 * (joules - low_j) / joules, 100 * (high_j - joules) / joules
+    if round(below_pct, 2) == round(above_pct, 2):
+        return f"+-{above_pct:.2g} %" if above_pct < 100 else f"+-{above_pct:.0f} %"
+    return f"-{below_pct:.0f}/+{above_pct:.0f} %"

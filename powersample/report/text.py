@@ -9,8 +9,9 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.report.clock_fits import clock_fit_line
+from powersample.report.holistic import holistic_lines
 from powersample.report.meters import meter_lines
-from powersample.report.table import DASH, cut, number, table, times
+from powersample.report.table import DASH, cut, interval, number, table, times
 from powersample.report.untold import untold
 from powersample.sensors import code_words
 
@@ -20,6 +21,7 @@ SEEN = "the spacing of its changes here"  # where a sensor's figures come from, 
 SPACING = "the spacing of its polls"
 OWN_WORD = "the source's own word"
 MOST_WINDOWS = 100  # in the short form
+MOST_NODES = 12  # windows of which the whole node is told
 LEFT_OUT = {
     "unknown": "lines of the marks' file are no marks",
     "unmatched": "ends of windows have no begin",
@@ -41,6 +43,7 @@ WORDS_OF_ORIGIN = {
     "assumed": "assumed",
 }
 TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "wall"}
+MODELLED = "whole node, calibrated"  # where no meter was at the wall
 
 
 def text(data: Mapping[str, Any], *, every: bool = False) -> str:
@@ -56,8 +59,9 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
     elif every:
         for window in data["windows"]:
             lines += [*_window(window, simulated=data["simulated"]), ""]
+        lines += [*holistic_lines(data, MOST_NODES), ""]
     else:
-        lines += [*_primaries(data, MOST_WINDOWS), *_reasons(data), ""]
+        lines += [*_primaries(data, MOST_WINDOWS), *_reasons(data), "", *holistic_lines(data, MOST_NODES), ""]
     lines += [*_channels(data["channels"], every=every), *_lanes(data["lanes"])]
     lines += [*_checks(data["checks"]), *_notes(data)]
     if data["windows"] and not every:
@@ -77,7 +81,7 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
     """
     grave = [check for check in data["checks"] if check["level"] != "info"]
     missing = [line for words in untold(data) for line in _paragraph(words, 2)]
-    return "\n".join([*_headline(data), *_primaries(data, most), *missing, *_checks(grave)])
+    return "\n".join([*_headline(data), *_primaries(data, most), *holistic_lines(data, 1), *missing, *_checks(grave)])
 
 
 def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
@@ -118,6 +122,8 @@ def _reasons(data: Mapping[str, Any]) -> Iterable[str]:
     found: dict[str, list[str]] = {}
     for window in data["windows"]:
         shown = [(one["channel"], one["reasons"]) for one in window["energies"] if one["primary"] or not one["joules"]]
+        told = window["totals"]["reasons"]
+        shown.append(("whole node", [one for one in window["holistic"]["reasons"] if one not in told]))
         for source, reasons in [*shown, ("total", window["totals"]["reasons"])]:
             for reason in reasons:
                 code, _, words = reason.partition(" ")
@@ -157,17 +163,6 @@ def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
     return [number(joules) + ("" if whole or joules is None else " (part)"), interval(energy), number(mean_w)]
 
 
-def interval(energy: Mapping[str, Any]) -> str:
-    """Return an energy's 95 % interval relative to it: "+-4.1 %", or "-50/+80 %" where its sides differ."""
-    joules, low_j, high_j = energy["joules"], energy["low_j"], energy["high_j"]
-    if not joules or low_j is None or high_j is None:
-        return DASH
-    below_pct, above_pct = 100 * (joules - low_j) / joules, 100 * (high_j - joules) / joules
-    if round(below_pct, 2) == round(above_pct, 2):
-        return f"+-{above_pct:.2g} %" if above_pct < 100 else f"+-{above_pct:.0f} %"
-    return f"-{below_pct:.0f}/+{above_pct:.0f} %"
-
-
 def _truth(energy: Mapping[str, Any]) -> list[str]:
     joules, truth_j = energy["joules"], energy["truth_j"]
     error = 100 * (joules - truth_j) / truth_j if joules is not None and truth_j else None
@@ -191,10 +186,9 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
         yield "  no power or energy channel was recorded"
         return
     yield from table(header, rows, "llrrrllrr"[: len(header)], indent=2)
+    names = TOTAL_NAMES if window["totals"]["node_by"] == "meter" else {**TOTAL_NAMES, "node_j": MODELLED}
     known = [
-        f"{TOTAL_NAMES[key]} {number(window['totals'][key])} J"
-        for key in TOTAL_NAMES
-        if window["totals"][key] is not None
+        f"{name} {number(window['totals'][key])} J" for key, name in names.items() if window["totals"][key] is not None
     ]
     yield f"  total: {', '.join(known)}" if known else "  total: none can be told"
     for reason in window["totals"]["reasons"]:

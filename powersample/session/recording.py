@@ -117,7 +117,21 @@ class Recording:
         self._made = False
         self._scans: dict[int, Scan] = {}
         self._trouble: list[str] = []
+        self._find_calibration()
         self._syncing: Syncing | None = None
+
+    def _find_calibration(self) -> None:
+        """Put what is kept of this node into the metadata: what is calibrated later must not change old energies."""
+        from powersample.store.calibrations import calibration_for
+
+        try:
+            found = calibration_for(self._meta)
+        except errors.PowerSampleError as error:
+            self._meta["notes"].append(f"what is kept of this node's calibration is passed over: {error}")
+            return
+        if found is not None:
+            calibration, path = found
+            self._meta["calibration"] = {"origin": os.fspath(path), **calibration.as_json()}
 
     def start(self) -> None:
         """Create the spool, open the meters and start the lanes; nothing is left behind when that fails.

@@ -23,7 +23,8 @@ from powersample.session.meters import Asked, asked_meters
 from powersample.session.recording import NO_METERS, Recording
 
 if TYPE_CHECKING:
-    from powersample.model import Energy, Window
+    from powersample.analysis import Holistic
+    from powersample.model import Calibration, Energy, Window
     from powersample.report import Report
     from powersample.sim import Node
     from powersample.store import StoredTrace
@@ -319,7 +320,40 @@ class Run:
             InvalidArgument: No such window or device, or several.
             StateError: The window is still open.
         """
-        from powersample.analysis import energy, find_window
+        from powersample.analysis import energy
+
+        trace, found = self._settled(window)
+        return energy(trace, found, device, domain=domain)
+
+    def holistic(
+        self,
+        window: str | Window = "run",
+        calibration: Calibration | None = None,
+        *,
+        load_like: str | None = None,
+        anyway: bool = False,
+    ) -> Holistic:
+        """Return the energy of the whole node over a window: what counters saw, and what a calibration adds.
+
+        While the run goes on it waits as `energy` does. Args and Raises as `powersample.analysis.holistic`, and:
+
+        Raises:
+            StateError: The window is still open.
+        """
+        from powersample.analysis import holistic
+
+        trace, found = self._settled(window)
+        return holistic(trace, found, calibration, load_like=load_like, anyway=anyway)
+
+    def report(self) -> Report:
+        """Return the report over all windows; `print` it, or take `.data` for the JSON form."""
+        from powersample.report import build
+
+        return build(self.trace)
+
+    def _settled(self, window: str | Window) -> tuple[StoredTrace, Window]:
+        """Return a trace that holds all that a window's energies need, and the window."""
+        from powersample.analysis import find_window
         from powersample.model.energy import OPEN
 
         trace = self.trace
@@ -331,13 +365,7 @@ class Run:
             if missing_s > 0:
                 time.sleep(missing_s)
                 trace = self.trace
-        return energy(trace, found, device, domain=domain)
-
-    def report(self) -> Report:
-        """Return the report over all windows; `print` it, or take `.data` for the JSON form."""
-        from powersample.report import build
-
-        return build(self.trace)
+        return trace, found
 
 
 class _Scratch:

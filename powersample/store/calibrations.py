@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument, SystemFailure
-from powersample.model import Calibration
+from powersample.model import Calibration, host_of, simulated_key
 from powersample.store.config import user_folder
 from powersample.store.replace import replace_text
 
@@ -78,6 +78,19 @@ def find_calibration(
         return load_calibration(path), path
     except InputNotFound:
         return None
+
+
+def calibration_for(meta: Mapping[str, Any]) -> tuple[Calibration, Path] | None:
+    """Return what is kept of the node that a trace's metadata are of, and where; None when nothing is.
+
+    Raises:
+        AccessDenied, BadFormat: As `find_calibration`.
+    """
+    folder, node = calibrations_folder(), meta.get("simulated_node")
+    host = host_of(meta)
+    if folder is None or (meta.get("simulated") and not node) or not (node or host.get("id") or host.get("name")):
+        return None
+    return find_calibration(folder, host, simulated_key(node) if node else None)
 
 
 def load_calibration(path: Path) -> Calibration:
