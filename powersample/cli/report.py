@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from powersample.model import Calibration, Trace, Window
     from powersample.report import Factors
 
-FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon")
+FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon", "zeus")
 EXAMPLE = """\
 examples:
   powersample report run.parquet
@@ -30,8 +30,8 @@ A time T is seconds from the first sample, or ISO 8601. A windows file is a CSV 
 or a log of MLPerf's load generator (power_begin to power_end).
 Formats: a trace or spool of powersample; the log of nvidia-smi --format=csv; the byte stream of a PMD-USB meter; an
 LPM01A record; MLPerf's MLLOG lines; the spl.txt of SPEC PTDaemon (with client.json and server.json beside it, where
-they are); a CSV with units in its header (t_s, power_w ...); and, as an audit of published
-energies, EC-NAS runs and CodeCarbon's emissions.csv.
+they are); a CSV with units in its header (t_s, power_w ...); and, as an audit of published energies and powers, EC-NAS
+runs, CodeCarbon's emissions.csv and Zeus's summary of trainings.
 """
 
 

@@ -19,6 +19,7 @@ class RunRow:
         epochs: how many the run trained.
         pue: the factor that the tool says it applies.
         mode: what the tool says it tracked: "machine", "process".
+        limit_w: the power limit that the GPU had.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RunRow:
     epochs: float | None = None
     pue: float | None = None
     mode: str | None = None
+    limit_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument
-from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pmd, points, power_csv, spl
+from powersample.formats import codecarbon, ecnas, lpm01a, mllog, nvidia_smi, pmd, points, power_csv, spl, zeus
 from powersample.formats.parsed import STATUS_TEXT, Parsed
 from powersample.model import RunTable, Trace, Window
 from powersample.readers.ptdaemon import joined
 from powersample.readers.why import unrecognised
 from powersample.sensors import architecture_of
 
-FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon")
+FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon", "zeus")
 HEAD_BYTES = 8192
 START_FILE = "PMD_start_ts.txt"  # us since 1970, UTC, beside a PMD stream
 
@@ -49,6 +49,7 @@ def guess(path: str | os.PathLike[str]) -> str | None:
         "ptdaemon": spl.looks_like,
         "ecnas": ecnas.looks_like,
         "codecarbon": codecarbon.looks_like,
+        "zeus": zeus.looks_like,
         "csv": power_csv.looks_like,
     }
     found = [name for name, looks_like in certain.items() if looks_like(text)]
@@ -90,10 +91,9 @@ def read(
 
         return store.read_spool(path) if path.is_dir() else store.load(path)
     data, where = _bytes(path), str(path)
-    if chosen == "ecnas":
-        return ecnas.parse(data, where)
-    if chosen == "codecarbon":
-        return codecarbon.parse(data, where)
+    tables = {"ecnas": ecnas.parse, "codecarbon": codecarbon.parse, "zeus": zeus.parse}
+    if chosen in tables:
+        return tables[chosen](data, where)
     if chosen == "csv":
         return _trace(power_csv.parse(data, where, columns), chosen, gpu, driver)
     if chosen == "ptdaemon":
