@@ -25,39 +25,16 @@ from powersample.model import Anchor, Trace
 from powersample.report.codecarbon_meter import wall_of
 from powersample.store.calibrations import save_calibration, this_host
 
-V2 = [
-    "timestamp",
-    "project_name",
-    "run_id",
-    "duration",
-    "emissions",
-    "emissions_rate",
-    "cpu_power",
-    "gpu_power",
-    "ram_power",
-    "cpu_energy",
-    "gpu_energy",
-    "ram_energy",
-    "energy_consumed",
-    "country_name",
-    "country_iso_code",
-    "region",
-    "cloud_provider",
-    "cloud_region",
-    "os",
-    "python_version",
-    "codecarbon_version",
-    "cpu_count",
-    "cpu_model",
-    "gpu_count",
-    "gpu_model",
-    "longitude",
-    "latitude",
-    "ram_total_size",
-    "tracking_mode",
-    "on_cloud",
-    "pue",
-]
+V2 = next(
+    csv.reader(
+        [
+            "timestamp,project_name,run_id,duration,emissions,emissions_rate,cpu_power,gpu_power,ram_power,cpu_energy,"
+            "gpu_energy,ram_energy,energy_consumed,country_name,country_iso_code,region,cloud_provider,cloud_region,os,"
+            "python_version,codecarbon_version,cpu_count,cpu_model,gpu_count,gpu_model,longitude,latitude,"
+            "ram_total_size,tracking_mode,on_cloud,pue"
+        ]
+    )
+)
 V3 = [
     *V2[:3], "experiment_id", *V2[3:13], "water_consumed", *V2[13:29], "cpu_utilization_percent",
     "gpu_utilization_percent", "ram_utilization_percent", "ram_used_gb", *V2[29:], "wue",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from powersample import __version__, errors
 from powersample.cli import (
+    audit,
     calibrate,
     characterize,
     codecarbon,
@@ -46,6 +47,7 @@ VERBS = (
     sync,
     codecarbon,
     reproduce,
+    audit,
 )
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 

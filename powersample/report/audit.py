@@ -10,14 +10,20 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from powersample.analysis.agreement_table import agreement_rows, spans_of
+from powersample.analysis.dip import dip_test
+from powersample.analysis.signatures import offset, usage
 from powersample.model import RunRow, RunTable
+from powersample.report import signatures
 from powersample.report.table import number
 
 WIDTH = 98
 SCHEMA_VERSION = 1
 FEW_SAMPLES = 10  # arXiv 2505.15631: 39 % of epochs had no more
 SAME = 0.03
+LEAST_RUNS = 2  # fewer have no range
 SLIPS = {
     1000.0: "1000 times too large: Wh called kWh, as EA-HAS-Bench's tracer does (mean W x s / 3600 are Wh)",
     1e-3: "1000 times too small: kWh called Wh",
@@ -35,8 +41,21 @@ class Audit:
         return "\n".join(_text(self.data))
 
 
-def audit(table: RunTable) -> Audit:
-    """Return what can be said of a table of runs; nothing is invented: None where it is unknown."""
+def audit(
+    table: RunTable,
+    *,
+    idle_w: float | None = None,
+    limit_w: float | None = None,
+    reference: RunTable | None = None,
+) -> Audit:
+    """Return what can be said of a table of runs; nothing is invented: None where it is unknown.
+
+    Args:
+        table: the runs.
+        idle_w: what the GPU draws at rest.
+        limit_w: its power limit; None: the greatest that the table tells.
+        reference: the same runs, by name, as a meter saw them.
+    """
     rows = table.rows
     parts = [math.fsum(row.energies_j.values()) if row.energies_j else None for row in rows]
     factors = [row.total_j / part for row, part in zip(rows, parts, strict=True) if row.total_j and part]
@@ -58,7 +77,70 @@ def audit(table: RunTable) -> Audit:
         "notes": list(table.notes),
     }
     data["checks"] = list(_checks(table, data))
+    data |= {"usage": None, "bimodal": None, "agreement": [], "offset": None, "captured": None}
+    data["checks"] += _range(table, data, idle_w, limit_w)
+    if reference is not None:
+        data["checks"] += _against(table, reference, data)
     return Audit(data)
+
+
+def gpu_watts(table: RunTable) -> NDArray[np.float64]:
+    """Return each run's mean GPU power: its energy over its length, PUE undone; else the power that the tool tells.
+
+    NaN where it tells neither.
+    """
+    return np.array([_gpu_w(row) for row in table.rows], np.float64)
+
+
+def _gpu_w(row: RunRow) -> float | None:
+    joules = row.energies_j.get("gpu")
+    if joules is not None and row.duration_s:
+        return joules / row.duration_s / (row.pue or 1.0)
+    return row.power_w.get("gpu")
+
+
+def _range(
+    table: RunTable, data: dict[str, Any], idle_w: float | None, limit_w: float | None
+) -> Iterator[dict[str, Any]]:
+    watts = gpu_watts(table)
+    limits = np.array([row.limit_w for row in table.rows], np.float64)
+    if limit_w is None and np.isfinite(limits).any():
+        limit_w = float(np.nanmax(limits))
+    found = usage(watts, idle_w=idle_w, limit_w=limit_w)
+    if found is None or found.n < LEAST_RUNS:
+        return
+    data["usage"] = asdict(found) | {"span_w": found.span_w, "share": found.share}
+    yield signatures.range_check("GPU", "runs", found)
+    over = signatures.limit_check("GPU", watts, limits)
+    if over is not None:
+        yield over
+    yield signatures.floor_check("GPU", "runs", found)
+    dip = dip_test(watts)
+    if dip is not None:
+        data["bimodal"] = asdict(dip)
+        yield signatures.bimodal_check("GPU", "runs' mean powers", dip, None)
+
+
+def _against(table: RunTable, reference: RunTable, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield how the parts of every run agree with a reference's totals, PUE undone."""
+    parts = {row.name: math.fsum(row.energies_j.values()) / (row.pue or 1.0) for row in table.rows if row.energies_j}
+    theirs = {row.name: row for row in reference.rows if row.total_j is not None and row.duration_s}
+    names = [name for name in parts if name in theirs]
+    if not names:
+        data["notes"].append("no run of the reference bears the name of one here")
+        return
+    seconds = np.array([theirs[name].duration_s for name in names], np.float64)
+    wall_j = np.array([theirs[name].total_j for name in names], np.float64)
+    mine_j = np.array([parts[name] for name in names])
+    rows = agreement_rows([spans_of("run", seconds, wall_j, {table.tool: mine_j})])
+    data["agreement"] = [row.as_json() for row in rows]
+    yield from (signatures.agreement_check(row, "the reference") for row in rows if row.pearson is not None)
+    found = offset(mine_j / seconds, wall_j / seconds)
+    if found is not None:
+        data["offset"] = asdict(found)
+        yield signatures.offset_check(table.tool, found, "W", "the reference")
+    data["captured"] = {"parts_j": float(mine_j.sum()), "wall_j": float(wall_j.sum())}
+    yield signatures.captured_check(float(mine_j.sum()), float(wall_j.sum()), "the reference", float(seconds.sum()))
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
@@ -119,10 +201,10 @@ def _checks(table: RunTable, data: Mapping[str, Any]) -> Iterator[dict[str, str]
             f"an epoch holds {samples['min']:.2g} to {samples['max']:.2g} samples at most (median "
             f"{samples['median']:.2g}); no more than {FEW_SAMPLES} in {100 * samples['few_share']:.0f} % of runs"
         )
-        yield check(
-            "PSA-SAMPLES", "warning" if samples["few_share"] else "info", what, "Energies per epoch are guesses."
-        )
-    lacking = sum(row.total_j is None for row in table.rows)
+        level = "warning" if samples["few_share"] else "info"
+        yield signatures.signature("PSA-SAMPLES", level, what, "Energies per epoch are guesses.", signatures.PAPER_FEW)
+    told = any(row.total_j is not None for row in table.rows)  # else it may tell powers alone, and lacks nothing
+    lacking = sum(row.total_j is None and (told or not row.power_w) for row in table.rows)
     if lacking:
         yield check("PSA-MISSING", "warning", f"{lacking} runs have no energy", "They are no zeros: leave them out.")
     modes = {row.mode for row in table.rows if row.mode}
@@ -150,7 +232,6 @@ def _text(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {'a run':<16} {low} to {high} s (median {middle})"
     yield ""
     for check in data["checks"]:
-        text = f"{check['level']}: {check['code']} {check['what']}. {check['fix']}"
-        yield from wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        yield from signatures.check_lines(check)
     for note in data["notes"]:
         yield from wrap(f"note: {note}", WIDTH, initial_indent="  ", subsequent_indent="    ")
