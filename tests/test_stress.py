@@ -6,6 +6,7 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,12 @@ def known():
         reached=steps,
         step=np.array([0, 0, 1, 2]), heat=Heat(np.array([1, 2]) * S, np.array([50.0, 60.0]), np.array([math.nan] * 2)),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "code"), [({}, 0), ({"wrong": 1}, 1), ({"ended": "too warm"}, 1)])
+def test_wrong_result_or_an_early_end_is_the_exit_code(capsys, monkeypatch, change, code):
+    monkeypatch.setattr(loads, "run", lambda *_, **__: replace(known(), **{"wrong": 0, **change}))
+    assert ran(capsys, "--duration", 1)[0] == code
 
 
 def test_rows_hold_steps_of_one_level_that_follow_each_other():
