@@ -11,6 +11,7 @@ from traces import S
 from powersample import store
 from powersample.cli import main
 from powersample.errors import BadFormat, InputNotFound
+from powersample.loads import EdgeLog, edge_file
 from powersample.readers import read_edges
 from powersample.sim import Node
 
@@ -99,6 +100,16 @@ def test_edges_are_read_with_their_line_in_every_error(watched_file, tmp_path):
             read_edges(path, trace)
     with pytest.raises(InputNotFound):
         read_edges(tmp_path / "none.csv", trace)
+
+
+def test_edges_of_a_load_are_how_many_of_its_threads_worked(watched_file, tmp_path):
+    trace, path = watched_file[2], tmp_path / "e.csv"
+    rise_ns, thread = np.array([10, 12, 30]) * S, np.array([0, 1, 0])
+    log = EdgeLog("made up", rise_ns, rise_ns + 5 * S, thread, np.zeros(3, np.int64))
+    edge_file.save(log, path)
+    t_ns, level, watts = read_edges(path, trace)
+    assert t_ns.tolist() == [second * S for second in (9, 10, 12, 15, 17, 30, 35, 36)]
+    assert (level.tolist(), watts) == ([0, 1, 2, 1, 0, 1, 0], False)
 
 
 @needs_measured

@@ -26,8 +26,8 @@ examples:
 
 What a sensor averages (W), its lag and its delay show only under a load that is known, best a square wave at
 fractions of its update period (1/2, 2/3, 3/4, 4/5, 6/5, 5/4, 4/3). The load is known from a meter (--reference), from
-the program that makes it (--edges: a CSV with the header time,power_w or time,level; a line says what holds from its
-time on, the last line ends it), or, on a simulated node, from its truth.
+the program that makes it (--edges: what `powersample stress --edges` wrote, or a CSV with the header time,power_w or
+time,level; a line says what holds from its time on, the last line ends it), or, on a simulated node, from its truth.
 
 What was found live is kept in ~/.config/powersample/sensors/, by board and driver version, and goes before the table in
 every recording from then on; --no-store leaves it, --store keeps what a file shows too. A simulated board is kept

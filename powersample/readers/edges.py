@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument
+from powersample.loads import edge_file
 from powersample.model import Trace
 from powersample.readers.span import instant_ns
 
@@ -20,6 +21,8 @@ HEADERS = (["time", "power_w"], ["time", "level"])
 
 def read_edges(path: str | os.PathLike[str], trace: Trace) -> tuple[NDArray[np.int64], NDArray[np.float64], bool]:
     """Return the edges of a CSV with the header `time,power_w`, or `time,level` where no watts are known.
+
+    A log of `powersample stress` has its own form: what it tells is how many threads, or GPUs, worked.
 
     Args:
         path: the file; a line says what the load is from its time on, and the last line when the record of it ends.
@@ -41,6 +44,8 @@ def read_edges(path: str | os.PathLike[str], trace: Trace) -> tuple[NDArray[np.i
         raise BadFormat(f"{path} is no file of edges: {error}") from error
     except OSError as error:
         raise AccessDenied(f"{path} cannot be read: {error.strerror} [errno {error.errno}]") from error
+    if lines and lines[0].startswith(edge_file.MARK):
+        return *edge_file.load(path).steps(), False
     rows = [(number, [cell.strip() for cell in cells]) for number, cells in enumerate(csv.reader(lines), 1) if cells]
     if not rows or rows[0][1] not in HEADERS:
         raise BadFormat(f"{path}, line 1: the header must be 'time,power_w', or 'time,level' where watts are unknown")
