@@ -69,18 +69,34 @@ class PaperEpoch:
 
 
 def trainings(
-    count: int, epochs: int, *, seed: int, call_s: float, lengths_s: tuple[float, float] = LENGTHS_S
+    count: int,
+    epochs: int,
+    *,
+    seed: int,
+    call_s: float,
+    lengths_s: tuple[float, float] = LENGTHS_S,
+    even: bool = False,
 ) -> tuple[PaperEpoch, ...]:
     """Return the epochs of `count` trainings, `epochs` each, in order of time; the same for the same seed.
 
-    `call_s` is what a reading takes, and every pause has room for the longest that can be in progress.
+    Args:
+        count: Of trainings.
+        epochs: Of each.
+        seed: Of all that is drawn.
+        call_s: What a reading takes; every pause has room for the longest that can be in progress.
+        lengths_s: Between which the epochs' lengths lie.
+        even: One training's lengths in each of `count` equal parts of that range, so that few have the shares of many.
     """
     pause_s = PAUSE_S + SLEEP_S + call_s
     dice = np.random.default_rng(seed)
+    parts = np.random.default_rng(seed).permutation(count)
     found: list[PaperEpoch] = []
     at_s = LEAD_S
     for training in range(count):
         seconds, batch_s = (float(np.exp(dice.uniform(*np.log(span)))) for span in (lengths_s, BATCH_S))
+        if even:
+            place = (parts[training] + dice.uniform()) / count
+            seconds = float(lengths_s[0] * (lengths_s[1] / lengths_s[0]) ** place)
         power_w = float(dice.uniform(LEAST_W, MOST_W))
         for number in range(epochs):
             length_s = seconds * float(dice.uniform(1 - ALIKE, 1 + ALIKE))
