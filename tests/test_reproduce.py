@@ -10,6 +10,7 @@ import pytest
 
 from powersample import cli
 from powersample.experiments import reproduce
+from powersample.experiments.paper.epochs import trainings
 from powersample.experiments.paper.loop import readings
 from powersample.experiments.reproduce import figures, findings, holistic, loads, show, tools, tracing
 from powersample.formats.codecarbon import memory_rule_w
@@ -33,6 +34,16 @@ def test_epochs_are_scaled_so_that_the_share_of_few_readings_is_what_was_put_in(
     lengths_s = np.exp(np.linspace(math.log(shortest_s), math.log(longest_s), 2001))
     few = np.mean([len(readings(one, call_s)) <= 10 for one in lengths_s])
     assert few == pytest.approx(share, abs=0.002)
+
+
+@pytest.mark.parametrize("count", [10, 60])
+def test_even_trainings_have_the_share_that_was_put_in_however_few_they_are(count):
+    """Ten lengths drawn at random have anything from 10 to 80 %."""
+    call_s = 0.05
+    lengths_s = tracing.lengths_for(tracing.FEW_SHARE, call_s)
+    found = trainings(count, 4, seed=3, call_s=call_s, lengths_s=lengths_s, even=True)
+    few = np.mean([len(readings(one.seconds, call_s)) <= 10 for one in found])
+    assert few == pytest.approx(tracing.FEW_SHARE, abs=1.5 / count)
 
 
 def test_paper_node_has_the_two_figures_that_were_put_in(study):
@@ -126,11 +137,12 @@ def test_bounds_are_in_order_and_the_models_beat_code_carbon(study):
 
 
 def test_quick_field_read_seldom_loses_the_epochs_and_keeps_the_trainings(study):
-    """The paper's mechanism: 0.5 s a call leaves a reading or two of an epoch, and over a training all is well."""
+    """The paper's mechanism, like with like: 0.5 s a call leaves a reading or two of an epoch."""
     seldom = study.here.tracings[-1]
     assert (seldom.setting.field, seldom.setting.call_s) == ("quick", max(tracing.CALLS_S))
-    smi = {level: tracing.row(seldom.meter, tracing.SMI, level, unit) for level, unit in (("epoch", "W"), ("run", "J"))}
-    assert smi["epoch"].pearson < smi["run"].pearson
+    for unit in "JW":
+        epoch, run_of_it = (tracing.row(seldom.meter, tracing.SMI, level, unit) for level in ("epoch", "run"))
+        assert epoch.pearson < run_of_it.pearson
     assert seldom.error[tracing.SMI].median > 5 * seldom.error[tracing.NATIVE].median
     assert seldom.few_share == 1.0
 
@@ -164,7 +176,7 @@ def test_findings_say_what_the_figures_say():
     (at_once,) = findings._by_share(rows(0.6, 0.4, 0.9))
     assert "few readings alone do not" in low
     assert "in no setting as low" in never
-    assert at_once.endswith("0.600 beside its 0.64.")
+    assert at_once.endswith("0.60 beside its 0.64.")
     (mends,) = findings._by_field(rows(0.9, 0.4, 0.95))
     (neither,) = findings._by_field(rows(0.9, 0.9, 0.2))
     assert "mend r of a 1 s mean and a quick field" in mends

@@ -15,7 +15,7 @@ EXAMPLE = """\
 examples:
   powersample reproduce
   powersample reproduce --png reproduce.png -o reproduce.json
-  powersample reproduce --nodes 5 --trainings 50
+  powersample reproduce --nodes 5 --trainings 20
 """
 
 
@@ -32,7 +32,7 @@ def add(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("--nodes", type=int, metavar="N", help="nodes to draw; default 50")
-    verb.add_argument("--trainings", type=int, metavar="N", help="of experiment 1; default 500, as in the paper")
+    verb.add_argument("--trainings", type=int, metavar="N", help="of experiment 1; default 100, of the paper's 500")
     verb.add_argument("--seed", type=int, default=1, metavar="N", help="of all that is random; default 1")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the JSON there")

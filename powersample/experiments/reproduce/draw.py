@@ -11,9 +11,10 @@ import numpy as np
 from powersample.experiments import plots
 from powersample.experiments.reproduce.figures import WAYS
 from powersample.experiments.reproduce.findings import MEANS
-from powersample.experiments.reproduce.inputs import FINDINGS
+from powersample.experiments.reproduce.holistic import AFFINE, HIGH, LOW, NODE, PRIOR
+from powersample.experiments.reproduce.inputs import FINDINGS, PAPERS_PCT
 from powersample.experiments.reproduce.run import Reproduction
-from powersample.experiments.reproduce.show import SAID, headline
+from powersample.experiments.reproduce.show import headline
 from powersample.experiments.reproduce.tracing import METER, NATIVE, NVML, SMI, Setting, row, settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 COLOURS = {SMI: "ea-has-tracer", NVML: "pynvml-thread", NATIVE: "native"}  # as the methods that they stand for
 NAMES = {SMI: "nvidia-smi's loop", NVML: "NVML, 10/s", NATIVE: "powersample"}
 TRUTH = "0.25"
+SHORT = {
+    LOW: "counters\n+ P_idle",
+    HIGH: "+ P_busy,\nstress",
+    PRIOR: "+ P_busy,\nprimes",
+    AFFINE: "affine\n(ours)",
+    NODE: "node model\n(ours)",
+}
 OF_PAPER = "#7F3C8D"
 
 
@@ -79,16 +87,17 @@ def _correlations(axes: Axes, study: Reproduction) -> None:
     for name, words in (("smi_epoch_r", "nvidia-smi"), ("nvml_r", "NVML")):
         value = float(FINDINGS[name].value)
         axes.axhline(value, color=OF_PAPER, lw=1, ls="--")
-        axes.annotate(f"the paper, {words}: {FINDINGS[name].value}", (1.001, value), xycoords=("axes fraction", "data"),
-                      va="center", fontsize=8.5, color=OF_PAPER)  # fmt: skip
+        axes.annotate(f"the paper, {words}: {FINDINGS[name].value}", (0.998, value + 0.012), ha="right", va="bottom",
+                      xycoords=("axes fraction", "data"), fontsize=8.5, color=OF_PAPER,
+                      bbox={"fc": "white", "ec": "none", "pad": 1, "alpha": 0.8})  # fmt: skip
     axes.set_xticks(
         range(len(settings())),
         [f"{MEANS[one.field]}\ncalls {1e3 * one.call_s:g} ms\nepochs {one.lengths_s[0]:.2g}-{one.lengths_s[1]:.2g} s"
          for one in settings()],
         fontsize=8.5,
     )  # fmt: skip
-    axes.set(ylabel="r of the epochs' power", ylim=(0, 1.05))
-    axes.legend(frameon=False, loc="lower left", ncols=3)
+    axes.set(ylabel="r of the epochs' power", ylim=(0, 1.24), yticks=(0, 0.2, 0.4, 0.6, 0.8, 1))
+    axes.legend(frameon=False, loc="upper left", ncols=3)
     axes.set_title(
         f"Agreement with the GPU power through the meter (lines: 5 to 95 % of {len(study.drawn)} drawn nodes)"
     )
@@ -103,7 +112,12 @@ def _errors(axes: Axes, study: Reproduction, name: str) -> None:
         errors = getattr(study.here, name).error_pct[way]
         axes.plot(np.full(len(errors), place + 0.36), errors, "o", ms=3, mew=0, color=plots.colour_of("native"))
     axes.axhline(0, color="0.3", lw=0.8)
-    axes.set_xticks(range(1, len(ways) + 1), [SAID.get(way, way).replace(" ", "\n", 1) for way in ways], fontsize=8)
+    if name == "one":  # the paper's own were of one GPU
+        x = [ways.index(way) + 0.64 for way in PAPERS_PCT]
+        axes.plot(x, list(PAPERS_PCT.values()), "D", ms=6, color=OF_PAPER, mfc="white", label="the paper")
+        axes.legend(frameon=False, loc="lower right")
+    axes.set_xticks(range(1, len(ways) + 1), [SHORT.get(way, way.replace(" ", "\n", 1)) for way in ways], fontsize=8.5)
     axes.set(ylabel="error of a training's energy at the plug, %")
-    count = "one GPU" if name == "one" else "four GPUs"
-    axes.set_title(f"The whole node, {count} (boxes: drawn nodes; points: {study.profile})")
+    axes.set_title(
+        f"{'2a, one GPU' if name == 'one' else '2b, four GPUs'} (boxes: drawn nodes; points: {study.profile})"
+    )

@@ -69,7 +69,9 @@ def tracing_figures(place: int) -> dict[str, Callable[[OnNode], float]]:
     return {
         "few_share": of(lambda one: one.few_share),
         "smi_epoch_r": of(lambda one: row(one.meter, SMI, "epoch", "W").pearson),
-        "smi_run_r": of(lambda one: row(one.meter, SMI, "run", "J").pearson),
+        "smi_run_r": of(lambda one: row(one.meter, SMI, "run", "W").pearson),
+        "smi_epoch_j_r": of(lambda one: row(one.meter, SMI, "epoch", "J").pearson),
+        "smi_run_j_r": of(lambda one: row(one.meter, SMI, "run", "J").pearson),
         "nvml_epoch_r": of(lambda one: row(one.meter, NVML, "epoch", "W").pearson),
         "native_epoch_r": of(lambda one: row(one.meter, NATIVE, "epoch", "W").pearson),
         "smi_error_pct": of(lambda one: one.error[SMI].median),

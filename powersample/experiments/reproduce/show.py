@@ -27,7 +27,7 @@ from powersample.experiments.reproduce.run import OnNode, Reproduction
 from powersample.experiments.reproduce.tracing import Setting, Tracing, settings
 from powersample.report.agreement import agreement_text
 
-WIDTH = 110
+WIDTH = 117
 CLAIM = (
     "What is simulated shows the paper's mechanism: on a node made up of what is listed below, the same ways of "
     "measuring fail in the same way. A likeness of figures is no evidence about the paper's node."
@@ -116,7 +116,7 @@ def _holistic_json(one: Holistic) -> dict[str, Any]:
 
 
 def to_text(study: Reproduction) -> str:
-    """Return the study as text of at most 110 columns."""
+    """Return the study as text of at most 117 columns."""
     lines = [
         headline(study),
         CLAIM,
@@ -142,17 +142,26 @@ def _wrapped(line: str) -> list[str]:
 
 
 def _tracing_table(study: Reproduction) -> list[str]:
-    columns = ("few_share", "smi_epoch_r", "smi_run_r", "nvml_epoch_r", "native_epoch_r")
-    widths = (14, 16, 16, 16, 16)
-    titles = (
-        ("epochs of", "nvidia-smi,", "nvidia-smi,", "NVML at 10/s,", "powersample,"),
-        ("<= 10 readings", "epoch, W", "training, J", "epoch, W", "epoch, W"),
-        (FINDINGS["few_share"].value, *(FINDINGS[name].value for name in ("smi_epoch_r", "smi_run_r", "nvml_r")), ""),
+    columns = (
+        "few_share",
+        "smi_epoch_r",
+        "smi_run_r",
+        "smi_epoch_j_r",
+        "smi_run_j_r",
+        "nvml_epoch_r",
+        "native_epoch_r",
     )
-    heads = [f"{'power.draw':10}{'a call':>8}{'epochs, s':>12}", "", PAPER]
+    widths = (11, *[13] * 6)
+    smi, run, nvml = (FINDINGS[name].value for name in ("smi_epoch_r", "smi_run_r", "nvml_r"))
+    titles = (
+        ("epochs of", "nvidia-smi:", "", "", "", "NVML, 10/s:", "powersample:"),
+        ("<= 10", "epoch, W", "training, W", "epoch, J", "training, J", "epoch, W", "epoch, W"),
+        (FINDINGS["few_share"].value, smi, run, smi, run, nvml, ""),
+    )
+    heads = [f"{'power.draw':12}{'a call':>6} {'epochs, s':>9}", "", PAPER]
     lines = ["Experiments 1 and 2c, one GPU: Pearson's r with the GPU power seen through the meter"]
     lines += [
-        f"{head:30}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        f"{head:28}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
         for head, cells in zip(heads, titles, strict=True)
     ]
     for place, setting in enumerate(settings()):
@@ -160,13 +169,13 @@ def _tracing_table(study: Reproduction) -> list[str]:
         found = [(over(study, figures[name]), share if name == "few_share" else r_of) for name in columns]
         here = "".join(f"{form(one.here):>{width}}" for (one, form), width in zip(found, widths, strict=True))
         drawn = "".join(f"{_range(one, form):>{width}}" for (one, form), width in zip(found, widths, strict=True))
-        lines += [f"{_name(setting):30}{here}", f"{'':30}{drawn}"]
+        lines += [f"{_name(setting):28}{here}", f"{'':28}{drawn}"]
     return lines
 
 
 def _name(setting: Setting) -> str:
     low_s, high_s = setting.lengths_s
-    return f"{MEANS[setting.field]:10}{f'{1e3 * setting.call_s:g} ms':>8}{f'{low_s:.2g}-{high_s:.2g}':>12}"
+    return f"{MEANS[setting.field]:11}{f'{1e3 * setting.call_s:g} ms':>7}{f'{low_s:.2g}-{high_s:.2g}':>10}"
 
 
 def _agreement(study: Reproduction) -> list[str]:

@@ -25,7 +25,7 @@ from powersample.model import Channel, Kind, Series, Trace, Window
 from powersample.sim import Node
 
 SMI, NVML, NATIVE, METER = "SMI", "NVML", "powersample", "meter"
-EPOCHS = 4  # of a training
+EPOCHS = 10  # assumed: of a training
 FEW_SHARE = 0.39  # the paper's, from which the epochs' scale follows
 SPAN = 10.0  # assumed: the longest epoch to the shortest
 SHORT_S = (0.3, 3.0)  # assumed, as in `powersample race --paper`
@@ -110,7 +110,7 @@ def traced(profile: str, node_seed: int | None, setting: Setting, *, count: int,
         seed: Of the trainings and the meter's noise.
         busy_w: P_busy as this node was calibrated.
     """
-    epochs = trainings(count, EPOCHS, seed=seed, call_s=setting.call_s, lengths_s=setting.lengths_s)
+    epochs = trainings(count, EPOCHS, seed=seed, call_s=setting.call_s, lengths_s=setting.lengths_s, even=True)
     with fresh(profile, node_seed, driver_version=FIELDS[setting.field]) as node:
         start_ns = train(node, epochs, gpus=1, seed=seed)
         windows = [(start_ns + round(one.begin_s * S), start_ns + round(one.end_s * S)) for one in epochs]
