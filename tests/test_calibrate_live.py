@@ -14,10 +14,13 @@ from unprivileged import unprivileged_python
 from powersample import cli, errors
 from powersample.capture import Plan
 from powersample.experiments.calibrate.climb import MeterLost
+from powersample.experiments.calibrate.ground import NodeGround
 from powersample.experiments.calibrate.plan import Times, parse_rungs
-from powersample.experiments.calibrate.run import Asking, take_points
+from powersample.experiments.calibrate.run import Asking, Points, lacks, take_points
+from powersample.model import MeterInfo
 from powersample.session.meters import asked_meters
 from powersample.session.simulate import make_node, simulated_plan
+from powersample.session.syncing import SyncPlan
 from powersample.store.calibrations import load_calibration
 
 QUICK = Times(
@@ -71,12 +74,12 @@ def test_calibrate_meter_that_stays_away_keeps_its_points_and_goes_on_later(node
     output, notes = tmp_path / "c.json", []
     journal = output.with_name("c.json.journal")
     tell = at("gpu 100 %", "settling", lambda: node.meter().unplug())
-    with pytest.raises(MeterLost, match="told nothing") as told:
-        take(asking(node, output, "gpu:100"), node, tell=tell)
-    assert told.value.__notes__ == [f"1 points are kept in {journal}"]
+    with pytest.raises(MeterLost, match="told nothing"):
+        take(asking(node, output, "gpu:100"), node, tell=tell, note=notes.append)
+    assert notes == [f"1 points are kept in {journal}: the same command goes on from there"]
     node.meter().plug()
     done = take(asking(node, output, "gpu:100"), node, note=notes.append)
-    assert notes[0] == f"1 points of {journal} are kept, 3 are to be measured"
+    assert notes[1] == f"1 points of {journal} are kept, 3 are to be measured"
     assert [point.name for point in done.points] == ["idle", "idle", "gpu 100 %", "idle"]
     assert not journal.exists()
 
@@ -85,6 +88,32 @@ def test_calibrate_without_a_meter_says_what_to_name_and_keeps_nothing(node, tmp
     with pytest.raises(errors.InvalidArgument, match=r"no meter measures the wall.*--p-idle"):
         take(replace(asking(node, tmp_path / "c.json"), meters=asked_meters([], None)), node)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_calibrate_simulated_devices_as_this_machine_is_refused_and_nothing_is_kept(node, tmp_path, monkeypatch):
+    """Their counters would pass for this machine's: only a file of their own may hold what comes of them."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    asked = replace(asking(node, None), meters=asked_meters([f"{node.address_of_meter()}"], None))
+    with pytest.raises(errors.InvalidArgument, match=r"simulated node's.*--simulate NODE"):
+        take(asked, None)
+    assert not [one for one in tmp_path.rglob("*") if one.is_file()]
+
+
+def test_calibrate_some_gpus_leaves_out_the_loads_that_work_on_all(node, tmp_path):
+    one_gpu = replace(asking(node, tmp_path / "c.json"), plan=Plan(gpus=("0",)))
+    assert "CUDA_VISIBLE_DEVICES" in lacks(one_gpu, NodeGround(node))["gpu"]
+    assert lacks(asking(node, tmp_path / "c.json"), NodeGround(node)) == {}
+
+
+@pytest.mark.parametrize(("kind", "source"), [("lmg450", "meter"), ("dcmi", "bmc"), ("redfish", "bmc")])
+def test_calibrate_by_a_management_controller_says_so(kind, source):
+    info = replace(MeterInfo("wall", "", "", "", "", "", "", (), 1.0), kind=kind)
+    assert Points((), (info,), {}, None, {}, Path(), ()).source == source
+
+
+def test_calibrate_bursts_too_short_to_synchronise_by_are_refused_at_once(node, tmp_path):
+    with pytest.raises(errors.InvalidArgument, match="too short"):
+        take(asking(node, tmp_path / "c.json", sync=SyncPlan(duration_s=2.0)), node)
 
 
 # ---- the verb

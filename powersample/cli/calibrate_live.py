@@ -156,9 +156,9 @@ def _times(options: argparse.Namespace) -> Times:
 def _dry_run(asking: Asking, node: Node | None) -> None:
     from powersample.cli.output import emit
     from powersample.experiments.calibrate.plan import ladder
-    from powersample.experiments.calibrate.run import ground_of
+    from powersample.experiments.calibrate.run import ground_of, lacks
 
-    rungs, notes = ladder(asking.rungs, ground_of(node).lacks, asking.seed)
+    rungs, notes = ladder(asking.rungs, lacks(asking, ground_of(node)), asking.seed)
     emit("\n".join(_ladder_text(rungs, asking, notes)))
 
 

@@ -19,12 +19,13 @@ from powersample.experiments.calibrate.climb import DISTURBED, TRIES, Climb, Pro
 from powersample.experiments.calibrate.disturbance import Watch
 from powersample.experiments.calibrate.ground import Ground, MachineGround, NodeGround
 from powersample.experiments.calibrate.journal import Journal
-from powersample.experiments.calibrate.plan import FULL, Rung, Times, ladder, parse_rungs
+from powersample.experiments.calibrate.plan import FULL, GPU, Rung, Times, ladder, parse_rungs
 from powersample.experiments.calibrate.seen import WALL, RecordingSeen
 from powersample.experiments.calibrate.surroundings import look
 from powersample.model import OperatingPoint, host_of, simulated_key
 from powersample.session.meters import Asked
 from powersample.session.recording import NO_METERS, Recording
+from powersample.session.syncing import check
 
 if TYPE_CHECKING:
     from powersample.model import MeterInfo, Trace
@@ -102,6 +103,16 @@ def ground_of(node: Node | None) -> Ground:
     return MachineGround() if node is None else NodeGround(node)
 
 
+def lacks(asking: Asking, ground: Ground) -> Mapping[str, str]:
+    """Return why loads cannot run, by kernel: GPUs that work and are not recorded would look like fans."""
+    if asking.plan.gpus is None:
+        return ground.lacks
+    return {
+        **ground.lacks,
+        GPU: "it works on all GPUs, and --gpus records some; choose by CUDA_VISIBLE_DEVICES instead",
+    }
+
+
 def take_points(
     asking: Asking,
     finish: Callable[[Points], R],
@@ -128,8 +139,10 @@ def take_points(
         StateError: it is being calibrated, or another calibration was interrupted.
         Everything that a `Recording` and the loads raise.
     """
+    if asking.sync is not None:
+        check(asking.sync, len(asking.meters.addresses))
     ground = ground or ground_of(node)
-    rungs, notes = ladder(asking.rungs, ground.lacks, asking.seed)
+    rungs, notes = ladder(asking.rungs, lacks(asking, ground), asking.seed)
     for text in notes:
         note(text)
     path = asking.output or _own_file(node)
@@ -141,6 +154,7 @@ def take_points(
         with _recording(asking, node, journal) as recording:
             recording.start()
             walls = _walls(recording)
+            _refuse_foreign(asking, recording, walls, node)
             trouble = _synchronise(recording, asking)
             truth_w: list[tuple[float, float]] = []
 
@@ -163,8 +177,8 @@ def take_points(
             )
             try:
                 climb.run(todo, keep, trouble)
-            except BaseException as error:
-                error.add_note(f"{len(points)} points are kept in {journal.path}")
+            except BaseException:
+                trouble.append(f"{len(points)} points are kept in {journal.path}: the same command goes on from there")
                 raise
             finally:
                 for text in trouble:
@@ -274,6 +288,16 @@ def _walls(recording: Recording) -> list[MeterInfo]:
             "\n  ".join(["neither GPUs nor CPUs are measured: the wall is then all there is.", *found.notes])
         )
     return walls
+
+
+def _refuse_foreign(asking: Asking, recording: Recording, walls: list[MeterInfo], node: Node | None) -> None:
+    """Refuse to keep for this machine what simulated devices, that are no node's of ours, say."""
+    simulated = recording.inventory.simulated or any(info.simulated for info in walls)
+    if node is None and simulated and asking.output is None:
+        raise errors.InvalidArgument(
+            "these devices, or this meter, are a simulated node's, and no calibration of this machine comes of them",
+            "Use --simulate NODE, or name a file for it: -o FILE.",
+        )
 
 
 def _watch(proc: Path, note: Callable[[str], None]) -> Watch | None:
