@@ -67,7 +67,7 @@ def calibration(**more):
     return Calibration(**values | more)
 
 
-def trace(seconds, powers, *, meter=None, windows=(), lanes=LANES, **meta):
+def trace(seconds, powers, *, meter=None, windows=(), lanes=LANES, anchors=(), **meta):
     """A recording of counters, whose powers are steps, and of a meter.
 
     Args:
@@ -76,6 +76,7 @@ def trace(seconds, powers, *, meter=None, windows=(), lanes=LANES, **meta):
         meter: None, or a factor of its readings.
         windows: (name, start, end) in s.
         lanes: of it.
+        anchors: of it.
         meta: more metadata.
     """
     knots_s = np.concatenate(([0.0], np.cumsum(seconds)))
@@ -103,7 +104,7 @@ def trace(seconds, powers, *, meter=None, windows=(), lanes=LANES, **meta):
         parts.append(Series(wall, ends_ns, ends_ns, np.diff(at_j) / 0.1, np.zeros(many), np.arange(many), spans))
         described["meters"] = [{**METER, "channels": [wall.as_json()]}]
     marked = [Window(name, round(start * S), round(end * S)) for name, start, end in windows]
-    return Trace.of(parts, windows=marked, lanes=lanes, meta=described | meta)
+    return Trace.of(parts, windows=marked, lanes=lanes, anchors=anchors, meta=described | meta)
 
 
 def ladder(node, settle_s=400, dwell_s=30):

@@ -130,7 +130,7 @@ def by_load(calibration: Calibration, load: str, bins: Bins, own_j: Mapping[str,
     """Return the energy with the uncaptured power of a calibrated load; what draws other power is not quite that."""
     watts, u_w = calibration.p_busy_w[load]
     duration_s, base_j = float(bins.seconds.sum()), float(bins.seconds @ bins.sum_w)
-    like = [one for one in calibration.points if one.kernel == load and one.used]
+    like = [one for one in calibration.points if load in (one.kernel, one.name) and one.used]
     drew_w = max(like, key=lambda one: one.level or 0.0).sum_w if like else math.nan
     terms = (
         BudgetTerm(f"the uncaptured power of {load}", "gain", NORMAL_95 * u_w * duration_s),

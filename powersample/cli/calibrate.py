@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from powersample.cli.calibrate_add import ADD_EXAMPLE, add_recordings, run_add
 from powersample.cli.calibrate_live import ABOUT, LIVE, LIVE_EXAMPLE, add_live, run_live
 from powersample.cli.output import emit
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 EXAMPLE = (
     f"""\
 examples:
-{LIVE_EXAMPLE}"""
+{LIVE_EXAMPLE}{ADD_EXAMPLE}"""
     """\
   powersample calibrate --from steps.csv --wall meter_w --component cpu=pkg_w --component gpu=gpu_w --png fit.png
   powersample calibrate --from steps.csv --wall plug_w --component cpu=pkg_w --load-column load --accuracy 0.5
@@ -56,6 +57,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_live(verb)
+    add_recordings(verb)
     table = verb.add_argument_group("points measured elsewhere")
     table.add_argument("--from", dest="table", type=Path, metavar="FILE.csv", help="a row an operating point")
     table.add_argument("--wall", metavar="COLUMN", help="power at the wall, W")
@@ -80,6 +82,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure or read, fit, print, draw, keep; 1 when it was refused."""
+    if options.add is not None:
+        return _add(options)
     _check(options)
     if options.table is None and options.p_idle is None:
         return _live(options)
@@ -97,6 +101,21 @@ def _live(options: argparse.Namespace) -> int:
     if done.path is not None:
         print(f"powersample: kept in {done.path}, where `record` finds it", file=sys.stderr)
     return 0 if done.calibration.accepted else 1
+
+
+def _add(options: argparse.Namespace) -> int:
+    from powersample.store.calibrations import save_calibration
+
+    for name in ("table", "p_idle", "p_busy", "component", "meter_name", "this_host", *OF_TABLE, *LIVE):
+        if getattr(options, name):
+            raise _wrong(f"--{'from' if name == 'table' else name.replace('_', '-')} does not go with --add")
+    calibration, path = run_add(options)
+    show(calibration, options)
+    if not calibration.accepted:
+        print("powersample: with these points it is refused; what was kept stays as it was", file=sys.stderr)
+        return 1
+    print(f"powersample: kept in {save_calibration(calibration, path)}", file=sys.stderr)
+    return 0
 
 
 def show(calibration: Calibration, options: argparse.Namespace, origin: str = "", **more: Any) -> None:

@@ -8,6 +8,7 @@ from powersample.fit.figure import Figure
 from powersample.fit.forward import Cycles
 from powersample.fit.lag import Lag, Search
 from powersample.fit.reference import Reference
+from powersample.fit.steady import Steady, steady_points
 from powersample.fit.sync import Synced, default_search, synchronise
 from powersample.fit.together import together, with_fit
 from powersample.fit.verdict import disagreements
@@ -22,6 +23,7 @@ __all__ = [
     "Lag",
     "Reference",
     "Search",
+    "Steady",
     "Synced",
     "align",
     "align_meter",
@@ -29,6 +31,7 @@ __all__ = [
     "default_search",
     "disagreements",
     "envelope",
+    "steady_points",
     "synchronise",
     "together",
     "with_fit",

@@ -305,5 +305,5 @@ def holistic_checks(judged: Judged, found: Drift | None) -> Iterator[dict[str, A
             code, _, words = reason.partition(" ")
             yield check(code.rstrip(":"), "info", f"of the calibration: {words}", "Calibrate again where that matters.")
     if found is not None and found.drifted:
-        fix = "Add points of this recording: powersample calibrate --add FILE; or calibrate again."
+        fix = "Calibrate again; where only the load is new, `powersample calibrate --add FILE` adds its points."
         yield check("PSQ-CAL-DRIFT", "warning", found.words, fix)
