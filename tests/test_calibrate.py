@@ -2,6 +2,7 @@
 """From operating points to models of a node: closed forms, other people's measurements, and what must be refused."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from powersample import errors
 from powersample.fit.calibrate import calibrate
+from powersample.fit.node_model import INSIDE, fit_model
 from powersample.fit.ridge import Prior, solve
 from powersample.model import OperatingPoint
 
@@ -94,10 +96,43 @@ def test_group_that_one_point_lacks_is_left_out():
 
 def test_memory_that_never_moved_keeps_the_slope_that_is_expected():
     points = [point(name, level, cpu, 30, gpu) for name, level, cpu, _, gpu in LADDER]
-    node = calibrate(points).node
+    found = calibrate(points)
+    assert found.reasons[0].startswith("PSQ-CAL-STILL: dram moved by 0.0 W only: its slope is what is expected")
+    node = found.node
     place = node.terms.index("dram")
     assert node.coefficients[place] == pytest.approx(1.08, abs=0.05)
     assert node.covariance[place][place] ** 0.5 == pytest.approx(0.15, abs=0.05)
+
+
+def test_gpus_that_were_never_loaded_get_no_node_model_and_the_reason():
+    """A square of what was never seen grows without end: a line is not far off, and says that it was not measured."""
+    found = calibrate([point(name, level, cpu, dram, 200) for name, level, cpu, dram, _ in LADDER])
+    assert (found.best, found.node) == ("affine", None)
+    assert len(found.reasons) == 1
+    assert found.reasons[0].startswith("PSQ-CAL-STILL: gpu moved by 0.0 W only: what a GPU's watt costs")
+
+
+def test_misfit_is_what_the_fit_leaves_and_chance_is_no_part_of_it():
+    """Errors at points that were left out hold what coefficients are unsure of, which the covariance has already."""
+    dice = np.random.default_rng(3)
+    bent = [point(*rung, wall=wall_of(*rung[2:]) * (1 + dice.normal(0, 0.01))) for rung in LADDER]
+    found = calibrate(bent).node
+    left_w = np.array([one.wall_w - float(found.predict(one.components_w)[0]) for one in bent])
+    free = len(LADDER) - np.count_nonzero(found.coefficients)
+    assert found.misfit_w == pytest.approx(INSIDE * np.sqrt(np.sum(left_w**2) / free), rel=1e-6)
+    known = [replace(one, wall_u_w=0.02 * one.wall_w) for one in bent]
+    assert calibrate(known).node.misfit_w == 0
+
+
+def test_loads_on_idle_gpus_bound_the_uncaptured_power_by_their_own_names():
+    """What runs on GPUs is no part of the paper's bounds, whatever it is called; without any other it has to be."""
+    both = OperatingPoint(
+        "gpu 50 % + mix 50 %", "other", 0.5, {"cpu": 400.0, "dram": 60.0, "gpu": 700.0}, {}, 2000.0, 0.0
+    )
+    own = OperatingPoint("linpack", "other", None, {"cpu": 650.0, "dram": 60.0, "gpu": 200.0}, {}, 1850.0, 0.0)
+    assert set(calibrate([*ladder(), both, own]).p_busy_w) == {"primes", "stream", "linpack"}
+    gpus = [one for one in ladder() if one.kernel in ("idle", "gpu")]
+    assert set(calibrate(gpus).p_busy_w) == {"gpu"}
 
 
 def test_points_that_are_not_used_are_kept_and_change_nothing():
@@ -122,7 +157,7 @@ def test_covariance_is_what_the_coefficients_scatter_by():
     for _ in range(25):
         walls = {rung[0]: 650 + 1.2 * sum(rung[2:]) + dice.normal(0, 2) for rung in LADDER}
         parts = [point(*rung, wall=walls[rung[0]]) for rung in LADDER]
-        model = calibrate(parts).affine
+        model = fit_model("affine", parts, ("cpu", "dram", "gpu"))
         watts, u_w = model.predict({"cpu": 400.0, "dram": 40.0, "gpu": 600.0})
         off.append((watts - (650 + 1.2 * 1040)) / u_w)
     assert 0.6 < np.std(off) < 1.6
