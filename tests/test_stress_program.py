@@ -208,6 +208,7 @@ def test_temperature_ends_the_load_in_order_and_says_why(tmp_path):
         "--stress", "primes:0.1", "--duration", "3600", "--sysfs", root, "--max-temperature", "91", "--edges", edges
     )
     assert (code, last["reason"]) == (1, "temperature")
+    assert (last["load"]["temperature_max_c"], last["load"]["hz_mean"]) == (91.5, None)
     assert "91.5 degrees C, and 91 were to be the most" in trouble
     log = edge_file.load(edges)
     assert log.ended in trouble

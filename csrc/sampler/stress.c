@@ -215,6 +215,25 @@ static void add_heat(const stress *self, ps_text *text)
     ps_text_add(text, "]}");
 }
 
+/* The highest temperature and the mean frequency; NaN where nobody told. */
+static void add_warmest(const stress *self, ps_text *text)
+{
+    double warmest_c = NAN, sum_hz = 0;
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < self->n_readings; i++) {
+        const ps_heat_reading *one = &self->readings[i];
+        warmest_c = fmax(warmest_c, one->temperature_c); /* of NaN and a number: the number */
+        if (!isnan(one->hz)) {
+            sum_hz += one->hz;
+            told++;
+        }
+    }
+    ps_text_add(text, "\"temperature_max_c\":");
+    ps_json_double(text, warmest_c);
+    ps_text_add(text, ",\"hz_mean\":");
+    ps_json_double(text, told ? sum_hz / told : NAN);
+}
+
 static void add_head(const stress *self, bool whole, ps_text *text)
 {
     const ps_load_result *result = &self->result;
@@ -237,10 +256,11 @@ static void add_head(const stress *self, bool whole, ps_text *text)
         add_steps(self, text);
     else
         ps_text_add(text, "\"steps\":null");
-    if (whole) {
-        ps_text_add(text, ",");
+    ps_text_add(text, ",");
+    if (whole)
         add_heat(self, text);
-    }
+    else
+        add_warmest(self, text);
     ps_text_add(text, "}");
 }
 
