@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import textwrap
 from importlib.util import find_spec
@@ -103,6 +104,23 @@ def test_tracker_that_does_not_run_is_a_reason(node, tmp_path, monkeypatch, text
         process.start()
 
 
+@pytest.mark.usefixtures("allowed")
+def test_way_of_an_ordinary_user_is_taken_where_roots_is_closed(node, tmp_path, monkeypatch):
+    real = shutil.which("unshare")
+    tool = tmp_path / "unshare"
+    tool.write_text(f'#!/bin/sh\ncase "$*" in *--user*) exec {real} "$@";; esac\necho not for you >&2\nexit 1\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    try:
+        codecarbon_process._unshare()
+    except errors.NotSupported as error:
+        pytest.skip(f"no user namespaces: {error}")
+    stand_in(tmp_path, monkeypatch)
+    with CodecarbonProcess(node) as process:
+        process.start()
+        assert process.stop().row.cpu_j > 0
+
+
 def test_machine_without_namespaces_is_a_reason(node, tmp_path, monkeypatch):
     unshare = tmp_path / "unshare"
     unshare.write_text("#!/bin/sh\necho unshare failed: Operation not permitted >&2\nexit 1\n")
@@ -135,7 +153,7 @@ def test_codecarbon_itself_and_powersample_beside_the_truth():
     """The real package: GPU and CPU as measured, a constant for 2 TB of memory, nothing of what nobody counts."""
     if find_spec("codecarbon") is None:
         pytest.skip("codecarbon is not installed; the extra `bench` has it")
-    found = experiment.codecarbon_live(seconds=3.0, added=PAPER, load="primes", time_scale=20)
+    found = experiment.codecarbon_live(seconds=3.0, added=PAPER, load="primes")
     assert found.void is None
     assert found.run.cpu_mode == "rapl"
     assert found.run.row.gpu_count == 4

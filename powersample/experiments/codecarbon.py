@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from powersample.analysis import totals, window_energies
 from powersample.analysis.codecarbon import Asked, Corrected, Uncaptured, correct
+from powersample.analysis.interval import NORMAL_95
 from powersample.experiments.baselines.codecarbon_process import CodecarbonProcess, CodecarbonRun
 from powersample.model import Window
 from powersample.report.table import DASH, number, table
@@ -39,6 +40,7 @@ class CodecarbonLive:
         node: the node's name.
         run: what CodeCarbon said.
         interval_s: its measure_power_secs.
+        time_scale: how many times as quick as real ones fans and supply were.
         truth_j: exact, by "gpu", "cpu", "dram", "wall".
         ours_j: powersample's, likewise; the wall's by the node's meter. None where it could not be told.
         low_j, high_j: their 95 % interval, of the wall.
@@ -49,6 +51,7 @@ class CodecarbonLive:
     node: str
     run: CodecarbonRun
     interval_s: float
+    time_scale: float
     truth_j: Mapping[str, float]
     ours_j: Mapping[str, float | None]
     low_j: float | None
@@ -78,6 +81,7 @@ class CodecarbonLive:
             "codecarbon_version": self.run.row.version,
             "cpu_mode": self.run.cpu_mode,
             "interval_s": self.interval_s,
+            "time_scale": self.time_scale,
             "duration_s": self.run.row.duration_s,
             "truth_j": dict(self.truth_j),
             "truth_void": self.void,
@@ -91,6 +95,7 @@ class CodecarbonLive:
                 "corrected": {name: self.error_pct(joules) for name, joules in _corrections(fixed)},
             },
             "corrected_j": dict(_corrections(fixed)),
+            "model_u_j": None if fixed is None else fixed.model_u_j,
             "refused": [] if fixed is None else [f"{one.code} {one.what}" for one in fixed.refused],
             "emissions_csv": self.run.text,
             "notes": list(self.run.notes),
@@ -123,6 +128,7 @@ def codecarbon_live(
     *,
     seconds: float = 5.0,
     interval_s: float = 0.1,
+    time_scale: float = 20.0,
     added: Uncaptured | None = None,
     load: str | None = None,
     work: Load = training,
@@ -135,6 +141,7 @@ def codecarbon_live(
         simulate: the node, as of `record --simulate`; it needs CPUs.
         seconds: how long, from CodeCarbon's begin.
         interval_s: CodeCarbon's measure_power_secs; the paper takes 0.1 s.
+        time_scale: the node's fans and supply are so many times as quick, so that a short load is a steady one.
         added: the uncaptured power by which CodeCarbon is corrected; None: it is not.
         load: the load of `added` that is taken as known.
         work: gives the node its load.
@@ -146,7 +153,10 @@ def codecarbon_live(
     """
     if memory_gib is None and simulate.startswith(PAPER_NODE):
         memory_gib = PAPER_GIB
-    with make_node(simulate, **settings) as node, CodecarbonProcess(node, interval_s, memory_gib) as tracker:
+    with (
+        make_node(simulate, time_scale=time_scale, **settings) as node,
+        CodecarbonProcess(node, interval_s, memory_gib) as tracker,
+    ):
         work(node)
         with measure(simulate=node, meters="sim") as recording:
             tracker.start()
@@ -173,6 +183,7 @@ def codecarbon_live(
         node=name,
         run=said,
         interval_s=interval_s,
+        time_scale=time_scale,
         truth_j=truth_j,
         ours_j={group: sums[key] for group, key in GROUPS.items()},
         low_j=wall.low_j if wall else None,
@@ -190,6 +201,9 @@ def _lines(live: CodecarbonLive) -> Iterator[str]:
         f"CodeCarbon {row.version} itself, every {live.interval_s:g} s, CPU by {live.run.cpu_mode}, around "
         f"{number(row.duration_s)} s of load"
     )
+    if live.time_scale != 1:
+        yield f"fans and supply {live.time_scale:g} times as quick as real ones, so that a short load is a steady one"
+    yield ""
     yield from table(("mean W of", "truth", "powersample", "error %", "CodeCarbon", "error %"), _parts(live), "lrrrrr")
     if live.low_j is not None and live.high_j is not None and row.duration_s:
         low, high = (number(joules / row.duration_s) for joules in (live.low_j, live.high_j))
@@ -202,13 +216,18 @@ def _lines(live: CodecarbonLive) -> Iterator[str]:
         yield ""
         yield "CodeCarbon corrected by the uncaptured power:"
         yield from table(
-            ("", "mean W", "error %"),
+            ("", "mean W", "95 %", "error %"),
             [
-                (name, number(joules / row.duration_s), _pct(live.error_pct(joules)))
+                (
+                    name,
+                    number(joules / row.duration_s),
+                    _sure(name, fixed, row.duration_s),
+                    _pct(live.error_pct(joules)),
+                )
                 for name, joules in _corrections(fixed)
                 if joules is not None
             ],
-            "lrr",
+            "lrrr",
             indent=2,
         )
     for note in (*live.run.notes, *([f"no errors are told: {live.void}"] if live.void else [])):
@@ -233,6 +252,12 @@ def _parts(live: CodecarbonLive) -> Sequence[tuple[str, ...]]:
         )
         for group in GROUPS
     ]
+
+
+def _sure(name: str, fixed: Corrected, seconds: float) -> str:
+    if name != "model" or fixed.model_u_j is None:
+        return ""
+    return f"+-{number(NORMAL_95 * fixed.model_u_j / seconds)}"
 
 
 def _pct(value: float | None) -> str:
