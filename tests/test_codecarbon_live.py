@@ -53,10 +53,10 @@ STAND_IN = """
 
 
 @pytest.fixture
-def allowed():
+def allowed(tmp_path):
     """Skip, and say why, where no mount namespace is to be had."""
     try:
-        codecarbon_process._unshare()
+        codecarbon_process._unshare(tmp_path)
     except errors.NotSupported as error:
         pytest.skip(str(error))
 
@@ -112,7 +112,7 @@ def test_way_of_an_ordinary_user_is_taken_where_roots_is_closed(node, tmp_path, 
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     try:
-        codecarbon_process._unshare()
+        codecarbon_process._unshare(tmp_path)
     except errors.NotSupported as error:
         pytest.skip(f"no user namespaces: {error}")
     stand_in(tmp_path, monkeypatch)
@@ -168,6 +168,6 @@ def test_codecarbon_itself_and_powersample_beside_the_truth():
 
 
 def test_ordinary_user_gets_namespaces_or_a_reason():
-    code = "from powersample.experiments.baselines.codecarbon_process import _unshare; print(_unshare()[1])"
+    code = "from powersample.experiments.baselines.codecarbon_process import _unshare as way; print(way('/usr/bin')[1])"
     done = subprocess.run([*unprivileged_python(), "-c", code], cwd="/", capture_output=True, text=True)
     assert done.stdout.strip() == "--user" or "NotSupported: no mount namespace" in done.stderr

@@ -34,8 +34,8 @@ the interval, and which GPUs were chosen.
 
 --memory says what stands for memory:
   inside  the uncaptured power was calibrated without DRAM, so memory is in it (default)
-  rapl    rapl_include_dram was on: DRAM is in cpu_energy, and was a component at the calibration (CodeCarbon 3.3.2 leaves
-          DRAM out all the same where it is a part of a package, as on Intel's servers: see what its log selects)
+  rapl    rapl_include_dram was on: DRAM is in cpu_energy, and was a component at the calibration (CodeCarbon 3.3.2
+          leaves DRAM out all the same where it is a part of a package, as on Intel's servers: see what its log selects)
   kept    CodeCarbon's constant stays, and the uncaptured power was calibrated beside measured DRAM
 The paper (arXiv 2505.15631) does not say which of them it uses.
 """

@@ -87,9 +87,10 @@ class CodecarbonProcess:
         Raises:
             NotSupported: it is not installed, namespaces are not allowed here, or it finds no devices; says why.
         """
-        if self._node.sysfs is None:
+        sysfs = self._node.sysfs
+        if sysfs is None:
             raise errors.NotSupported("this simulated node has no CPUs, so CodeCarbon would guess theirs")
-        command = [*_unshare(), "sh", "-c", MOUNTS, "sh", os.fspath(self._node.sysfs), os.fspath(self._meminfo())]
+        command = [*_unshare(sysfs), "sh", "-c", MOUNTS, "sh", os.fspath(sysfs), os.fspath(self._meminfo())]
         arguments = [self._folder.name, str(self._interval_s), COUNTRY]
         self._process = subprocess.Popen(
             [*command, sys.executable, "-m", CHILD, *arguments],
@@ -183,8 +184,8 @@ class CodecarbonProcess:
         return path
 
 
-def _unshare() -> list[str]:
-    """Return the command that gives a program namespaces of its own.
+def _unshare(folder: Path) -> list[str]:
+    """Return the command that gives a program namespaces of its own, in which a folder may lie over /sys.
 
     Raises:
         NotSupported: neither root's way nor a user's is open.
@@ -194,7 +195,7 @@ def _unshare() -> list[str]:
         raise errors.NotSupported("there is no unshare here (util-linux), which gives CodeCarbon a /sys of its own")
     said = ""
     for way in ([program, *NAMESPACES], [program, "--user", "--map-root-user", *NAMESPACES]):
-        probe = [*way, "sh", "-c", "mount --bind /sys /sys"]
+        probe = [*way, "sh", "-c", 'mount --bind "$1" /sys', "sh", os.fspath(folder)]
         done = subprocess.run(probe, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode == 0:
             return way
