@@ -2,6 +2,7 @@
 """Audits of recordings and tables: ranges, few updates, clusters, offsets, and what the paper found beside them."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from powersample.model import Kind, RunRow, RunTable, Trace, Window
 from powersample.readers import read
 from powersample.report import audit
 from powersample.report.audit_trace import audit_trace
+from powersample.session import measure
+from powersample.session.simulate import make_node
 from powersample.store import save
 
 MEASURED = Path(__file__).parents[2] / "shared" / "data" / "measured"
@@ -173,6 +176,31 @@ def test_recording_without_epochs_or_readings_says_so():
     assert data["few_updates"] is None
     assert "no epochs" in data["notes"][0]
     assert audit_trace(Trace.of([]))["notes"] == ["the recording is empty"]
+
+
+def test_recordings_of_simulated_nodes_of_one_and_four_gpus(tmp_path, capsys):
+    """The real way: a node, its sensors and its truth, recorded and read again."""
+    files = []
+    for name, gpus in (("h100+none", 1), ("h100x4+none", 4)):
+        files.append(str(tmp_path / f"{gpus}.parquet"))
+        with make_node(name) as built, measure(simulate=built, output=files[-1]) as run:
+            for number, watts in enumerate((90, 160, 230)):
+                for gpu in range(gpus):
+                    built.load_script(gpu, [(0.0, watts + 5.0 * gpu)])
+                time.sleep(0.15)
+                with run.window(f"epoch {number}"):
+                    time.sleep(0.25)
+            time.sleep(0.1)
+    assert cli.main(["audit", *files, "--idle", "48", "--json"]) == 0
+    one, four = json.loads(capsys.readouterr().out)["files"]
+    assert [len(data["usage"]) for data in (one, four)] == [1, 5]
+    assert four["usage"][-1]["low_w"] == pytest.approx(4 * 90 + 30, rel=0.05)
+    for data in (one, four):
+        assert data["few_updates"]["share"] == 1.0
+        ours = next(row for row in data["agreement"] if (row["method"], row["unit"]) == ("powersample", "W"))
+        assert ours["pearson"] > 0.98
+    assert cli.main(["audit", *files]) == 0
+    assert capsys.readouterr().out.count("SIMULATED, not a measurement") == 2
 
 
 # ---- tables ----

@@ -93,7 +93,7 @@ def audit_trace(
     windows = epochs or [run]
     measured = window_energies(trace, [*windows, run])
     gpus = [_gpu(trace, name, windows, measured[:-1], limit_w) for name in _devices(trace)]
-    pairs, whose = _pairs(trace, windows, gpus, busy_w)
+    pairs, whose = _pairs(trace, "epoch" if epochs else "run", windows, gpus, busy_w)
     data["checks"] = list(_checks(trace, data, windows, gpus, pairs, whose, idle_w, most))
     data["checks"] += _captured(data, measured[-1], run)
     data["reference"] = whose or None
@@ -167,7 +167,7 @@ def _readings(trace: Trace, channel: str, windows: Sequence[Window]) -> tuple[Fl
 
 
 def _pairs(
-    trace: Trace, windows: Sequence[Window], gpus: Sequence[Gpu], busy_w: tuple[float, float] | None
+    trace: Trace, level: str, windows: Sequence[Window], gpus: Sequence[Gpu], busy_w: tuple[float, float] | None
 ) -> tuple[list[Spans], str]:
     """Return energies of every epoch beside a reference, of each GPU or of all together; and whose the reference is."""
     seconds = [one.duration_s for one in windows]
@@ -176,13 +176,13 @@ def _pairs(
             np.concatenate([getattr(one, key) for one in gpus] or [np.empty(0)])
             for key in ("truths_j", "readings_j", "energies_j")
         )
-        return [spans_of("epoch", seconds * len(gpus), truths, {READINGS: readings, OURS: ours})], TRUTH
+        return [spans_of(level, seconds * len(gpus), truths, {READINGS: readings, OURS: ours})], TRUTH
     if busy_w is None or not gpus:
         return [], ""
     told = [one.watts for one in meter_side_gpu(trace, windows, busy_w)]
     reference = np.array(told, np.float64) * np.array(seconds)
     sums = {READINGS: sum(one.readings_j for one in gpus), OURS: sum(one.energies_j for one in gpus)}
-    return [spans_of("epoch", seconds, reference, sums)], METER
+    return [spans_of(level, seconds, reference, sums)], METER
 
 
 def _checks(
@@ -204,9 +204,10 @@ def _checks(
         few = sum(one <= most for one in updates)
         data["few_updates"] = {"epochs": len(updates), "few": few, "share": few / len(updates), "most": most}
         yield lines.few_check(_named(gpus), updates, most)
-    floors = [floor for one in gpus if (floor := usage(one.news_w)) is not None]
-    if floors:
-        yield lines.floor_check(_named(gpus), "updates", max(floors, key=lambda one: one.floor_share))
+    seconds = np.array([one.duration_s for one in windows])
+    floors = [floor for one in gpus if (floor := usage(one.energies_j / seconds)) is not None]
+    if floors and len(windows) >= LEAST_PAIRS:  # of epochs, for a load that rests at times has a floor by itself
+        yield lines.floor_check(_named(gpus), "epochs", max(floors, key=lambda one: one.floor_share))
     yield from _clusters(trace, data, windows, gpus, whose)
     data["agreement"] = [row.as_json() for row in agreement_rows(pairs)]
     for spans in pairs:

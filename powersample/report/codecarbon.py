@@ -123,8 +123,8 @@ def _lines(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"SIMULATED NODE {added['simulated_node']}, not a measurement"
         yield ""
     loads = ", ".join(f"{number(watts)} W under {name}" for name, watts in added["p_busy_w"].items())
-    yield f"uncaptured power: {number(added['p_idle_w'])} W idle, {loads} ({added['origin']})"
-    yield f"memory: {added['memory']}: {added['memory_means']}"
+    yield from _wrapped(f"uncaptured power: {number(added['p_idle_w'])} W idle, {loads} ({added['origin']})")
+    yield from _wrapped(f"memory: {added['memory']}: {added['memory_means']}")
     refused = sum(bool(row["refused"]) for row in data["rows"])
     yield f"{len(data['rows'])} runs, {len(data['rows']) - refused} corrected, {refused} refused"
     for row in data["rows"]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
 from powersample.analysis import window_energies
@@ -47,8 +48,7 @@ def wall_of(trace: Trace, row: CarbonRow, zone: tzinfo | None, where: str) -> Wa
     told = [one for one in found if one is not None and one.joules is not None]
     if len(told) < len(windows):
         worst = next((one for one in found if one is not None and one.joules is None), None)
-        why = worst.reasons if worst is not None else ("the record does not cover the run",)
-        return Wall(None, None, None, where, tuple(why))
+        return Wall(None, None, None, where, (*(worst.reasons if worst else ()), _elsewhere(trace, windows)))
     lows = [one.low_j for one in told if one.low_j is not None]
     highs = [one.high_j for one in told if one.high_j is not None]
     whole = len(lows) == len(highs) == len(told)
@@ -60,3 +60,11 @@ def wall_of(trace: Trace, row: CarbonRow, zone: tzinfo | None, where: str) -> Wa
         f"{told[1].channel} of {where}, {told[1].verdict}; the run's stamp has whole seconds",
         reasons,
     )
+
+
+def _elsewhere(trace: Trace, windows: Sequence[Window]) -> str:
+    """Return where the run lies beside the record, in seconds."""
+    begin_s, end_s = ((at - (trace.start_ns or 0)) / 1e9 for at in (windows[0].start_ns, windows[-1].end_ns))
+    long_s = ((trace.end_ns or 0) - (trace.start_ns or 0)) / 1e9
+    run = f"the run lies at {begin_s:.1f} to {end_s:.1f} s of a record of {long_s:.1f} s"
+    return f"{run}: is it the right one, and CodeCarbon's machine in this zone (--zone)?"
