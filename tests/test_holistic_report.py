@@ -218,3 +218,12 @@ def test_calibration_that_cannot_be_read_is_a_note_and_the_recording_goes_on(hom
             pass
     assert any("holds no calibration of a node" in note for note in run.trace.meta["notes"])
     assert run.report().data["calibration"] is None
+
+
+def test_window_that_is_open_has_no_whole_nodes_energy_yet(home):
+    with make_node("h100") as node, ps.measure(simulate=node) as run:
+        run.begin_window("open")
+        with pytest.raises(errors.StateError, match="still open"):
+            run.holistic("open")
+    assert run.holistic("run").level == "components"
+    assert ps.holistic(run.trace, "run").components_j == run.holistic("run").components_j

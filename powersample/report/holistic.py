@@ -225,8 +225,10 @@ def _shares(shares: Mapping[str, float]) -> Iterator[str]:
     yield f"{100 * shares['measured']:.0f} % of it measured in components"
     if abs(shares["modelled"]) >= SHOWN_SHARE:
         yield f"{100 * shares['modelled']:.0f} % modelled"
-    if abs(shares["missing"]) >= SHOWN_SHARE:
+    if shares["missing"] >= SHOWN_SHARE:
         yield f"{100 * shares['missing']:.0f} % in neither"
+    elif shares["missing"] <= -SHOWN_SHARE:
+        yield f"together {-100 * shares['missing']:.0f} % more than the meter says"
 
 
 def _beside(meter: Mapping[str, Any]) -> str:
