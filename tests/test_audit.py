@@ -200,7 +200,7 @@ def test_recordings_of_simulated_nodes_of_one_and_four_gpus(tmp_path, capsys):
         ours = next(row for row in data["agreement"] if (row["method"], row["unit"]) == ("powersample", "W"))
         assert ours["pearson"] > 0.98
     assert cli.main(["audit", *files]) == 0
-    assert capsys.readouterr().out.count("SIMULATED, not a measurement") == 2
+    assert capsys.readouterr().out.count("SIMULATED NODE h100, not a measurement") == 2
 
 
 # ---- tables ----
@@ -257,7 +257,7 @@ def test_verb_audits_several_files(tmp_path, capsys):
     files = [str(tmp_path / name) for name in ("run.parquet", "runs.jsonl", "zeus.csv")]
     assert cli.main(["audit", *files, "--idle", "50"]) == 0
     out = capsys.readouterr().out
-    assert "SIMULATED, not a measurement\n3 epochs beside the exact truth" in out
+    assert "SIMULATED NODE, not a measurement\n3 epochs beside the exact truth" in out
     assert all(words in out for words in ("PSA-PUE", "runs by zeus", "[the paper: 39 %"))
     assert cli.main(["audit", *files, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -53,7 +53,7 @@ def _lines(data: Mapping[str, Any], pages: Sequence[str | None]) -> Iterator[str
             yield page
             continue
         if one["simulated"]:
-            yield "SIMULATED, not a measurement"
+            yield f"SIMULATED NODE {one['simulated_node'] or ''}".rstrip() + ", not a measurement"
         yield f"{one['epochs']} epochs" + (f" beside {one['reference']}" if one.get("reference") else ", no reference")
         rows = [AgreementRow(**row) for row in one["agreement"]]
         if rows:

@@ -74,6 +74,7 @@ def audit_trace(
     data: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "simulated": trace.simulated,
+        "simulated_node": (trace.meta.get("simulated_node") or {}).get("profile"),
         "kind": "trace",
         "epochs": len(epochs),
         "usage": [],
