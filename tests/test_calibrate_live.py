@@ -7,6 +7,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from unprivileged import unprivileged_python
@@ -17,6 +18,7 @@ from powersample.experiments.calibrate.climb import MeterLost
 from powersample.experiments.calibrate.ground import NodeGround
 from powersample.experiments.calibrate.plan import Times, parse_rungs
 from powersample.experiments.calibrate.run import Asking, Points, lacks, take_points
+from powersample.experiments.calibrate.seen import RecordingSeen
 from powersample.model import MeterInfo
 from powersample.session.meters import asked_meters
 from powersample.session.simulate import make_node, simulated_plan
@@ -103,6 +105,12 @@ def test_calibrate_some_gpus_leaves_out_the_loads_that_work_on_all(node, tmp_pat
     one_gpu = replace(asking(node, tmp_path / "c.json"), plan=Plan(gpus=("0",)))
     assert "CUDA_VISIBLE_DEVICES" in lacks(one_gpu, NodeGround(node))["gpu"]
     assert lacks(asking(node, tmp_path / "c.json"), NodeGround(node)) == {}
+
+
+def test_calibrate_whose_sampler_has_ended_ends_with_its_words():
+    ended = SimpleNamespace(recorder=SimpleNamespace(failure=lambda: "ended early with signal SIGKILL"))
+    with pytest.raises(errors.DeviceError, match="SIGKILL"):
+        RecordingSeen(ended).readings(0)
 
 
 @pytest.mark.parametrize(("kind", "source"), [("lmg450", "meter"), ("dcmi", "bmc"), ("redfish", "bmc")])

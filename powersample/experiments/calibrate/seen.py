@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from powersample.errors import DeviceError
 from powersample.experiments.calibrate.steadiness import Readings, trend
 from powersample.experiments.calibrate.surroundings import gpus_held_back
 
@@ -68,7 +69,7 @@ class Seen(Protocol):
         """Wait; not at all for less than nothing."""
 
     def readings(self, since_ns: int) -> Sequence[Readings]:
-        """Return every meter's readings since then."""
+        """Return every meter's readings since then; raises `DeviceError` when the sampler has ended."""
 
     def means(self, window: Window) -> Means:
         """Return what a window's means are, once it is over for `late_s`."""
@@ -101,10 +102,15 @@ class RecordingSeen:
 
     def readings(self, since_ns: int) -> Sequence[Readings]:
         """See `Seen`."""
+        if why := self.recording.recorder.failure():
+            raise DeviceError(why)
         trace = self.recording.so_far()
         found = []
         for info in self.recording.meters.recorder.infos:
-            if info.channels[0].domain != WALL or trace.extent(info.channels[0].name) is None:
+            if info.channels[0].domain != WALL:
+                continue
+            if trace.extent(info.channels[0].name) is None:
+                found.append(Readings(np.zeros(0, np.int64), np.zeros(0), np.zeros(0)))
                 continue
             series = trace.series(info.channels[0].name, since_ns, None)
             series = series.take(series.good)
