@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from powersample.errors import DeviceError
@@ -106,6 +106,7 @@ class Climb:
     look: Callable[[], Surroundings]
     tell: Callable[[Progress], None] = lambda _: None
     tries: int = TRIES
+    _running: tuple[Rung, int] | None = field(default=None, init=False)
 
     def run(self, rungs: Sequence[Rung], keep: Callable[[Taken], None], trouble: list[str]) -> None:
         """Measure rungs in order; those that were spoiled come again, before the last.
@@ -126,7 +127,7 @@ class Climb:
                 rung, attempt = todo.pop(0)
                 pace_s = (self.seen.now_ns() - began_ns) * 1e-9 / done if done else self._pace_s()
                 where = Progress(done + 1, done + 1 + len(todo), rung.name, "", None, pace_s * (1 + len(todo)))
-                taken = self._rung(rung, where, trouble)
+                taken = self._rung(rung, where, trouble, todo[0][0] if todo else None)
                 done += 1
                 why = self._spoiled(taken)
                 if why and attempt < self.tries:
@@ -138,7 +139,16 @@ class Climb:
                     keep(taken)
                 self.tell(replace(where, doing=f"done{f', {why}' if why else ''}", wall_w=taken.means.wall_w))
         finally:
+            self._running = None
             self.ground.end()
+
+    def _begin(self, rung: Rung) -> int:
+        """Begin a load unless it runs; return when it began."""
+        if self._running is None or self._running[0] is not rung:
+            self.ground.end()
+            self.ground.begin(rung)
+            self._running = rung, self.seen.now_ns()
+        return self._running[1]
 
     def _pace_s(self) -> float:
         return max(self.times.least_s, 2 * self.times.window_s) + self.times.dwell_s + self.seen.late_s
@@ -149,9 +159,9 @@ class Climb:
             return taken.useless
         return f"others kept {taken.others_cpus:.2g} CPUs busy, and {self.watch.limit_cpus:.2g} may be"
 
-    def _rung(self, rung: Rung, where: Progress, trouble: list[str]) -> Taken:
-        self.ground.begin(rung)
-        begin_ns, before = self.seen.now_ns(), self.look()
+    def _rung(self, rung: Rung, where: Progress, trouble: list[str], after_it: Rung | None) -> Taken:
+        """Measure a rung; what comes after it begins before this one's energies are told, which takes a while."""
+        begin_ns, before = self._begin(rung), self.look()
         while True:
             start_ns, steady, accounts = self._settle(begin_ns, where)
             end_ns = start_ns + round(self.times.dwell_s * 1e9)
@@ -166,10 +176,13 @@ class Climb:
             if stayed or not steady:  # else it only seemed so: before the fans moved, or at a crest
                 break
         trouble += [f"{rung.name}: {text}" for text in self.ground.end()]
+        self._running = None
+        busy = self.watch is not None and others_cpus > self.watch.limit_cpus
+        if after_it is not None and not busy:
+            self._begin(after_it)
         window = Window(rung.name, start_ns, end_ns, (), "calibrate")
         means = self.seen.means(window)
         to_come_w = sum(abs(line.slope_w_s) for line in lines) * FAN_SPANS * self.times.per_s / math.sqrt(3)
-        busy = self.watch is not None and others_cpus > self.watch.limit_cpus
         held_back = means.throttled or before.held_back(after)
         marked = ((UNSTEADY, not (steady and stayed)), (DISTURBED, busy), (THROTTLED, held_back))
         return Taken(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from powersample._native.api_load import Heat
+from powersample.loads.cpus import allowed
+
 if TYPE_CHECKING:
     from powersample.model import Trace
 
-CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 COUNTERS = "devices/system/cpu/cpu*/thermal_throttle/*_throttle_count"
 GPU_HEAT = 0x20 | 0x40  # nvml.h: SwThermalSlowdown, HwThermalSlowdown; a power limit is no fault at full load
 
@@ -23,7 +26,7 @@ class Surroundings:
     """One look.
 
     Attributes:
-        temperature_c: The hottest that a CPU's chip tells; None where none does.
+        temperature_c: The warmest CPU package; None where nobody tells.
         fan_rpm: Mean speed of the fans that turn; None where none is told.
         throttled: Times that CPUs were held back by heat, by file.
     """
@@ -39,13 +42,15 @@ class Surroundings:
 
 def look(sysfs: Path) -> Surroundings:
     """Return what hwmon and the CPUs tell; what cannot be read is left out."""
-    chips = list(sysfs.glob("class/hwmon/hwmon*"))
-    cpus = [chip for chip in chips if _text(chip / "name") in CPU_CHIPS]
-    hot = [value / 1e3 for chip in cpus for file in chip.glob("temp*_input") if (value := _number(file)) is not None]
-    fans = [value for chip in chips for file in chip.glob("fan*_input") if (value := _number(file))]
+    sensors = Heat(allowed()[:1], sysfs)
+    try:
+        _, warmest_c, _ = sensors.read()
+    finally:
+        sensors.close()
+    fans = [value for file in sysfs.glob("class/hwmon/hwmon*/fan*_input") if (value := _number(file))]
     counts = {str(file.relative_to(sysfs)): _number(file) for file in sysfs.glob(COUNTERS)}
     return Surroundings(
-        max(hot, default=None),
+        None if math.isnan(warmest_c) else warmest_c,
         fmean(fans) if fans else None,
         {name: count for name, count in counts.items() if count is not None},
     )
@@ -63,15 +68,8 @@ def gpus_held_back(trace: Trace, start_ns: int, end_ns: int) -> bool:
     return False
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
 def _number(path: Path) -> int | None:
     try:
-        return int(_text(path))
-    except ValueError:
+        return int(path.read_text("ascii"))
+    except (OSError, ValueError):
         return None
