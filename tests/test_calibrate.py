@@ -220,6 +220,16 @@ def test_points_that_tell_nothing_are_refused(points, code):
     assert found.reasons[0].startswith(code)
 
 
+def test_points_that_had_not_settled_are_told_and_most_of_them_refused():
+    points = ladder()
+    some = calibrate([replace(points[0], marks=("unsteady",)), *points[1:]])
+    assert some.accepted
+    assert some.reasons[0].startswith("PSQ-CAL-UNSTEADY: 1 of 12 points had not settled (idle)")
+    most = calibrate([replace(one, marks=("unsteady",)) for one in points[:7]] + points[7:])
+    assert not most.accepted
+    assert most.reasons[0].startswith("PSQ-CAL-UNSTEADY: 7 of 12 points had not settled: such powers")
+
+
 def test_idle_node_that_drifted_is_told():
     later = point("idle", 0.0, 100, 30, 200, wall=wall_of(100, 30, 200) + 12)
     reasons = calibrate([*ladder(), later]).reasons

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 
 from powersample.errors import InvalidArgument
-from powersample.fit.follows import refusal
+from powersample.fit.follows import MOST_UNSTEADY, UNSTEADY, refusal
 from powersample.fit.node_model import SLOPE, SLOPE_SD, TERMS, chance_w, fit_model
 from powersample.model import Calibration, OperatingPoint
 from powersample.model.calibration import GROUPS, SOURCES, SUM
 
 IDLE, GPU, OTHER = "idle", "gpu", "other"
-UNSTEADY = "unsteady"
 NO_METER = {"data sheet": "a data sheet", "bmc": "the BMC's own sensor, which nobody calibrated"}
 RECTANGLE = 3**0.5  # limits of error to a standard uncertainty
 DRIFT_SD, DRIFT_PCT = 3.0, 0.3  # beyond both of which an idle node is another one than at the start
@@ -211,7 +210,8 @@ def _hull(points: Sequence[OperatingPoint], groups: Sequence[str]) -> dict[str, 
 def _remarks(points: Sequence[OperatingPoint], groups: Sequence[str], source: str) -> Iterator[str]:
     yield from _sourced(source)
     yield from _drift([one for one in points if one.kernel == IDLE], groups)
-    if unsteady := [one.name for one in points if UNSTEADY in one.marks]:
+    unsteady = [one.name for one in points if UNSTEADY in one.marks]
+    if 0 < len(unsteady) <= MOST_UNSTEADY * len(points):
         yield (
             f"PSQ-CAL-UNSTEADY: {len(unsteady)} of {len(points)} points had not settled ({', '.join(unsteady[:3])}"
             f"{', ...' if len(unsteady) > 3 else ''}): give them longer"

@@ -17,6 +17,7 @@ LEAST_R = 0.8
 SLOPES = (0.5, 2.5)  # watts at the wall a watt inside: supply, fans and what follows the load unseen
 LEAST_SPAN = 0.02  # of the wall's power, between the least and the most loaded point
 FEWER_SD = 4.0
+UNSTEADY, MOST_UNSTEADY = "unsteady", 0.5  # mark of a point, and the share of points that may bear it
 
 
 def refusal(points: Sequence[OperatingPoint], groups: Sequence[str]) -> str | None:
@@ -25,7 +26,7 @@ def refusal(points: Sequence[OperatingPoint], groups: Sequence[str]) -> str | No
     inside = np.array([sum(one.components_w[group] for group in groups) for one in points])
     if not (np.isfinite(wall).all() and np.isfinite(inside).all()):
         return "PSQ-CAL-FEW: some powers are no numbers; leave those points out"
-    return _wiring(points, wall, inside) or _few(points) or _flat(points, wall, inside)
+    return _wiring(points, wall, inside) or _few(points) or _unsteady(points) or _flat(points, wall, inside)
 
 
 def _wiring(points: Sequence[OperatingPoint], wall: Floats, inside: Floats) -> str | None:
@@ -43,6 +44,16 @@ def _few(points: Sequence[OperatingPoint]) -> str | None:
     if len({one.kernel for one in points}) > 1 or len({one.name for one in points}) >= LEAST_POINTS:  # or for bounds
         return None
     return "PSQ-CAL-FEW: one state of the node tells nothing of others: take an idle point and one under load"
+
+
+def _unsteady(points: Sequence[OperatingPoint]) -> str | None:
+    moving = [one.name for one in points if UNSTEADY in one.marks]
+    if len(moving) <= MOST_UNSTEADY * len(points):
+        return None
+    return (
+        f"PSQ-CAL-UNSTEADY: {len(moving)} of {len(points)} points had not settled: such powers belong to no load; give "
+        "them longer (--settle)"
+    )
 
 
 def _flat(points: Sequence[OperatingPoint], wall: Floats, inside: Floats) -> str | None:
