@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The energy of a whole node against closed forms: a wall that is a known quadratic of its components' powers."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nodes import COEFFICIENTS, FULL, HOST, IDLE, METER, calibration, model, trace, wall_w
+from nodes import COEFFICIENTS, FULL, HOST, IDLE, METER, calibration, ladder, model, trace, wall_w
 from traces import S
 
 from powersample.analysis import holistic, judge
 from powersample.analysis.settling import TAU_S
 from powersample.errors import InvalidArgument
+from powersample.fit.calibrate import calibrate
 from powersample.model import LaneStats, Window
+from powersample.session.simulate import make_node
 
 STEADY = {"cpu": [300.0], "dram": [40.0], "gpu": [200.0]}
 RUN = ("run", 10, 50)
@@ -235,3 +238,29 @@ def test_value_lies_in_its_interval_adds_up_over_adjoining_windows_and_grows_wit
     parts = told["head"].total.joules + told["tail"].total.joules
     assert parts == pytest.approx(told["all"].total.joules, rel=1e-5)
     assert told["longer"].total.joules > told["head"].total.joules
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_drawn_nodes_under_loads_that_were_on_no_rung_are_held_by_their_intervals(seed):
+    """Virtual time: fans lag behind by 15 to 60 s, supplies differ, and short runs follow an idle node."""
+    with make_node("paper-node", node_seed=seed) as node:
+        found = calibrate(ladder(node), host=HOST)
+    dice = np.random.default_rng(seed)
+    shares = {"cpu": dice.random(4), "dram": dice.random(4), "gpu": dice.random(4)}
+    seconds = np.array([200.0, 20.0, 40.0, 120.0, 60.0])
+    with make_node("paper-node", node_seed=seed) as node:
+        ranges = {name: (low / 1e3, high / 1e3) for name, (low, high) in node._ranges_mw().items()}
+        powers = {group: np.zeros(5) for group in shares}
+        start_ns, begins_s = time.monotonic_ns() + 2 * S, np.cumsum(seconds) - seconds
+        for name, (low, high) in ranges.items():
+            group = "gpu" if name.startswith("gpu") else "dram" if name.endswith(".dram") else "cpu"
+            if name.startswith(("gpu", "package")):
+                watts = low + np.append(0.0, shares[group]) * (high - low)
+                powers[group] += watts
+                node.load_script(name, list(zip(begins_s.tolist(), watts.tolist(), strict=True)), start_ns=start_ns)
+        made = trace(seconds, powers)
+        for begin_s, end_s in ((200, 220), (200, 260), (220, 260), (200, 440), (380, 440), (260, 380)):
+            told = holistic(made, Window("w", begin_s * S, end_s * S), found).total
+            truth_j = node.truth_j("wall", start_ns + begin_s * S, start_ns + end_s * S)
+            assert told.low_j < truth_j < told.high_j
+            assert told.joules == pytest.approx(truth_j, rel=0.05)
