@@ -189,6 +189,22 @@ def test_text_json_and_table_give_all_four_correlations_like_with_like(ran):
     assert (near["trainings"], near["epochs"], rows["epochs of a training"][3]) == (100, 1000, "10")
 
 
+@pytest.mark.parametrize(
+    ("power", "energy", "said"),
+    [
+        ((0.6, 0.8), (0.98, 0.99), "below a training's in power and in energy"),
+        ((0.9, 0.8), (0.98, 0.99), "below a training's in energy."),
+        ((0.9, 0.8), (0.99, None), "below a training's in neither"),
+    ],
+)
+def test_text_says_of_correlations_what_this_run_showed(ran, power, energy, said):
+    figures = dict(
+        zip(("epoch_power_r", "run_power_r", "epoch_energy_r", "run_energy_r"), (*power, *energy), strict=True)
+    )
+    text = paper.to_text(replace(ran, traced=replace(ran.traced, **figures)))
+    assert said in " ".join(text.split())
+
+
 def test_json_of_epochs_without_an_energy_is_strict(ran):
     """A verdict of "unusable" may come without joules, and native makes no calls: null both, never NaN or 0."""
     told = replace(ran.told, error_pct=np.full(3, np.nan))

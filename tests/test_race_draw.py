@@ -81,14 +81,22 @@ def test_text_says_before_any_table_what_the_field_does(tmp_path):
         for name, factor in off.items()
     ]
     text = to_text(race(*methods)).replace("\n  ", " ")
-    said = (
-        "off by 40.0 % of an epoch (median) by PowerUsage and by 2.0 % by field 186; native, which reads that and the"
-    )
+    said = "off by 40.0 % of an epoch (median) by PowerUsage and by 2.0 % by field 186; native, which reads a field and"
     assert 0 < text.index(said) < text.index("updates")
     assert "by 1.0 %." in text
-    assert "Here field 186 tells no more" in to_text(race(methods[0], *twins(methods[1])))
-    assert "field counts" not in to_text(race(methods[0]))
-    assert "native reads another than pynvml-thread" in to_text(race(*methods[:2]))
+    assert "field counts before the sampler" not in to_text(race(methods[0]))
+    assert "pynvml-thread reads a field, native a field" in to_text(race(*methods[:2]))
+
+
+def test_text_claims_no_effect_of_a_field_that_was_not_seen(tmp_path):
+    """Two threads that are as far off up to noise, and one whose PowerUsage is field 186 by another name."""
+    native, thread = method("native", 100.0), method("pynvml-thread", 100.0)
+    thread = replace(thread, accounts=(Account(280.0), Account(560.0)))
+    near = replace(thread, name="pynvml-instant", accounts=(Account(279.0), Account(559.0)))
+    assert "that the field counts is not seen here" in to_text(race(native, thread, near)).replace("\n  ", " ")
+    assert "not seen here" in to_text(race(native, *twins(thread))).replace("\n  ", " ")
+    same = replace(thread, reads="PowerUsage (instant: low-passed, every 20 ms)")
+    assert "native's lead is not the field's" in to_text(race(native, same)).replace("\n  ", " ")
 
 
 def test_picture_that_is_somebodys_is_not_replaced(tmp_path, capsys):

@@ -22,6 +22,7 @@ from powersample.experiments.race.slowdown import LEAST_RATED, Slowdown
 MISSING = "-"
 WIDTH = 100
 READ_COUNTER = tuple(name for name, sensor in SENSORS.items() if sensor == "energy")
+SAME_FIELD = "PowerUsage (instant"  # how a thread says that its field is 186 by another name
 MOST_LENGTHS = 4  # that have a column
 
 
@@ -124,20 +125,25 @@ def _opening(race: Race) -> list[str]:
 
 def _fields(race: Race, found: dict[str, Figures]) -> list[str]:
     """Return what of the native sampler's lead is the field's: a thread that reads the same field tells."""
-    native, usage, instant = (
-        None if name not in found else found[name].error_pct.median
-        for name in ("native", "pynvml-thread", "pynvml-instant")
-    )
+    ran_by = {method.name: method for method in ran(race)}
+    median = {name: one.error_pct.median for name, one in found.items()}
+    native, usage, instant = (median.get(name) for name in ("native", "pynvml-thread", "pynvml-instant"))
     if native is None or usage is None:
         return []
+    theirs, ours = ran_by["pynvml-thread"].reads, ran_by["native"].reads
+    if theirs.startswith(SAME_FIELD):
+        return [f"On this board {theirs} is what field 186 tells too: native's lead is not the field's."]
     if instant is None:
-        return ["The field counts before the sampler: native reads another than pynvml-thread, see below."]
+        return [f"The field counts before the sampler: pynvml-thread reads {theirs}, native {ours}."]
+    if abs(usage - instant) < max((native, *reference_half_pct(race).values())):
+        return [
+            f"By PowerUsage a pynvml thread is off by {usage:.1f} % of an epoch (median) and by field 186 by "
+            f"{instant:.1f} %: that the field counts is not seen here."
+        ]
     said = "The field counts before the sampler" if instant < usage else "Here field 186 tells no more than PowerUsage"
-    more = "" if race.counter_is_reference else " and the energy counter"
     return [
-        f"{said}: a pynvml thread is off by {usage:.1f} % of an epoch (median) by "
-        f"PowerUsage and by {instant:.1f} % by field 186; native, which reads that{more} and takes each value for "
-        f"what its sensor means, by {native:.1f} %."
+        f"{said}: a pynvml thread is off by {usage:.1f} % of an epoch (median) by PowerUsage and by {instant:.1f} % by "
+        f"field 186; native, which reads {ours} and takes each value for what its sensor means, by {native:.1f} %."
     ]
 
 
