@@ -118,6 +118,19 @@ def test_channels_that_both_have_bear_the_other_file_s_name(tmp_path):
         together(counter(joules), whole, align(counter(joules), meter(joules), ("gpu0.energy", "wall.power")), "x")
 
 
+def test_second_record_of_the_same_name_is_kept_beside_the_first(tmp_path):
+    joules = load()
+    whole = Trace.of([counter(joules).series("gpu0.energy"), meter(joules).series("wall.power")], meta={"clock": "utc"})
+    for ahead_s in (0.3, 0.7):
+        other = metered(meter(joules, ahead_s=ahead_s))
+        whole = together(whole, other, align(whole, other, ("gpu0.energy", "wall.power")), "rack")
+    store.save(whole, tmp_path / "all.parquet")
+    whole = store.load(tmp_path / "all.parquet")
+    assert set(whole.channels) == {"gpu0.energy", "wall.power", "rack.wall.power", "rack2.wall.power"}
+    assert whole.clock_fit("rack.wall.power").lag_s == pytest.approx(0.3, abs=0.02)
+    assert whole.clock_fit("rack2.wall.power").lag_s == pytest.approx(0.7, abs=0.02)
+
+
 def test_sensor_s_own_delay_is_taken_off_once(tmp_path):
     """An A100's value is 10 ms old as it is published, which its energies know of."""
     joules = load()
@@ -182,6 +195,24 @@ def test_sync_verb_keeps_a_recording_s_own_meter_s_fit(tmp_path, capsys):
     assert np.array_equal(whole.series("wall.power").t1_ns, before.series("wall.power").t1_ns)
     assert main(["report", str(output)]) == 0
     assert "after its cycles' ends" in " ".join(capsys.readouterr().out.split())
+
+
+def test_sync_verb_never_replaces_the_fit_that_placed_a_meter(tmp_path, capsys):
+    """What is found then is of placed stamps: kept for the written ones, it put the meter an hour off."""
+    joules = load()
+    records = {"a.parquet": gpu_log(joules), "b.parquet": metered(meter(joules, ahead_s=AHEAD_S))}
+    files = [saved(tmp_path, record, name) for name, record in records.items()]
+    both, third = tmp_path / "both.parquet", tmp_path / "third.parquet"
+    assert main(["sync", *files, "-o", str(both)]) == 0
+    assert main(["sync", str(both)]) == 0  # how far off it is still
+    capsys.readouterr()
+    for names in ([str(both)], [f"{both}:gpu0.power.instant", f"{both}:wall.power"]):
+        assert main(["sync", *names, "-o", str(third)]) == 2
+        assert "is read by a fit on" in capsys.readouterr().err
+        assert not third.exists()
+    assert main(["report", str(both), "--json"]) == 0
+    energies = json.loads(capsys.readouterr().out)["windows"][0]["energies"]
+    assert {one["channel"] for one in energies if one["joules"]} == {"gpu0.power.instant", "wall.power"}
 
 
 def test_sync_verb_of_one_record_s_sensors_keeps_nothing(tmp_path, capsys):

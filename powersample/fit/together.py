@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,20 @@ def with_fit(trace: Trace, fit: ClockFit) -> Trace:
         fit: of one of its channels; it holds for all channels of that meter.
 
     Raises:
-        InvalidArgument: the channel is no meter's: it bears this clock's stamps already.
+        InvalidArgument: the channel is no meter's: it bears this clock's stamps already; or it is read by the fit of
+            another clock: a fit of stamps that were placed says nothing of those that were written.
     """
     channel = trace.channel(fit.channel)
     if not is_meter(trace, channel):
         raise InvalidArgument(
             f"{fit.channel} and {fit.reference} are of one record and on one clock: there is nothing to store",
             "Only a meter's clock is found out.",
+        )
+    stored = trace.clock_fit(channel.name)
+    if stored is not None and stored.own_clock and stored.accepted:
+        raise InvalidArgument(
+            f"{channel.name} is read by a fit on {stored.reference} already: what was found now is what that left",
+            "Align the records anew that this one was made of.",
         )
     info = info_of(trace, channel.name)
     names = [channel.name] if info is None else [one.name for one in info.channels if one.name in trace.channels]
@@ -50,13 +58,15 @@ def together(quick: Trace, slow: Trace, aligned: Aligned, label: str) -> Trace:
         quick: the record on whose clock the other was aligned.
         slow: the other.
         aligned: how.
-        label: of the slow one, for names that both have: "LABEL.gpu0.energy", the window "LABEL: run".
+        label: of the slow one, for names that both have: "LABEL.gpu0.energy", the window "LABEL: run"; numbered where
+            a channel bears it already, "LABEL2".
 
     Raises:
         InvalidArgument: the slow record was put together so itself.
     """
     if any(ClockFit.from_json(one).own_clock for one in (slow.meta.get("clock_fits") or {}).values()):
         raise InvalidArgument(f"{label} holds channels of another clock already: align the records that it was made of")
+    label = _free(label, quick, slow)
     moved = {
         name: _renamed(channel, quick, label)
         for name, channel in slow.channels.items()
@@ -117,6 +127,13 @@ def _fits(fit: ClockFit, names: Mapping[str, str]) -> dict[str, Any]:
         mine = replace(fit, channel=here)
         told[here] = (mine if name == fit.channel else replace(mine, residual_ns=(), residual_w=())).as_json()
     return told
+
+
+def _free(label: str, *traces: Trace) -> str:
+    """Return a label that begins no channel's or lane's name yet."""
+    names = [one for trace in traces for one in (*trace.channels, *(lane.name for lane in trace.lanes))]
+    numbered = chain([label], (f"{label}{number}" for number in count(2)))
+    return next(one for one in numbered if not any(name.startswith(f"{one}.") for name in names))
 
 
 def _renamed(channel: Channel, quick: Trace, label: str) -> Channel:
