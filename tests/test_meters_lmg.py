@@ -343,6 +343,25 @@ def test_silent_link_is_dead_after_its_time_and_brought_back(monkeypatch):
         meter.close()
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["float32", "int32"])
+def test_packed_counts_are_read_as_what_they_are_after_the_meter_was_switched_off(whole):
+    """A counter that begins anew is nowhere near what it was as the meter was opened."""
+    with LmgSimulator(constant_w, time_scale=SCALE, first_count=50000, whole_counts=whole) as sim:
+        meter = driver("lmg450", sim, format="packed")
+        meter.open()
+        meter.start()
+        got = read(meter, lambda got: len(got) >= 5)
+        sim.unplug()
+        read(meter, lambda got: got.gaps, got=got)
+        sim.power_cycle()
+        sim.plug()
+        before = len(got)
+        read(meter, lambda got: len(got) >= before + 50, got=got)
+        assert meter.counts()["repeats"] == 0
+        assert got.array("watts") == pytest.approx(783.5, rel=1e-5)
+        meter.close()
+
+
 def test_link_that_was_silent_and_goes_on_by_itself_is_one_gap_of_so_many_cycles():
     """The record keeps gaps by their beginning: a second one in its place would lose why the link was silent."""
     stream = Stream(1, 0.05)

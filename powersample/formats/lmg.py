@@ -24,6 +24,7 @@ BLOCK_LIMIT = 1024
 NOT_A_NUMBER = 9.91e37
 INFINITE = 9.9e37  # both are sent as readings; float32 moves them by 1e-7
 NEAR = 1e-5
+MOST_COUNT = 1 << 24  # whole numbers beyond are none any more in float32
 BREAKS = re.compile(rb"[\n\"]")
 BEGINS = re.compile(rb"[#;\r\n]")
 ITEMS = re.compile(r'(?:"[^"]*"|[^;"])+|(?<=;)(?=;|$)')
@@ -303,20 +304,16 @@ def line_bytes(values: int, *, packed: bool) -> int:
     return 4 * values + len("#500000") + 1 if packed else 12 * values
 
 
-def count_type(payload: bytes, index: int, expected: float, slack: int) -> str:
-    """Return "i" or "f": what a packed counter is, by an ASCII reading of it shortly before.
+def count_type(payload: bytes) -> str:
+    """Return "i" or "f": what the counter is that a packed line begins with; "" where this one cannot tell.
 
-    Args:
-        payload: A packed line's.
-        index: Which item it is.
-        expected: The count as it was in ASCII.
-        slack: By how much it may have gone on.
+    No two readings are mistaken for each other: every whole number below a thousand million is, as the bits of a
+    float32, between 0 and 1, where no count is but 0, which is the same in both.
     """
-    piece = payload[4 * index : 4 * index + 4]
-    (whole,) = struct.unpack("<i", piece)
-    (real,) = struct.unpack("<f", piece)
-    fits = [abs(value) < 1e6 and value == int(value) and (value - expected) % 65536 <= slack for value in (whole, real)]
-    return "i" if fits[0] and not fits[1] else "f"
+    (real,) = struct.unpack("<f", payload[:4])
+    if 0 < real < 1:
+        return "i"
+    return "f" if 1 <= real < MOST_COUNT and real == int(real) else ""
 
 
 def pack(blocks: Sequence[bytes]) -> bytes:

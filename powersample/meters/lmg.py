@@ -45,7 +45,6 @@ class Lmg:
         self._talk = Dialogue(self._link, settings.end)
         self._who: Identity | None = None
         self._with_count = self._with_cycle = False
-        self._probed = (0.0, 0)  # the cycle counter in ASCII, and when
         self._stream = Stream(len(settings.phases), settings.cycle_s)
         self._streaming = False
         self._retry_ns = 0
@@ -94,12 +93,10 @@ class Lmg:
             types = "f" * len(items)
             wait_s = PROBE_S + 2 * self._set.cycle_s
             try:
-                line = self._talk.ask(";".join([words.trigger, *items]), partial(_fits, types), wait_s)
+                self._talk.ask(";".join([words.trigger, *items]), partial(_fits, types), wait_s)
             except errors.Timeout:
                 self._set_up()
                 continue
-            if with_count:
-                self._probed = ((line.values(types) or (0.0,))[0], line.arrival_ns)
             self._talk.check_errors(words, "a measurement")
             self._set.check_pipe(len(items))
             return
@@ -163,9 +160,8 @@ class Lmg:
         talk.reader.packed = packed
         talk.say(";".join([words.list_words, *self._items()]))
         talk.say(words.on)
-        now_ns = time.monotonic_ns()
         with_count, with_cycle = self._with_count, self._with_cycle
-        self._stream.begin(now_ns, with_count=with_count, with_cycle=with_cycle, packed=packed, probed=self._probed)
+        self._stream.begin(time.monotonic_ns(), with_count=with_count, with_cycle=with_cycle, packed=packed)
 
     def read(self, timeout_s: float) -> MeterBatch:
         """See `Meter`; where the link must be made anew it may take some seconds longer."""

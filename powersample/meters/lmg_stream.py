@@ -11,8 +11,6 @@ from powersample.formats.lmg import Line, count_type, is_infinite, is_no_number
 from powersample.meters.contract import NO_NUMBER, OVER_RANGE, MeterBatch, MeterGap, MeterReading
 from powersample.meters.missing import CycleClock, CycleCount
 
-COUNT_SLACK = 1000  # cycles that a set-up may take between the ASCII reading of the counter and the first packed one
-
 
 class Stream:
     """Takes the lines of one streaming measurement after the other.
@@ -36,9 +34,7 @@ class Stream:
         self._spoilt = 0
         self.begin(0, with_count=False, with_cycle=False, packed=False)
 
-    def begin(
-        self, start_ns: int, *, with_count: bool, with_cycle: bool, packed: bool, probed: tuple[float, int] = (0.0, 0)
-    ) -> None:
+    def begin(self, start_ns: int, *, with_count: bool, with_cycle: bool, packed: bool) -> None:
         """Expect a new measurement.
 
         Args:
@@ -46,10 +42,9 @@ class Stream:
             with_count: Whether a line begins with the cycle counter.
             with_cycle: Whether the cycle's length comes next.
             packed: Whether lines are packed.
-            probed: What the counter was in ASCII, and when; from that a packed one's type is found.
         """
         self.last_ns = start_ns
-        self._with_count, self._with_cycle, self._probed = with_count, with_cycle, probed
+        self._with_count, self._with_cycle = with_count, with_cycle
         self._items = self._phases + with_count + with_cycle
         self._types = "" if packed and with_count else "f" * self._items
         self._count, self._clock = CycleCount(), CycleClock()
@@ -90,11 +85,16 @@ class Stream:
             self._gaps[told:] = _as_one(replace(gone, end_ns=at_ns), self._gaps[told:])
 
     def _values(self, line: Line) -> tuple[float, ...] | None:
-        if not self._types and line.payload is not None and len(line.payload) == 4 * self._items:
-            count, then_ns = self._probed
-            slack = int((line.arrival_ns - then_ns) / 1e9 / self._cycle_s) + COUNT_SLACK
-            self._types = count_type(line.payload, 0, count, slack) + "f" * (self._items - 1)
-        return line.values(self._types) if self._types else None
+        if self._types:
+            return line.values(self._types)
+        values = line.values("f" * self._items)
+        if values is None or line.payload is None:
+            return None
+        kind = count_type(line.payload)
+        if not kind:  # the same in both types, or garbage; the next line tells
+            return values if values[0] == 0 else None
+        self._types = kind + "f" * (self._items - 1)
+        return line.values(self._types)
 
     def _is_new(self, count: float | None, at_ns: int, cycle_s: float, cause: str) -> bool:
         """Note cycles that are missing before a reading; return whether it is no repeat."""
