@@ -126,9 +126,12 @@ def test_recording_without_bursts_or_without_values_has_no_fit():
     assert told(empty, quiet)["clock_fits"] == {}
 
 
-def test_burst_that_cannot_be_made_is_told_and_costs_nothing_else(monkeypatch):
+@pytest.mark.parametrize(
+    "error", [NotSupported("this torch sees no GPU"), RuntimeError("out of memory: torch sees no GPU")]
+)
+def test_burst_that_cannot_be_made_is_told_and_costs_nothing_else(monkeypatch, error):
     def refuse(pattern, stop):
-        raise NotSupported("this torch sees no GPU")
+        raise error
 
     monkeypatch.setattr(syncing, "gpu_load", refuse)
     quiet = syncing.Syncing(syncing.SyncPlan(load="gpu"), (INFO,), None)
@@ -155,6 +158,20 @@ def test_burst_is_as_long_as_the_slowest_meter_needs(monkeypatch, cycle_s, durat
     quiet.burst(0.0, lambda: False)
     assert seen[0].duration_s == pytest.approx(duration_s, abs=3.5 * cycle_s + 0.2)
     assert not np.array_equal(seen[0].edge_s, seen[1].edge_s)  # each burst its own edges
+
+
+def test_fit_that_breaks_costs_the_recording_nothing(tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(syncing, "told_by_bursts", broken)
+    monkeypatch.setattr(syncing, "node_load", lambda node: lambda pattern, stop: logged(pattern, 0))
+    monkeypatch.setattr(recording, "REST_S", 0.0)
+    output = tmp_path / "run.parquet"
+    command = ["--simulate", "h100", "--meter", "sim", "--sync", "11", "-o", str(output), "--", "true"]
+    assert main(["record", *command]) == 0
+    assert "could not be told: SVD did not converge" in " ".join(store.load(output).meta["trouble"])
+    assert len(store.load(output).series("wall.power"))
 
 
 def test_record_with_sync_reports_the_error_against_the_simulated_truth(tmp_path, monkeypatch, capsys):

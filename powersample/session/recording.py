@@ -262,8 +262,8 @@ class Recording:
             return told_by_bursts(
                 store.read_spool(self.spool, self._scans), self.meters.recorder.infos, syncing, ends_ns
             )
-        except errors.PowerSampleError as error:  # the recording is worth more than the fit
-            self._meta["trouble"].append(f"the meters' clocks could not be told: {error}")
+        except Exception as error:  # the recording is worth more than the fit
+            self._meta["trouble"].append(f"the meters' clocks could not be told: {error or type(error).__name__}")
             return {}
 
     def abandon(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -86,13 +87,14 @@ class Syncing:
         if self._node is not None:
             load = node_load(self._node)
         try:
-            log = load(self._pattern(), stop)
-        except errors.PowerSampleError as error:
-            self.trouble.append(f"a burst to synchronise by came to nothing: {error}")
+            edges = load(self._pattern(), stop)
+        except Exception as error:  # torch's and cupy's own too: out of memory, a lost context
+            logging.getLogger(__name__).debug("a burst", exc_info=True)
+            self.trouble.append(f"a burst to synchronise by came to nothing: {error or type(error).__name__}")
             return
-        self.logs.append(log)
+        self.logs.append(edges)
         # The fit goes by when bursts really began and ended: how they ran explains a refusal, and harms no other fit.
-        self.notes += [f"burst {len(self.logs)} to synchronise by: {text}" for text in log.trouble]
+        self.notes += [f"burst {len(self.logs)} to synchronise by: {text}" for text in edges.trouble]
         deadline = time.monotonic() + rest_s
         while not stop() and (left_s := deadline - time.monotonic()) > 0:
             time.sleep(min(0.1, left_s))
