@@ -127,7 +127,7 @@ def test_calibrate_bursts_too_short_to_synchronise_by_are_refused_at_once(node, 
 # ---- the verb
 
 
-CALIBRATE = ["-c", "import sys; from powersample.cli import main; sys.exit(main())", "calibrate"]
+VERB = ["-c", "import sys; from powersample.cli import main; sys.exit(main())"]
 NODE = ["--simulate", "paper-node", "--time-scale", "100", "--dwell", "0.5", "--rungs", "primes:100,gpu:100"]
 
 
@@ -140,10 +140,13 @@ def anybodys():
 
 
 def test_calibrate_killed_half_way_goes_on_and_is_found_as_any_user(anybodys):
-    """The paper's 783 W were put into this node, and must come out of its meter and its counters."""
+    """The paper's 783 W were put into this node, and must come out of its meter and its counters.
+
+    A recording finds the result by itself, and the wall's energy lies in the interval that it is given.
+    """
     tmp_path, config = anybodys, anybodys / "config"
     python = unprivileged_python(f"XDG_CONFIG_HOME={config}", f"TMPDIR={tmp_path}", "PYTHONUNBUFFERED=1")
-    command = [*python, *CALIBRATE, *NODE]
+    command = [*python, *VERB, "calibrate", *NODE]
     told = []
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as first:
         while len(told) < 2:
@@ -167,6 +170,13 @@ def test_calibrate_killed_half_way_goes_on_and_is_found_as_any_user(anybodys):
     assert found.simulated == "paper-nodex4+intel_sprx2"
     assert len(left) == 1  # what the kill left behind, and the next one took away
     assert not list(tmp_path.glob("powersample-calibrate-*"))
+    record = ["record", "--simulate", "paper-node", "--load", "wave:60,200,0.3,0.5", "--duration", "1.2"]
+    subprocess.run([*python, *VERB, *record, "-q", "-o", "run.parquet"], check=True, cwd=tmp_path)
+    report = [*python, *VERB, "report", "run.parquet", "--json"]
+    told = subprocess.run(report, capture_output=True, check=True, text=True, cwd=tmp_path)
+    node = json.loads(told.stdout)["windows"][0]["holistic"]
+    assert node["level"] == "model"
+    assert node["low_j"] < node["truth_j"] < node["high_j"]
 
 
 @pytest.mark.parametrize(
