@@ -36,10 +36,11 @@ def findings(study: Reproduction) -> Iterator[str]:
     yield from _by_field(figures)
     worst = max(each["native_error_pct"].here for each in figures)
     least = min(each["smi_error_pct"].here for each in figures)
+    held = min(each["held_share"].here for each in figures)
     yield (
         f"Against the truth an epoch's energy is off in the median by at least {least:.1f} % by nvidia-smi's loop and "
-        f"by at most {worst:.1f} % by powersample, whose intervals hold it in at least "
-        f"{share(min(each['held_share'].here for each in figures))} of epochs."
+        f"by at most {worst:.1f} % by powersample, whose 95 % intervals hold it in {share(held)} of epochs"
+        f"{'' if held == 1 else ' or more'}."
     )
     bias = figures[0]["meter_bias_w"]
     yield (
@@ -88,7 +89,7 @@ def _by_field(figures: Sequence[dict[str, Over]]) -> Iterator[str]:
 def _of_code_carbon(study: Reproduction) -> Iterator[str]:
     for version in VERSIONS:
         mean_w, sd_w = study.here.one.offset_w[version]
-        like = ": the paper's near-constant offset" if sd_w < CONSTANT_SHARE * mean_w else ""
+        like = ": near-constant, as the paper's" if sd_w < CONSTANT_SHARE * mean_w else ""
         yield f"{version} is short by {mean_w:.0f} W, with a standard deviation of {sd_w:.0f} W over trainings{like}."
     powers = {name: uncaptured_w(study.here.calibration, name) for name in (IDLE, PRIMES, STRESS)}
     best = study.here.calibration.node

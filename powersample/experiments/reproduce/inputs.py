@@ -49,7 +49,7 @@ FINDINGS = {
     "few_share": Found("39 %", "section V: epochs with no more than 10 power samples"),
     "smi_epoch_r": Found(SMI_EPOCH, "section V.B: nvidia-smi against the meter, per epoch; of what is not said"),
     "smi_run_r": Found(SMI_RUN, "section V: nvidia-smi against the meter, per training"),
-    "nvml_r": Found(NVML_RUN, "section VI.B: NVML against the meter; it passes the Kolmogorov-Smirnov test"),
+    "nvml_r": Found(NVML_RUN, "section VI.B: NVML against the meter, of which span is not said; it passes the KS test"),
     "codecarbon": Found("10.3 %", "section VI.D: largest error of Code Carbon, too little by a near-constant offset"),
     "bounds": Found("+8.9 .. -3.6 %", "section VI.D: errors of the bounds by offline calibration"),
     "prior": Found("6.6 %", "section VI.D: largest error of the upper bound when the load is known to be like primes"),

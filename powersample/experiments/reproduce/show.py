@@ -152,7 +152,7 @@ def _tracing_table(study: Reproduction) -> list[str]:
         "native_epoch_r",
     )
     widths = (11, *[13] * 6)
-    smi, run, nvml = (FINDINGS[name].value for name in ("smi_epoch_r", "smi_run_r", "nvml_r"))
+    smi, run, nvml = (f"{FINDINGS[name].value} *" for name in ("smi_epoch_r", "smi_run_r", "nvml_r"))
     titles = (
         ("epochs of", "nvidia-smi:", "", "", "", "NVML, 10/s:", "powersample:"),
         ("<= 10", "epoch, W", "training, W", "epoch, J", "training, J", "epoch, W", "epoch, W"),
@@ -170,6 +170,7 @@ def _tracing_table(study: Reproduction) -> list[str]:
         here = "".join(f"{form(one.here):>{width}}" for (one, form), width in zip(found, widths, strict=True))
         drawn = "".join(f"{_range(one, form):>{width}}" for (one, form), width in zip(found, widths, strict=True))
         lines += [f"{_name(setting):28}{here}", f"{'':28}{drawn}"]
+    lines.append("* of power or of energy is not said, of NVML's neither whether of epochs or of trainings")
     return lines
 
 
