@@ -78,10 +78,10 @@ def test_calibrate_meter_that_stays_away_keeps_its_points_and_goes_on_later(node
     tell = at("gpu 100 %", "settling", lambda: node.meter().unplug())
     with pytest.raises(MeterLost, match="told nothing"):
         take(asking(node, output, "gpu:100"), node, tell=tell, note=notes.append)
-    assert notes == [f"1 points are kept in {journal}: the same command goes on from there"]
+    assert notes == [f"{journal} keeps 1 point: the same command goes on from there"]
     node.meter().plug()
     done = take(asking(node, output, "gpu:100"), node, note=notes.append)
-    assert notes[1] == f"1 points of {journal} are kept, 3 are to be measured"
+    assert notes[1] == f"{journal} keeps 1 point, 3 more to be measured"
     assert [point.name for point in done.points] == ["idle", "idle", "gpu 100 %", "idle"]
     assert not journal.exists()
 
@@ -156,8 +156,7 @@ def test_calibrate_killed_half_way_goes_on_and_is_found_as_any_user(anybodys):
     left = list(tmp_path.glob("powersample-calibrate-*"))
     again = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "2 points of" in again.stderr
-    assert "are kept, 3 are to be measured" in again.stderr
+    assert "keeps 2 points, 3 more to be measured" in again.stderr
     data = json.loads(again.stdout)
     assert [point["name"] for point in data["points"]].count("idle") == 3
     assert data["accepted"]

@@ -298,7 +298,7 @@ def test_journal_of_another_calibration_is_refused_by_what_differs_and_kept(tmp_
         journal.add({"name": "idle"})
     before = path.read_bytes()
     differs = "host" if other["host"] == "b" else "more"
-    with pytest.raises(errors.StateError, match=rf"keeps 1 points.*differs in {differs}.*--restart"):
+    with pytest.raises(errors.StateError, match=rf"keeps 1 point of.*differs in {differs}.*--restart"):
         Journal(path, other)
     assert path.read_bytes() == before
     with Journal(path, other, restart=True) as journal:

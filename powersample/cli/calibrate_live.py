@@ -91,7 +91,7 @@ def run_live(options: argparse.Namespace) -> Calibrated | None:
         asking = _asking(options, node)
         if not asking.meters.addresses and not options.dry_run:
             raise InvalidArgument(
-                "what to calibrate by?",
+                "nothing says what to calibrate by",
                 "A meter at the wall, --meter ADDRESS (`--meter help` lists the kinds; dcmi: or redfish: in a pinch); "
                 "a table of operating points, --from FILE.csv; or a data sheet's --p-idle W.",
             )

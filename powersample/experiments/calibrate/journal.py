@@ -96,7 +96,7 @@ class Journal:
         if points and before != asked:
             other = ", ".join(sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key)))
             raise StateError(
-                f"{self.path} keeps {len(points)} points of a calibration that was interrupted, and this one differs "
+                f"{self.path} keeps {counted(len(points))} of a calibration that was interrupted, and this one differs "
                 f"in {other}",
                 "Go on with the options that it began with, or throw them away with --restart.",
             )
@@ -148,3 +148,8 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def counted(points: int) -> str:
+    """Return "1 point" or "2 points"."""
+    return f"{points} point{'' if points == 1 else 's'}"

@@ -18,7 +18,7 @@ from powersample.capture import Plan
 from powersample.experiments.calibrate.climb import DISTURBED, TRIES, Climb, Progress, Taken
 from powersample.experiments.calibrate.disturbance import Watch
 from powersample.experiments.calibrate.ground import Ground, MachineGround, NodeGround
-from powersample.experiments.calibrate.journal import Journal
+from powersample.experiments.calibrate.journal import Journal, counted
 from powersample.experiments.calibrate.plan import FULL, GPU, Rung, Times, ladder, parse_rungs
 from powersample.experiments.calibrate.seen import WALL, RecordingSeen
 from powersample.experiments.calibrate.surroundings import look
@@ -150,7 +150,7 @@ def take_points(
         points = [OperatingPoint.from_json(one) for one in journal.kept]
         todo = remaining(rungs, points)
         if points:
-            note(f"{len(points)} points of {journal.path} are kept, {len(todo)} are to be measured")
+            note(f"{journal.path} keeps {counted(len(points))}, {len(todo)} more to be measured")
         with _recording(asking, node, journal) as recording:
             recording.start()
             walls = _walls(recording)
@@ -178,7 +178,7 @@ def take_points(
             try:
                 climb.run(todo, keep, trouble)
             except BaseException:
-                trouble.append(f"{len(points)} points are kept in {journal.path}: the same command goes on from there")
+                trouble.append(f"{journal.path} keeps {counted(len(points))}: the same command goes on from there")
                 raise
             finally:
                 for text in trouble:
