@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from powersample import cli, errors
 from powersample.experiments import race
 from powersample.experiments.baselines import Samples
-from powersample.experiments.race import cost, entrants, run, show
+from powersample.experiments.race import cost, entrants, ground, run, show
 from powersample.experiments.race import slowdown as slowdowns
 from powersample.experiments.race.slowdown import slowdown
 from powersample.experiments.workload import Epoch
@@ -223,6 +223,22 @@ def test_race_lists_a_method_whose_package_raises_anything_at_all(monkeypatch, m
     assert native.reason is None
     assert odd.reason == f"IndexError: {moment} of it"
     assert f"zeus: not run. IndexError: {moment} of it" in race.to_text(result)
+
+
+def test_race_goes_on_without_a_lap_whose_reference_fails(monkeypatch):
+    laps = []
+
+    def lap(ground, trained):
+        laps.append(trained)
+        if len(laps) == 1:
+            raise errors.SystemFailure("its recorder died")
+        return whole(ground, trained)
+
+    whole = ground.SimulatedGround.lap
+    monkeypatch.setattr(ground.SimulatedGround, "lap", lap)
+    result = race.run_race(race.Setup(methods=("native", "pynvml-thread"), simulate="h100", **SHORT))
+    reasons = sorted(method.reason or "" for method in result.methods)
+    assert reasons == ["", "the reference failed in its lap: its recorder died"]
 
 
 def test_slowdown_goes_on_without_a_pair_whose_method_fails(monkeypatch):

@@ -7,6 +7,7 @@ Only its thread and its GPU component run: no intensity is looked up, nothing is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -64,10 +65,10 @@ class CarbontrackerThread(ByTrapezoid):
         try:
             self._begin(create_components, CarbonTrackerThread)
         except errors.NotSupported:
-            self._binding.close()
+            self._abandon()
             raise
         except Exception as error:  # whatever it raises is its reason
-            self._binding.close()
+            self._abandon()
             raise errors.NotSupported(f"carbontracker does not work here: {type(error).__name__}: {error}") from error
 
     def _begin(self, create_components: Any, thread: Any) -> None:
@@ -81,9 +82,16 @@ class CarbontrackerThread(ByTrapezoid):
             )
             started = self._log.started.wait(START_S)
         if not started:
-            self._thread.stop()
             raise errors.NotSupported(f"carbontracker did not start: {self._log.trouble or 'it said nothing'}")
         self._thread.epoch_start()
+
+    def _abandon(self) -> None:
+        """End its thread, if it began, before the library goes that it reads by."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            with contextlib.suppress(Exception):
+                thread.stop()
+        self._binding.close()
 
     def _hook(self, handler: Any) -> None:
         """Stamp what its handler returns, and pass it on."""

@@ -7,6 +7,7 @@ one fires, so that late ticks move all that follow. It finds a GPU only if `nvid
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -71,14 +72,23 @@ class CodecarbonTracker(ByTrapezoid):
                 if not any(type(hardware).__name__ == "GPU" for hardware in tracker._hardware):
                     raise errors.NotSupported("CodeCarbon finds no GPU here")
                 self._hook(tracker)
+                self._tracker = tracker
                 tracker.start()
         except errors.NotSupported:
-            self._binding.close()
+            self._abandon()
             raise
         except Exception as error:  # whatever it raises is its reason
-            self._binding.close()
+            self._abandon()
             raise errors.NotSupported(f"CodeCarbon does not work here: {type(error).__name__}: {error}") from error
-        self._tracker = tracker
+
+    def _abandon(self) -> None:
+        """End its timers, if they began, before the library goes that they read by."""
+        tracker, self._tracker = self._tracker, None
+        if tracker is not None:
+            for timer in (tracker._scheduler, tracker._scheduler_monitor_power):
+                with contextlib.suppress(Exception):
+                    timer.stop()
+        self._binding.close()
 
     def _hook(self, tracker: Any) -> None:
         """Note time, power and account after every one of its measurements, and the CPU time of its timers."""

@@ -52,7 +52,12 @@ class _Polling(ByTrapezoid):
         Raises:
             NotSupported: The binding or the library will not work here.
         """
-        self._thread = threading.Thread(target=self._loop, args=self._open(), daemon=True)
+        try:
+            opened = self._open()
+        except BaseException:  # such as an AttributeError of an old binding: it must not stay pointed at our library
+            self._close()
+            raise
+        self._thread = threading.Thread(target=self._loop, args=opened, daemon=True)
         self._thread.start()
 
     def _loop(self, read: Callable[[Any], int], handle: Any, failure: type[Exception]) -> None:
@@ -110,7 +115,6 @@ class PynvmlThread(_Polling):
             handle = pynvml.nvmlDeviceGetHandleByIndex(self._gpu)
             return self._reader(pynvml, handle), handle, pynvml.NVMLError
         except pynvml.NVMLError as error:
-            self._binding.close()
             raise errors.NotSupported(f"NVML refuses: {error}") from error
 
     def _reader(self, pynvml: Any, handle: Any) -> Callable[[Any], int]:
@@ -151,7 +155,6 @@ class PynvmlInstant(PynvmlThread):
         try:
             read(handle)
         except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_InvalidArgument) as error:
-            self._binding.close()
             raise errors.NotSupported(f"this board or driver has no field 186: {error}") from error
         return read
 
@@ -185,7 +188,6 @@ class CudaBindingsThread(_Polling):
             self._nvml = nvml
             handle = nvml.device_get_handle_by_index_v2(self._gpu)
         except (nvml.NvmlError, RuntimeError) as error:  # RuntimeError: its finder's, without a library
-            self._close()
             raise errors.NotSupported(f"cuda.bindings: {error}") from error
         return nvml.device_get_power_usage, handle, nvml.NvmlError
 
