@@ -184,6 +184,8 @@ def test_meter_on_tcp_by_itself(tmp_path):
         (("h100", "--load", "cpu"), "there is none"),
         (("h100", "--fault", "1=nan"), "--fault belong to"),
         (("meter", "--fault", "soon=nan"), "write CYCLE=WHAT"),
+        (("meter", "--fault", "\u00b2=nan"), "write CYCLE=WHAT"),
+        (("meter", "--fault", "7=nan", "--fault", "07=over"), "something befalls cycle 7 already"),
         (("meter", "--fault", "1=fire"), "fault 'fire' is unknown; use missing, half"),
     ],
 )

@@ -90,7 +90,7 @@ def plug(node: Node, options: argparse.Namespace) -> LmgSimulator:
 
     settings: dict[str, Any] = {} if options.baud is None else {"baud": options.baud}
     if options.fault:
-        settings["faults"] = dict(map(_fault, options.fault))
+        settings["faults"] = _faults(options.fault)
     line: Line | None = None
     if options.tcp is not None:
         line = TcpLine(options.tcp)
@@ -102,14 +102,19 @@ def plug(node: Node, options: argparse.Namespace) -> LmgSimulator:
     return node.meter(**settings)
 
 
-def _fault(text: str) -> tuple[int, str | bytes]:
-    """Return the cycle and what befalls it; the simulator knows which there are."""
+def _faults(texts: list[str]) -> dict[int, str | bytes]:
+    """Return the cycles and what befalls each; the simulator knows which there are."""
     from powersample import errors
 
-    number, _, what = text.partition("=")
-    if not number.isdigit() or not what:
-        raise errors.InvalidArgument(f"--fault {text}: write CYCLE=WHAT, as 100=unplug")
-    return int(number), random.Random(number).randbytes(GARBAGE_BYTES) if what == "garbage" else what
+    found: dict[int, str | bytes] = {}
+    for text in texts:
+        number, _, what = text.partition("=")
+        if not number.isdecimal() or not what:
+            raise errors.InvalidArgument(f"--fault {text}: write CYCLE=WHAT, as 100=unplug")
+        if int(number) in found:
+            raise errors.InvalidArgument(f"--fault {text}: something befalls cycle {int(number)} already")
+        found[int(number)] = random.Random(number).randbytes(GARBAGE_BYTES) if what == "garbage" else what
+    return found
 
 
 def introduction(node: Node, meter: LmgSimulator, options: argparse.Namespace) -> str:
