@@ -15,11 +15,15 @@ from meter_tools import constant_w
 
 import powersample as ps
 from powersample import errors, store
+from powersample.capture import Plan
 from powersample.meters import lmg, lmg_dialogue, make_meter, parse_addresses
 from powersample.meters.contract import MeterBatch, MeterGap, MeterInfo, MeterReading, power_channel
 from powersample.meters.recorder import MeterRecorder
 from powersample.model import METER_DTYPE
 from powersample.session import recording
+from powersample.session.command import record_command
+from powersample.session.meters import asked_meters
+from powersample.session.simulate import simulated_plan
 from powersample.sim import Node
 from powersample.sim.lmg import LmgSimulator
 from powersample.store.meter_spool import METERS, MeterSpool
@@ -161,6 +165,39 @@ def test_driver_that_fails_ends_its_meter_and_nothing_else(node, meter, monkeypa
     assert "a mistake" in caplog.text
 
 
+def test_meter_that_ends_early_is_told_while_the_program_runs_and_is_a_gap_from_then_on(meter, tmp_path, monkeypatch):
+    """The record said so after its end only, which may be days later."""
+    read, said = lmg.Lmg.read, []
+
+    def broken(self, timeout_s):
+        batch = read(self, timeout_s)
+        if read_before := self._stream.counts.get("asked", 0):
+            raise ZeroDivisionError("a mistake")
+        self._stream.counts["asked"] = read_before + bool(batch.readings)
+        return batch
+
+    monkeypatch.setattr(lmg.Lmg, "read", broken)
+    ready = tmp_path / "told"
+
+    def on_trouble(text):
+        said.append(text)
+        ready.touch()
+
+    until_told = f"for _ in $(seq 500); do [ -e '{ready}' ] && break; sleep 0.02; done"
+    with Node("h100") as node:
+        plan = simulated_plan(Plan(), node)
+        asked = asked_meters([f"lmg450:{meter.address}"], None)
+        command = ["sh", "-c", until_told]
+        result = record_command(
+            plan, tmp_path / "x.parquet", command, node=node, load="idle", meters=asked, on_trouble=on_trouble
+        )
+    assert said == ["meter wall ended early: a mistake"]
+    assert result.trouble == tuple(said)
+    series, (gap,) = result.trace.series("wall.power"), told(result.trace)["gaps"]
+    assert (gap["start_ns"], gap["end_ns"], gap["cause"]) == (series.t1_ns[-1], None, "ended")
+    assert gap["text"] == "its driver failed: a mistake"
+
+
 class Scripted:
     """A driver that gives one batch, and fails as it is closed."""
 
@@ -198,6 +235,33 @@ def test_driver_that_fails_as_it_is_closed_loses_nothing_of_what_it_told(tmp_pat
     refusing = MeterRecorder((Scripted(MeterBatch()), make_meter(parse_addresses(["wattsup:/dev/nowhere"])[0])))
     with pytest.raises(errors.DeviceNotFound):  # and not what closing the first one failed with
         refusing.open()
+
+
+def test_driver_that_fails_as_it_is_stopped_loses_no_reading_and_is_counted_on(tmp_path):
+    at_ns = np.array([10**9], np.int64)
+    rest = MeterBatch((MeterReading(at_ns, np.full(1, 0.05), np.ones(1), np.zeros(1, np.uint16)),))
+
+    class Stubborn(Scripted):
+        def stop(self):
+            self.batch = rest
+            raise OSError(errno.EIO, "it goes on")
+
+        def counts(self):
+            raise KeyError("losses")
+
+    recorder = MeterRecorder((Stubborn(MeterBatch()),))
+    recorder.open()
+    recorder.start(tmp_path)
+    recorder.stop()
+    assert [text.partition(": ")[2] for text in recorder.trouble()] == [
+        "not stopped: [Errno 5] it goes on",
+        "not closed: [Errno 5] the port will not close",
+        "its counts: 'losses'",
+    ]
+    (part,) = tmp_path.glob("part-*.part")
+    data = part.read_bytes()
+    header = json.loads(data[: data.index(b"\n")])
+    assert len(data) == header["header_bytes"] + header["record_bytes"]
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -117,7 +117,14 @@ def run(options: argparse.Namespace) -> int:
                 **common,
             )
         else:
-            result = record_for(plan, output, options.duration, load=options.load or "idle", **common)
+            result = record_for(
+                plan,
+                output,
+                options.duration,
+                load=options.load or "idle",
+                on_trouble=lambda text: _note(f"{text}; what is left is recorded"),
+                **common,
+            )
     except errors.NothingMeasurable as error:
         if not options.command:
             raise

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from powersample import errors
-from powersample.meters.contract import Meter, MeterBatch, MeterInfo
+from powersample.meters.contract import Meter, MeterBatch, MeterGap, MeterInfo
 
 if TYPE_CHECKING:
     from powersample.store.meter_spool import MeterSpool
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 READ_S = 0.2
 GATHER_S = 0.2  # readings are taken together: waking a thread for each costs more than they do
 QUICK_S = 0.02  # cycles shorter than this come in such numbers that they gather by themselves
-STOP_TIMEOUT_S = 20.0  # a meter that is just being set up anew
+STOP_TIMEOUT_S = 20.0  # and two cycles: a meter that is just being set up anew
 MARGIN_CYCLES = 2  # that the recording goes on after a window, for the one that its end lies in
 MOST_MARGIN_S = 5.0
 UNKNOWN_LATENCY_S = 0.3
@@ -48,6 +49,7 @@ class MeterRecorder:
         self._threads: list[threading.Thread] = []
         self._ending = threading.Event()
         self._trouble: list[str] = []
+        self._newest_ns: dict[str, int] = {}  # by meter: its last reading's arrival, or when it was started
 
     @property
     def margin_s(self) -> float:
@@ -66,7 +68,7 @@ class MeterRecorder:
             self.infos = tuple(meter.open() for meter in self._meters)
         except BaseException:
             for meter in self._meters:
-                self._close(meter)
+                self._tried("a meter: not closed", meter.close)
             raise
 
     def open_some(self) -> list[str]:
@@ -96,28 +98,34 @@ class MeterRecorder:
             self._threads[-1].start()
 
     def _run(self, meter: Meter, info: MeterInfo) -> None:
-        assert self._spool is not None
-        try:
-            meter.start()
-            while not self._ending.is_set():
-                self._write(info, meter.read(READ_S))
-                self._ending.wait(gather_s(info))
-            meter.stop()
-            self._write(info, meter.read(0.0))
-        except Exception as error:  # a driver's mistake ends that meter, and nothing else
-            log.exception("meter %s", info.name)
-            self._trouble.append(f"meter {info.name} ended early: {error or type(error).__name__}")
-        finally:
-            self._close(meter, info.name)
-            self._spool.event("meter_counts", info.name, counts=dict(meter.counts()))
+        spool, name = self._spool, info.name
+        assert spool is not None
+        self._newest_ns[name] = time.monotonic_ns()
+        why = self._tried(f"meter {name} ended early", lambda: self._until_asked(meter, info))
+        if why is not None:
+            gap = MeterGap(self._newest_ns[name], None, "ended", None, f"its driver failed: {why}")
+            self._write(info, MeterBatch((), (gap,)))
+        self._tried(f"meter {name}: not stopped", meter.stop)
+        if why is None:
+            self._tried(f"meter {name}: its last readings", lambda: self._write(info, meter.read(0.0)))
+        self._tried(f"meter {name}: not closed", meter.close)
+        self._tried(f"meter {name}: its counts", lambda: spool.event("meter_counts", name, counts=dict(meter.counts())))
 
-    def _close(self, meter: Meter, name: str = "") -> None:
-        """Close a meter; that it cannot be is no reason to lose what it told, or why it is closed."""
+    def _until_asked(self, meter: Meter, info: MeterInfo) -> None:
+        meter.start()
+        while not self._ending.is_set():
+            self._write(info, meter.read(READ_S))
+            self._ending.wait(gather_s(info))
+
+    def _tried(self, what: str, step: Callable[[], object]) -> str | None:
+        """Take a step; a driver's mistake ends its meter, and loses neither what that told nor any other. Return it."""
         try:
-            meter.close()
+            step()
         except Exception as error:
-            log.exception("meter %s", name)
-            self._trouble.append(f"meter {name}: not closed: {error or type(error).__name__}".replace(" :", ":"))
+            log.exception(what)
+            self._trouble.append(f"{what}: {(why := str(error) or type(error).__name__)}")
+            return why
+        return None
 
     def _write(self, info: MeterInfo, batch: MeterBatch) -> None:
         assert self._spool is not None
@@ -131,18 +139,20 @@ class MeterRecorder:
         for reading in batch.readings:
             span_ns = np.rint(np.nan_to_num(reading.cycle_s) * 1e9).astype(np.int64)
             channel = info.channels[reading.channel].name
+            if len(reading):
+                self._newest_ns[info.name] = int(reading.arrival_ns[-1])
             self._spool.readings(channel, reading.arrival_ns, span_ns, reading.watts, reading.flags, before)
 
     def stop(self) -> None:
         """End it; harmless twice."""
         self._ending.set()
-        for thread in self._threads:
-            thread.join(STOP_TIMEOUT_S)
+        for thread, info in zip(self._threads, self.infos, strict=False):
+            thread.join(STOP_TIMEOUT_S + (2 * info.cycle_s if np.isfinite(info.cycle_s) else 0.0))
             if thread.is_alive():
                 self._trouble.append(f"{thread.name.removeprefix('powersample-')}: the meter did not end; left behind")
         if not self._threads:
             for meter in self._meters:
-                self._close(meter)
+                self._tried("a meter: not closed", meter.close)
         self._threads = []
         if self._spool is not None:
             self._spool.close()

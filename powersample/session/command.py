@@ -66,7 +66,7 @@ def record_command(
         store_command: Store the arguments in the trace.
         meters: The meters to record beside.
         sync: Bursts before and after the program, by which the meters' clocks are told; None: none.
-        on_trouble: Told once, while the program runs, when recording fails; the program goes on.
+        on_trouble: Told, while the program runs, what of the recording fails, each once; the program goes on.
         on_progress: Told what is being done before the program begins and after it has ended, where that takes long.
 
     Raises:
@@ -89,14 +89,7 @@ def record_command(
         meters=meters,
     )
     environment = {**os.environ, ENVIRONMENT: str(recording.marks.absolute())}
-    told: list[str] = []
-
-    def watch() -> None:
-        trouble = recording.recorder.failure()
-        if trouble and not told:
-            told.append(trouble)
-            on_trouble(trouble)
-
+    watch = _watch(recording, on_trouble)
     with recording, Child(command, environment) as child:
         if sync is None:
             _apply(node, load, child.pid)
@@ -131,6 +124,19 @@ def _apply(node: Node | None, load: str, pid: int) -> None:
         apply_load(node, load, pid)
 
 
+def _watch(recording: Recording, on_trouble: Callable[[str], None]) -> Callable[[], None]:
+    """Return what tells of every trouble once, when it is called again and again."""
+    told: set[str] = set()
+
+    def watch() -> None:
+        for text in recording.trouble():
+            if text not in told:
+                told.add(text)
+                on_trouble(text)
+
+    return watch
+
+
 def _finish(recording: Recording, code: int | None, **more: object) -> CommandResult:
     try:
         trace = recording.finish(**more)
@@ -149,6 +155,7 @@ def record_for(
     load: str = "idle",
     replace: bool = False,
     meters: Asked = NO_METERS,
+    on_trouble: Callable[[str], None] = lambda _: None,
 ) -> CommandResult:
     """Record the machine for `duration_s`, or until SIGINT, SIGTERM or SIGHUP; the window is called "run".
 
@@ -160,6 +167,7 @@ def record_for(
     if duration_s is not None and not duration_s > 0:
         raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
     recording = Recording(plan, output, node=node, in_process=False, replace=replace, meters=meters)
+    watch = _watch(recording, on_trouble)
     with until_asked_to_end() as asked, recording:
         _apply(node, load, 0)
         recording.start()
@@ -168,6 +176,7 @@ def record_for(
         mark = writer.begin("run")
         deadline = None if duration_s is None else time.monotonic() + duration_s
         while not asked.wait(0.5 if deadline is None else max(0.0, min(0.5, deadline - time.monotonic()))):
+            watch()
             if recording.recorder.failure() or (deadline is not None and time.monotonic() >= deadline):
                 break
         writer.end(mark)

@@ -203,6 +203,10 @@ class Recording:
         self._write_meta()
         return list(self._meta["trouble"][before:])
 
+    def trouble(self) -> list[str]:
+        """Return what has failed so far; the rest is recorded all the same. May be asked at any time."""
+        return [text for text in (self.recorder.failure(), *self._trouble, *self.meters.recorder.trouble()) if text]
+
     def so_far(self) -> StoredTrace:
         """Return a trace of what has been recorded until now."""
         from powersample import store
@@ -222,8 +226,7 @@ class Recording:
         assert self._lock is not None
         self._stop()
         end_ns = api.now_ns()
-        trouble = [text for text in (self.recorder.failure(), *self._trouble, *self.meters.recorder.trouble()) if text]
-        self._meta.update(more, ended_ns=end_ns, trouble=trouble)
+        self._meta.update(more, ended_ns=end_ns, trouble=self.trouble())
         extra: Iterable[Series] = ()
         if self.node is not None:
             from powersample.session.simulate import truth_series
