@@ -325,6 +325,28 @@ def test_another_meter_on_the_port_is_not_taken_for_the_first():
         for _ in range(4):
             got.take(meter.read(0.1))
         assert len(got) == count
+        assert got.gaps[-1].start_ns == got.gaps[0].start_ns
+        assert got.gaps[-1].end_ns is None
+        assert got.gaps[-1].text.endswith("another meter is there now: LMG450 SIM-0001")
+        assert len([gap for gap in got.gaps if "another meter" in gap.text]) == 1  # and not at each try
+        meter.close()
+
+
+def test_meter_that_does_not_answer_any_more_holds_nobody_up(monkeypatch):
+    """Two seconds for each question is more than a recording waits for at its end."""
+    monkeypatch.setattr(lmg, "BACK_S", 0.2)
+    with LmgSimulator(constant_w, time_scale=SCALE) as sim:
+        meter = driver("lmg450", sim)
+        meter.open()
+        meter.start()
+        got = read(meter, lambda got: len(got) >= 5)
+        sim.unplug()
+        read(meter, lambda got: got.gaps, got=got)
+        sim._hear = lambda data: None
+        sim.plug()
+        before_s = time.monotonic()
+        read(meter, lambda got: "nobody answers" in got.gaps[-1].text, got=got)
+        assert time.monotonic() - before_s < lmg_dialogue.REPLY_S
         meter.close()
 
 

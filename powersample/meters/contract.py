@@ -9,7 +9,7 @@ raises from `open` only, where the user still waits for an answer, with what to 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,8 @@ __all__ = [
     "PowerFunction",
     "power_channel",
 ]
+
+STILL = "; it lasts: "
 
 PowerFunction = Callable[[int, int], float]  # mean W over [start_ns, end_ns) of CLOCK_MONOTONIC
 
@@ -74,6 +76,10 @@ class MeterGap:
     cause: str
     missing: int | None = None
     text: str = ""
+
+    def still(self, why: str) -> MeterGap:
+        """Return the gap with why it lasts, in place of what was told of that before."""
+        return replace(self, text=f"{self.text.partition(STILL)[0]}{STILL}{why}")
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""

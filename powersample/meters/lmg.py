@@ -8,6 +8,7 @@ are stamped here. The true cycle is a whole number of mains periods, so a cycle 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from powersample.meters.transport import latency_timer_ms
 DEAD_S = 10.0  # without a line, or 3 cycles: the link is dead (lmgd's rule)
 DEAD_CYCLES = 3
 RETRY_S = 0.5
+BACK_S = 8.0  # to set it up anew: a meter that answers each question slowly must not outlast the recording's end
 PROBE_S = 1.0
 SIMULATED = "SIMULATED"  # in the firmware's place of a simulator's identity
 MODELS = {"lmg450": "LMG450", "lmg95": "LMG95", "lmg500": "LMG500", "lmg600": "LMG6"}
@@ -196,12 +198,16 @@ class Lmg:
         self._retry_ns = time.monotonic_ns() + int(RETRY_S * 1e9)
         if not self._link.reopen():
             return
+        self._talk.until_s = time.monotonic() + BACK_S
         try:
             self._set_up()
             self._begin()
-        except errors.PowerSampleError:
+        except errors.PowerSampleError as error:
+            self._stream.tell_why(str(error))
             self._link.close()
             return
+        finally:
+            self._talk.until_s = math.inf
         self._counts["reconnects"] += 1
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,11 +18,16 @@ IDENTIFY_TRIES = 2
 
 
 class Dialogue:
-    """One conversation over a link; the reader's state is that of the format spoken."""
+    """One conversation over a link; the reader's state is that of the format spoken.
+
+    Attributes:
+        until_s: Of time.monotonic: beyond it no answer is waited for, whatever is asked.
+    """
 
     def __init__(self, link: Link, end: bytes) -> None:
         self.link = link
         self.reader = LineReader()
+        self.until_s = math.inf
         self._end = end
 
     def say(self, words: str) -> None:
@@ -30,7 +36,7 @@ class Dialogue:
 
     def lines(self, timeout_s: float) -> Iterator[Line]:
         """Yield what comes for so long."""
-        deadline = time.monotonic() + timeout_s
+        deadline = min(time.monotonic() + timeout_s, self.until_s)
         while (left := deadline - time.monotonic()) > 0:
             chunk = self.link.read(left)
             if chunk is not None:
@@ -61,7 +67,7 @@ class Dialogue:
 
     def run_dry(self) -> None:
         """Wait until nothing comes any more, and forget what came."""
-        deadline = time.monotonic() + DRAIN_S
+        deadline = min(time.monotonic() + DRAIN_S, self.until_s)
         while time.monotonic() < deadline and self.link.read(QUIET_S) is not None:
             continue
         self.link.discard()

@@ -55,6 +55,12 @@ class Stream:
             self._open = MeterGap(self.last_ns, None, cause, None, text)
             self._gaps.append(self._open)
 
+    def tell_why(self, why: str) -> None:
+        """Note why the open gap lasts, once for each new reason."""
+        if self._open is not None and (lasting := self._open.still(why)) != self._open:
+            self._open = lasting
+            self._gaps.append(lasting)
+
     def take(self, line: Line, garbage: int) -> None:
         """Take a line apart.
 

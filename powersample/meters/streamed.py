@@ -135,8 +135,11 @@ class Streamed:
         try:
             self._sender.connect()
             self._sender.begin()
-        except errors.PowerSampleError:
+        except errors.PowerSampleError as error:
             self._sender.link.close()
+            if self._gap is not None and (lasting := self._gap.still(str(error))) != self._gap:
+                self._gap = lasting
+                self._gaps.append(lasting)
         else:
             self._counts["reconnects"] += 1
             self._heard_s = time.monotonic()
