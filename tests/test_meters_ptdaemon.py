@@ -151,6 +151,18 @@ def test_ptd_ranges_are_given_back_when_nothing_was_measured(daemon):
     assert daemon.ranges["V"] == "0,150.000000"
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_ptd_ranges_are_given_back_to_a_daemon_whose_connection_was_lost(daemon, lives):
+    made, _ = opened(at(daemon, ",volts=230"))
+    daemon.hang_up()
+    first_gap(made)
+    if not lives:
+        daemon.answers["Hello"] = "SSH-2.0"  # it is gone, and another is there
+    made.close()
+    assert daemon.ranges["V"] == ("1,5" if lives else "0,230.000000")
+    assert made.counts().get("errors", 0) == (not lives)
+
+
 def test_ptd_samples_since_the_last_question_come_at_the_stop(daemon):
     """Late in a long measurement answers are long, and questions far between."""
     made, _ = opened(at(daemon))

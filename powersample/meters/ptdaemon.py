@@ -156,12 +156,15 @@ class PtDaemon:
             words.accepted("Stop", self._lines.ask("Stop"), "Stopping")
 
     def close(self) -> None:
-        """See `Meter`: gives the ranges back as they were."""
+        """See `Meter`: gives the ranges back as they were; to a daemon that was lost it connects once more for that."""
         self.stop()
-        if self._ranges_set and self._connected:
+        if self._ranges_set:
             self._ranges_set = False
             before = {"V": self._before.volts, "A": self._before.amps}
             with self._counting_errors():
+                if not self._connected:
+                    self._connect()
+                    self._lines.ask("Stop")  # what it measures still, if anything: it changes no range meanwhile
                 self._set_ranges({what: before[what] for what in self._wanted})
         self._connected = False
         self._lines.close()
