@@ -165,20 +165,33 @@ def test_analyser_over_visa_that_is_silent_times_out(simulated, tmp_path):
 def test_analyser_whose_opening_does_not_end_is_given_up_and_given_back(simulated, monkeypatch):
     """pyvisa-py asks a silent port mapper for 5 s whatever it is told, and looks names up without a deadline."""
     pyvisa = pytest.importorskip("pyvisa", reason="pyvisa (extra visa) is not installed")
-    let_go, closed = threading.Event(), threading.Event()
+    let_go, closed, order = threading.Event(), threading.Event(), []
+    close = pyvisa.ResourceManager.close
 
     def never(self, *_, **__):
         let_go.wait(10)
-        return SimpleNamespace(close=closed.set)
+        order.append("opened")
+        return SimpleNamespace(close=pulled)
 
+    def pulled():
+        raise ValueError("a backend's own words")
+
+    def manager_closed(self):
+        order.append("manager closed")
+        closed.set()
+        close(self)
+
+    monkeypatch.setattr(pyvisa.ResourceManager, "close", manager_closed)
     monkeypatch.setattr(pyvisa.ResourceManager, "open_resource", never)
     monkeypatch.setattr(visa, "LEAST_OPEN_S", 0.1)
     before_s = time.monotonic()
     with pytest.raises(Timeout, match=r"could not be opened within 0\.1 s.*Check address"):
         meter(f"wt310:{RESOURCE},timeout=0.1,backend={simulated()}").open()
     assert time.monotonic() - before_s < 5.0
+    assert order == []  # nobody closes a manager that another thread opens by
     let_go.set()
     assert closed.wait(5)
+    assert order == ["opened", "manager closed"]
 
 
 def test_analyser_options_that_it_has_not_are_refused():

@@ -6,6 +6,7 @@ pyvisa-py reaches USB, Ethernet and serial instruments without NI-VISA; another 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from powersample import errors
@@ -40,26 +41,30 @@ class VisaLines:
         """
         limit_s = max(self.timeout_s, LEAST_OPEN_S)
         try:
-            manager = self._manager = self._pyvisa.ResourceManager(self._backend)
-            self._resource = bounded(
-                lambda: manager.open_resource(
-                    self.name, open_timeout=round(self.timeout_s * 1e3), read_termination="\n", write_termination="\n"
-                ),
-                limit_s,
-                lambda late: late.close(),
-            )
-            self._resource.timeout = round(self.timeout_s * 1e3)
+            self._resource, self._manager = bounded(self._opened, limit_s, self._given_back)
         except TimeoutError as error:
-            self.close()
             raise errors.Timeout(
                 f"{self.name} could not be opened within {limit_s:g} s", "Check address, cable and firewall."
             ) from error
         except Exception as error:  # a backend raises what its transports raise: VisaIOError, OSError, ValueError ...
-            self.close()
             raise errors.DeviceNotFound(
                 f"no instrument at {self.name}: {error}",
                 "`pyvisa-info` tells what the backend can reach; `pyvisa-shell` lists resources.",
             ) from error
+
+    def _opened(self) -> tuple[Any, Any]:
+        """Return the resource and its manager. All in one thread: nobody closes what another one is opening still."""
+        resource, manager = None, self._pyvisa.ResourceManager(self._backend)
+        timeout_ms = round(self.timeout_s * 1e3)
+        try:
+            resource = manager.open_resource(
+                self.name, open_timeout=timeout_ms, read_termination="\n", write_termination="\n"
+            )
+            resource.timeout = timeout_ms
+        except BaseException:
+            self._given_back((resource, manager))
+            raise
+        return resource, manager
 
     def write(self, text: str) -> None:
         """Send a line. Raises as `ask`."""
@@ -94,11 +99,13 @@ class VisaLines:
 
     def close(self) -> None:
         """Close it; harmless twice."""
-        resource, self._resource = self._resource, None
-        manager, self._manager = self._manager, None
-        for one in (resource, manager):
+        opened, self._resource, self._manager = (self._resource, self._manager), None, None
+        self._given_back(opened)
+
+    @staticmethod
+    def _given_back(opened: tuple[Any, Any]) -> None:
+        """Close a resource and its manager, whatever the backend raises for one that was pulled."""
+        for one in opened:
             if one is not None:
-                try:
+                with suppress(Exception):
                     one.close()
-                except (self._pyvisa.errors.Error, OSError):
-                    continue  # it may have been pulled
