@@ -32,6 +32,7 @@ class World:
     throttle_at: int | None = None
     ripple_w: float = 0.0
     dead_s: float = 0.0  # before its power follows
+    gpu_busy: list = field(default_factory=list)  # % of a GPU, window by window
     lost_parts: int = 0  # so many windows lack a component
     late_s: float = 0.3
     unsure_s: float = 0.3
@@ -85,7 +86,8 @@ class World:
             self.lost_parts -= 1
             lacks.append("gpu0 is lost")
         wall_w = math.nan if lacks else float(np.mean([self.watts(one) for one in t]))
-        return Means({"cpu": 100.0}, {"cpu": 0.1}, wall_w, 0.1, 1.0, lacks=tuple(lacks))
+        busy_pct = self.gpu_busy.pop(0) if self.gpu_busy else 0.0
+        return Means({"cpu": 100.0}, {"cpu": 0.1}, wall_w, 0.1, 1.0, gpu_busy_pct=busy_pct, lacks=tuple(lacks))
 
     # ---- `Watch`
 
@@ -173,6 +175,12 @@ def test_climb_point_that_is_always_disturbed_is_marked_after_so_many_tries():
     assert [one.marks for one in kept] == [(DISTURBED,)] * 3
     assert [name for _, name in world.begun] == ["idle", "idle", "primes 50 %", "primes 50 %", "idle", "idle"]
     assert len(trouble) == 3
+
+
+def test_climb_point_is_repeated_where_others_use_a_gpu_that_should_be_idle():
+    kept, trouble, _ = climb(World(gpu_busy=[0.0, 40.0, 99.0]), ("primes:50", "gpu:100"))
+    assert [one.rung.name for one in kept] == ["idle", "gpu 100 %", "primes 50 %", "idle"]
+    assert trouble == ["primes 50 % is repeated: others kept a GPU busy for 40 % of the time"]
 
 
 def test_climb_meter_that_comes_back_has_its_point_repeated():

@@ -18,7 +18,8 @@ from powersample.experiments.calibrate.ground import MachineGround, NodeGround
 from powersample.experiments.calibrate.journal import Journal
 from powersample.experiments.calibrate.plan import FULL, SHORT, Times, duration_s, ladder, parse_rungs, rung
 from powersample.experiments.calibrate.steadiness import Readings, last_trend, trend
-from powersample.experiments.calibrate.surroundings import look
+from powersample.experiments.calibrate.surroundings import gpu_busy_pct, gpus_held_back, look
+from powersample.model import Channel, Kind, Series, Trace
 from powersample.sim import Node
 
 S = 1_000_000_000
@@ -253,6 +254,31 @@ def test_surroundings_are_the_hottest_cpu_and_the_fans_that_turn(tmp_path):
 def test_surroundings_of_a_machine_without_hwmon_are_unknown(tmp_path):
     here = look(tmp_path)
     assert (here.temperature_c, here.fan_rpm, here.throttled) == (None, None, {})
+
+
+def told_by_driver(name, values, status=0):
+    channel = Channel(name=name, device="GPU-1", domain="gpu", kind=Kind.AUX, unit="1", sensor="nvml")
+    count = len(values)
+    t_ns = np.arange(count, dtype=np.int64) * S
+    return Series(channel, t_ns, t_ns + 1000, np.array(values), np.full(count, status, np.uint16), np.arange(count))
+
+
+def test_gpus_are_held_back_by_heat_and_not_by_their_power_limit():
+    """nvml.h: 0x4 is the software's power cap, 0x40 the hardware's thermal slowdown, 0x20 the software's."""
+    for reason, heat in ((0x1, False), (0x4, False), (0x40, True), (0x24, True)):
+        trace = Trace.of([told_by_driver("gpu0.throttle", [0x1, reason, 0x1])])
+        assert gpus_held_back(trace, 0, 3 * S) is heat
+    assert not gpus_held_back(trace, 2 * S, 3 * S)  # it was before
+    refused = Trace.of([told_by_driver("gpu0.throttle", [0x40], status=3)])
+    assert not gpus_held_back(refused, 0, S)
+
+
+def test_busiest_gpu_is_told_and_none_is_not_busy():
+    trace = Trace.of(
+        [told_by_driver("gpu0.utilization.gpu", [0, 2, 4]), told_by_driver("gpu1.utilization.gpu", [0, 60, 90])]
+    )
+    assert gpu_busy_pct(trace, 0, 3 * S) == 50
+    assert gpu_busy_pct(Trace.of([]), 0, 3 * S) == 0
 
 
 # ---- journal

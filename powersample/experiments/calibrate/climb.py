@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from powersample.errors import DeviceError
-from powersample.experiments.calibrate.plan import IDLE, Rung, Times
+from powersample.experiments.calibrate.plan import GPU, IDLE, Rung, Times
 from powersample.experiments.calibrate.steadiness import last_trend, trend
 from powersample.model import Window
 
@@ -27,6 +27,7 @@ LOOK_S = 1.0  # between looks at the meter; less where the window is short
 LOOKS_A_WINDOW = 4
 AFTER_CHANGE_S = 0.3  # supplies hold up for tens of ms, loads need as long to be there
 TRIES = 3  # of one rung
+MOST_GPU_PCT = 5.0  # of the time that a GPU may work where none is to: a display's does
 FAN_SPANS = 3  # lag of fans in spans of `Times.per_s`, 30 s of 10 s: what a slope says is still to come
 
 
@@ -155,8 +156,10 @@ class Climb:
 
     def _spoiled(self, taken: Taken) -> str:
         """Return why a rung should be measured again; "" when it need not."""
-        if taken.useless or self.watch is None or DISTURBED not in taken.marks:
+        if taken.useless or DISTURBED not in taken.marks:
             return taken.useless
+        if self.watch is None or not taken.others_cpus > self.watch.limit_cpus:
+            return f"others kept a GPU busy for {taken.means.gpu_busy_pct:.0f} % of the time"
         return f"others kept {taken.others_cpus:.2g} CPUs busy, and {self.watch.limit_cpus:.2g} may be"
 
     def _rung(self, rung: Rung, where: Progress, trouble: list[str], after_it: Rung | None) -> Taken:
@@ -183,6 +186,7 @@ class Climb:
         window = Window(rung.name, start_ns, end_ns, (), "calibrate")
         means = self.seen.means(window)
         to_come_w = sum(abs(line.slope_w_s) for line in lines) * FAN_SPANS * self.times.per_s / math.sqrt(3)
+        busy = busy or (GPU not in rung.parts and means.gpu_busy_pct > MOST_GPU_PCT)
         held_back = means.throttled or before.held_back(after)
         marked = ((UNSTEADY, not (steady and stayed)), (DISTURBED, busy), (THROTTLED, held_back))
         return Taken(

@@ -13,7 +13,7 @@ import numpy as np
 
 from powersample.errors import DeviceError
 from powersample.experiments.calibrate.steadiness import Readings, trend
-from powersample.experiments.calibrate.surroundings import gpus_held_back
+from powersample.experiments.calibrate.surroundings import gpu_busy_pct, gpus_held_back
 
 if TYPE_CHECKING:
     from powersample.analysis import Measured
@@ -39,6 +39,7 @@ class Means:
         wall_u_w: standard uncertainty by chance, drift included.
         accuracy_w: the meters' limits of error at these readings; those of one make add up. NaN where unknown.
         throttled: whether a GPU's driver said that heat held it back.
+        gpu_busy_pct: share of the time in which the busiest GPU worked, as its driver tells.
         lacks: what could not be told, and why, a sentence each.
     """
 
@@ -48,6 +49,7 @@ class Means:
     wall_u_w: float
     accuracy_w: float
     throttled: bool = False
+    gpu_busy_pct: float = 0.0
     lacks: tuple[str, ...] = ()
 
 
@@ -138,6 +140,7 @@ class RecordingSeen:
             wall_u_w=math.hypot(wall_u_w if math.isfinite(wall_u_w) else 0.0, self._scatter_w(window)),
             accuracy_w=self._accuracy_w(measured, window),
             throttled=gpus_held_back(trace, window.start_ns, window.end_ns),
+            gpu_busy_pct=gpu_busy_pct(trace, window.start_ns, window.end_ns),
             lacks=tuple(sums["reasons"]) + (() if WALL in there else ("no meter has told anything",)),
         )
 

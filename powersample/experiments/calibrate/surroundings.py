@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from powersample._native.api_load import Heat
 from powersample.loads.cpus import allowed
@@ -58,14 +60,23 @@ def look(sysfs: Path) -> Surroundings:
 
 def gpus_held_back(trace: Trace, start_ns: int, end_ns: int) -> bool:
     """Whether a GPU's driver said that heat held it back in that time."""
-    for name, channel in trace.channels.items():
-        if channel.sensor != "nvml.throttle_reasons" or trace.extent(name) is None:
-            continue
-        series = trace.series(name, start_ns, end_ns)
-        said = series.raw[series.status == 0].astype(np.int64)
-        if bool(np.any(said & GPU_HEAT)):
-            return True
-    return False
+    said = _told(trace, ".throttle", start_ns, end_ns)
+    return any(bool(np.any(one.astype(np.int64) & GPU_HEAT)) for one in said)
+
+
+def gpu_busy_pct(trace: Trace, start_ns: int, end_ns: int) -> float:
+    """Return the share of that time in which the busiest GPU worked, %; 0 where no driver tells."""
+    return max((float(np.mean(one)) for one in _told(trace, ".utilization.gpu", start_ns, end_ns)), default=0.0)
+
+
+def _told(trace: Trace, name: str, start_ns: int, end_ns: int) -> Iterator[NDArray[np.float64]]:
+    """Yield what channels of that name's end told in that time, where they told something."""
+    for channel in trace.channels:
+        if channel.endswith(name) and trace.extent(channel) is not None:
+            series = trace.series(channel, start_ns, end_ns)
+            values = series.value[series.good]
+            if len(values):
+                yield values
 
 
 def _number(path: Path) -> int | None:
