@@ -174,23 +174,34 @@ def test_fit_that_breaks_costs_the_recording_nothing(tmp_path, monkeypatch, caps
     assert len(store.load(output).series("wall.power"))
 
 
-def test_record_with_sync_reports_the_error_against_the_simulated_truth(tmp_path, monkeypatch, capsys):
+def test_record_of_the_paper_s_node_has_wall_and_components_on_one_clock_with_its_error(tmp_path, monkeypatch, capsys):
+    """As a user types it; with a real meter only its address differs."""
     monkeypatch.setattr(bursts, "LEAST_BURST_S", 2.0)
-    monkeypatch.setattr(recording, "REST_S", 0.5)
+    monkeypatch.setattr(bursts, "NODE_REST_S", 0.3)
+    monkeypatch.setattr(recording, "REST_S", 0.2)
     output = tmp_path / "run.parquet"
-    command = ["--simulate", "h100", "--load", "idle", "--meter", "sim", "--sync", "3", "-o", str(output), "--", "true"]
+    node = ["--simulate", "paper-node", "--load", "wave:100,250,0.2,0.5"]
+    command = [*node, "--meter", "sim", "--sync", "2.2", "-o", str(output), "--", "sleep", "0.6"]
     assert main(["record", *command]) == 0
     shown = " ".join(capsys.readouterr().err.split())
-    assert "powersample: bursts of load for 3 s, to synchronise by; then the program begins" in shown
-    assert "powersample: the program has ended; bursts of load for 3 s again" in shown
+    assert "powersample: bursts of load for 2.2 s, to synchronise by; then the program begins" in shown
+    assert "powersample: the program has ended; bursts of load for 2.2 s again" in shown
     assert "wall.power comes" in shown
     assert "against the simulated meter's own cycles" in shown
     trace = store.load(output)
     assert trace.meta["trouble"] == []
     assert len(trace.meta["sync"]["bursts"]) == 2
-    fit = trace.clock_fit("wall.power")
-    assert fit.accepted
+    assert trace.clock_fit("wall.power").accepted
     assert trace.meta["sync"]["truth"]["wall.power"]["median_error_s"] <= 0.002
+    (window,) = build(trace).data["windows"]
+    joules = {(one["domain"], one["device"]): one for one in window["energies"] if one["primary"]}
+    assert [domain for domain, _ in joules].count("gpu") == 4
+    assert {domain for domain, _ in joules} >= {"wall", "gpu", "package"}
+    parts = [one for (domain, _), one in joules.items() if domain in ("gpu", "package", "dram")]
+    for one in (*parts, joules["wall", "wall"]):
+        assert one["joules"] == pytest.approx(one["truth_j"], rel=0.1), one["channel"]
+    components_j = sum(one["joules"] for one in parts)
+    assert components_j < joules["wall", "wall"]["joules"] < 3 * components_j
 
 
 @pytest.mark.parametrize(
