@@ -3,6 +3,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,37 @@ def test_values_that_the_meter_could_not_tell_are_left_out():
     flags[::7] = NO_NUMBER
     cycles.value[::7] = np.nan
     found = run(FakeMeter(cycles, flags=flags))
+    assert abs(found.synced.fit.lag_s - lag_s) <= 3 * found.synced.fit.lag_se_s
+
+
+def test_hours_of_readings_are_kept_in_few_arrays(monkeypatch):
+    monkeypatch.setattr(live, "MANY", 10)
+    cycles, lag_s = watched()
+    over, kept = threading.Event(), []
+
+    class Talking(FakeMeter):
+        """Tells a few values at a time, also of a phase that nobody asked for."""
+
+        at = 0
+
+        def read(self, timeout_s):
+            part = slice(self.at, self.at + 3)
+            self.at += 3
+            if self.at >= len(cycles.value):
+                over.set()
+            stamps, spans, values = cycles.stamp_ns[part], cycles.span_ns[part] / S, cycles.value[part]
+            one = MeterReading(stamps, spans, values, np.zeros(len(values), np.uint16))
+            return MeterBatch((one, replace(one, channel=1)))
+
+    def load(plan, stop):
+        over.wait(10)
+        return logged(plan, made_up.BEGIN_NS)
+
+    found_cycles = live.cycles_of
+    monkeypatch.setattr(live, "cycles_of", lambda readings, name: kept.extend(readings) or found_cycles(readings, name))
+    found = live.sync(Talking(cycles), load, lambda cycle_s, i: random_edges(30, seed=i))
+    assert len(kept) <= 10 + 1
+    assert np.array_equal(found.stamp_ns, cycles.stamp_ns)
     assert abs(found.synced.fit.lag_s - lag_s) <= 3 * found.synced.fit.lag_se_s
 
 

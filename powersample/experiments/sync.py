@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,19 @@ from powersample.errors import NothingMeasurable
 from powersample.fit import Cycles, Reference, Search, Synced, default_search, synchronise
 from powersample.loads import EdgeLog, Pattern
 from powersample.meters import make_meter
+from powersample.meters.contract import MeterBatch, MeterReading
 from powersample.session.bursts import Load, check_pattern, node_load
 from powersample.session.syncing import against
 
 if TYPE_CHECKING:
-    from powersample.meters import Address, Meter, MeterReading
+    from powersample.meters import Address, Meter
     from powersample.model import MeterInfo
     from powersample.sim import Node
 
 READ_S = 0.1
 REST_S = 1.0  # around bursts; and some cycles more
 REST_CYCLES = 3
+MANY = 1000  # batches, of a few readings each, that are kept before they are put together
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +65,34 @@ class Live:
         return [f"burst {i}: {text}" for i, log in enumerate(self.logs, 1) for text in log.trouble]
 
 
-def cycles_of(readings: Iterable[MeterReading], name: str, channel: int = 0) -> Cycles:
-    """Return what a meter said of one of its channels; readings without a value are left out."""
-    mine = [one for one in readings if one.channel == channel and len(one)]
-    if not mine:
+def _total(batch: MeterBatch) -> list[MeterReading]:
+    """Return what a batch holds of the channel that stands for the meter."""
+    return [one for one in batch.readings if one.channel == 0 and len(one)]
+
+
+def cycles_of(readings: Sequence[MeterReading], name: str) -> Cycles:
+    """Return what a meter said; readings without a value are left out."""
+    if not readings:
         raise NothingMeasurable(f"{name} told nothing while the load ran: is it measuring?")
-    good = np.concatenate([(one.flags == 0) & np.isfinite(one.watts) for one in mine])
+    good = np.concatenate([(one.flags == 0) & np.isfinite(one.watts) for one in readings])
     arrival, cycle, watts = (
-        np.concatenate([getattr(one, field) for one in mine])[good] for field in ("arrival_ns", "cycle_s", "watts")
+        np.concatenate([getattr(one, field) for one in readings])[good] for field in ("arrival_ns", "cycle_s", "watts")
     )
     return Cycles(arrival, np.nan_to_num(cycle) * 1e9, watts, name)
+
+
+def _together(readings: list[MeterReading]) -> list[MeterReading]:
+    """Return readings of one channel as one: hours of bursts and pauses are many small arrays."""
+    if len(readings) <= MANY:
+        return readings
+    return [
+        MeterReading(
+            np.concatenate([one.arrival_ns for one in readings]),
+            np.concatenate([one.cycle_s for one in readings]),
+            np.concatenate([one.watts for one in readings]),
+            np.concatenate([one.flags for one in readings]),
+        )
+    ]
 
 
 def sync(
@@ -114,9 +134,9 @@ def sync(
         meter.start()
         with _beside(load, plans, REST_S + REST_CYCLES * cycle_s, pause_s) as worker:
             while worker.thread.is_alive():
-                readings += meter.read(READ_S).readings
+                readings = _together(readings + _total(meter.read(READ_S)))
         meter.stop()
-        readings += meter.read(READ_S).readings
+        readings += _total(meter.read(READ_S))
     finally:
         meter.close()
     if worker.failure is not None:
