@@ -32,10 +32,17 @@ def refused(fit, code):
 
 
 @pytest.mark.parametrize("hz", made_up.ASKED_MS)
-def test_lag_of_a_meter_of_any_rate_is_found_within_what_it_claims(hz):
-    wrong, over = made_up.errors(hz, range(20))
+def test_lag_of_a_meter_of_any_rate_is_found_within_what_is_asked_where_the_supply_is_known(hz):
+    wrong, over = made_up.errors(hz, range(20), any_tau=False)
     assert len(wrong) == 20
     assert np.sqrt(np.mean(np.square(wrong))) * 1e3 <= made_up.ASKED_MS[hz]
+    assert np.sum(np.array(over) <= 3) >= 19
+
+
+@pytest.mark.parametrize("hz", made_up.ASKED_MS)
+def test_lag_behind_any_supply_is_found_within_what_it_claims(hz):
+    wrong, over = made_up.errors(hz, range(20), any_tau=True)
+    assert len(wrong) == 20
     assert np.sum(np.array(over) <= 3) >= 19
 
 
