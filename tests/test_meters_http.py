@@ -23,9 +23,11 @@ from powersample.errors import (
     DeviceNotFound,
     InvalidArgument,
     NotSupported,
+    PowerSampleError,
     Timeout,
 )
 from powersample.formats import bmc, plugs
+from powersample.meters import http
 from powersample.meters.contract import NO_NUMBER
 from powersample.meters.http import PASSWORD, USER, Http
 
@@ -341,6 +343,19 @@ def test_redfish_s_handshake_and_answer_have_one_deadline(certificate):
         with pytest.raises(Timeout, match=r"within 0\.5 s"):
             Http(server.base, 0.5, insecure=True).get("/x")
         assert [path for path, _ in server.seen] == ["/x"]
+
+
+def test_connection_that_cannot_be_wrapped_in_tls_is_closed(monkeypatch):
+    plain, other = socket.socketpair()
+    monkeypatch.setattr(http, "connected", lambda *_: plain)
+
+    def refuse(*_, **__):
+        raise ssl.SSLError("no such protocol")
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", refuse)
+    with other, pytest.raises(PowerSampleError, match="no such protocol"):
+        Http("https://meter.lab", 0.2).get("/x")
+    assert plain.fileno() == -1
 
 
 def test_redfish_whose_handshake_does_not_end_times_out():

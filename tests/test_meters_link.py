@@ -9,6 +9,7 @@ import threading
 import time
 import tty
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 from unprivileged import as_nobody
 
 from powersample import errors
+from powersample.meters import connect, make_meter, modbus, parse_addresses, transport
 from powersample.meters import link as links
-from powersample.meters import make_meter, modbus, parse_addresses, transport
 from powersample.meters.connect import bounded, connected
 from powersample.meters.contract import power_channel
 from powersample.meters.link import Link, LinkLost
@@ -224,7 +225,7 @@ def test_connection_goes_to_the_next_address_where_one_does_not_take_it(monkeypa
             connected("meter.lab", number, 2.0)
 
 
-def test_what_comes_after_it_was_given_up_is_given_back():
+def test_what_comes_after_it_was_given_up_is_given_back(monkeypatch):
     let_go, back = threading.Event(), []
     with pytest.raises(TimeoutError):
         bounded(lambda: let_go.wait(10), 0.05, back.append)
@@ -232,6 +233,18 @@ def test_what_comes_after_it_was_given_up_is_given_back():
     let_go.set()
     wait_until(lambda: back == [True])
     assert bounded(lambda: 3, 5.0) == 3
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(timeout)  # until the result is there, which nobody takes now
+            raise KeyboardInterrupt
+
+    mine = SimpleNamespace(Event=Interrupted, Lock=threading.Lock, Thread=threading.Thread)
+    monkeypatch.setattr(connect, "threading", mine)
+    with pytest.raises(KeyboardInterrupt):
+        bounded(lambda: 4, 5.0, back.append)
+    assert back[-1] == 4
+    monkeypatch.undo()
     with pytest.raises(ZeroDivisionError):
         bounded(lambda: 1 // 0, 5.0)
 

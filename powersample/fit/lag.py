@@ -36,9 +36,9 @@ OUTLIER = 8.0  # robust standard deviations; at most a hundredth of the values a
 MOST_OUTLIERS = 0.01
 LEAST_R2 = 0.5
 LEAST_RATIO = 2.0
-APART = 2.0  # cycles, outside which another lag is another lag
+APART_CYCLES = 2.0  # outside which another lag is another lag
 MOST_ALIKE = 0.85  # self-likeness of a pattern, from which it is periodic
-MOST_SE = 0.1  # of a cycle
+MOST_SE_CYCLES = 0.1
 LEAST_SE_NS = 2 * MS
 
 Floats = NDArray[np.float64]
@@ -276,7 +276,7 @@ def _told(
 ) -> Lag:
     line = forward.line(*at, some)
     se_ns, tau_se_ns, left = _errors(forward, at, some, fit_tau)
-    ratio = _ratio(forward, curve, line.share, at, APART * cycles.cycle_ns)
+    ratio = _ratio(forward, curve, line.share, at, APART_CYCLES * cycles.cycle_ns)
     stamps = cycles.stamp_ns[some]
     found = Lag(
         at_ns=int(stamps[0]) + int(np.mean(stamps - stamps[0])),
@@ -381,7 +381,7 @@ def _refusals(found: Lag, search: Search, cycle_ns: float, alike: float) -> list
     if not low <= found.gain <= high or found.gain <= 0:
         span = f"plausible is {low:g} to {high:g}"
         said.append(f"PSQ-SYNC-GAIN the meter moves {found.gain:.3g} times as much as the load; {span}")
-    limit_ns = max(MOST_SE * cycle_ns, LEAST_SE_NS)
+    limit_ns = max(MOST_SE_CYCLES * cycle_ns, LEAST_SE_NS)
     if not found.se_ns <= limit_ns:
         error_ms = f"{found.se_ns / MS:.0f}" if found.se_ns >= 100 * MS else f"{found.se_ns / MS:.3g}"
         said.append(f"PSQ-SYNC-UNSURE its standard error is {error_ms} ms, more than {limit_ns / MS:.3g} ms")

@@ -46,7 +46,14 @@ def bounded(call: Callable[[], T], timeout_s: float, give_back: Callable[[T], ob
         over.set()
 
     threading.Thread(target=run, name="powersample-bounded", daemon=True).start()
-    over.wait(timeout_s)
+    try:
+        over.wait(timeout_s)
+    except BaseException:  # Ctrl-C: nobody takes the result any more
+        with lock:
+            left = True
+        for result in results:
+            give_back(result)
+        raise
     with lock:
         left = not results
     if results:

@@ -127,7 +127,11 @@ class Http:
         plain = connected(self._host, port, self._timeout_s)
         if self._context is None:
             return plain
-        return self._context.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
+        try:
+            return self._context.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
+        except BaseException:
+            plain.close()
+            raise
 
     def _shake_hands(self, line: ssl.SSLSocket, where: str, late: threading.Event) -> None:
         try:

@@ -31,7 +31,7 @@ from powersample.model import Accuracy
 ACCURACY = Accuracy(1.0, origin="SPEC accepts analysers whose uncertainty is at most 1 % where they are used")
 RETRY_S = 0.5
 ASK_SHARE = 20  # a question takes at most this part of the time: late answers are long where they hold every sample
-LATE = 64  # answers whose earliest tells the delay
+LATE_ANSWERS = 64  # answers whose earliest tells the delay
 SILENT_INTERVALS, SILENT_S = 5, 5.0
 JUMP_NS = 60 * 10**9  # of the daemon's clock against ours: it was set, or daylight saving changed
 
@@ -65,7 +65,7 @@ class PtDaemon:
         self._measuring = self._connected = False
         self._due_s = self._heard_s = 0.0
         self._stamp_ns: int | None = None
-        self._delays_ns: deque[int] = deque(maxlen=LATE)
+        self._delays_ns: deque[int] = deque(maxlen=LATE_ANSWERS)
         self._last_ns = 0
         self._gap: MeterGap | None = None
         self._ranges_set = False

@@ -30,7 +30,7 @@ def cpu_load(pattern: Pattern, stop: Callable[[], bool]) -> EdgeLog:
 
 
 def gpu_load(pattern: Pattern, stop: Callable[[], bool]) -> EdgeLog:
-    """Multiply on all GPUs; raises `NotSupported` without a torch that sees one."""
+    """Multiply on all GPUs; raises `NotSupported` without a torch or cupy that sees one."""
     from powersample.loads import gpu
 
     return gpu.run(pattern, stop=stop)
