@@ -2,11 +2,12 @@
 """A drawn node in virtual time: a ladder at its meter, then loads that nobody calibrated, as its counters tell them.
 
 Counters and meter have the gains that were drawn; the truth is the plug's exact power. A rung is taken as by
-`powersample calibrate`: once a line through 20 s of the meter rises by at most 0.1 % in 10 s, or after 180 s.
+`powersample calibrate`: once the meter stands still, before it and while it is measured, or after its longest wait.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibration.loads import Course
+from powersample.experiments.calibrate.climb import FAN_SPANS
 from powersample.experiments.calibrate.ground import BOARD, NodeGround
 from powersample.experiments.calibrate.plan import Rung, Times
-from powersample.experiments.calibrate.steadiness import Readings, last_trend
+from powersample.experiments.calibrate.steadiness import Readings, last_trend, trend
 from powersample.model import Channel, Kind, OperatingPoint, Series, Trace, Window, simulated_key
 from powersample.session.simulate import make_node
 from powersample.sim import Node
@@ -76,7 +78,7 @@ def draw(spec: str, seed: int, rungs: Sequence[Rung], courses: Sequence[Course])
         rungs: the ladder, in order.
         courses: the loads.
     """
-    slot_s = TIMES.settle_s + TIMES.dwell_s + LOOK_S
+    slot_s = TIMES.settle_s + TIMES.dwell_s + 2 * LOOK_S
     with make_node(spec, node_seed=seed, begin_ns=BEGIN_NS) as node:
         world = _World(node, seed)
         at_s, spans, powers = 1.0, [], []
@@ -132,14 +134,16 @@ class _World:
     def point(self, rung: Rung, begin_s: float, end_s: float) -> OperatingPoint:
         """Return a rung's point, once the meter stands still."""
         readings = self._readings(begin_s, end_s)
-        begin_ns, latest_ns = _ns(begin_s + 0.3), _ns(begin_s + TIMES.settle_s)
-        now_ns, steady = begin_ns, False
-        while not steady and now_ns < latest_ns:
-            now_ns = min(now_ns + round(LOOK_S * S), latest_ns)
-            line = last_trend(readings, now_ns, begin_ns, TIMES.window_s)
-            steady = line is not None and line.steady(TIMES)
-        start_ns = now_ns - round(TIMES.window_s * S)
-        stop_ns = start_ns + round(TIMES.dwell_s * S)
+        begin_ns = _ns(begin_s)
+        start_ns, steady = begin_ns + round(TIMES.least_s * S), False
+        while not steady and start_ns < begin_ns + round(TIMES.settle_s * S):  # as `Climb` does it
+            start_ns += round(LOOK_S * S)
+            stop_ns = start_ns + round(TIMES.dwell_s * S)
+            before = last_trend(readings, start_ns, begin_ns, TIMES.window_s)
+            within = trend(readings.between(start_ns, stop_ns))
+            steady = all(line is not None and line.steady(TIMES) for line in (before, within))
+        noise_w = self._noise_w / (TIMES.dwell_s / CYCLE_S) ** 0.5
+        to_come_w = abs(within.slope_w_s) * FAN_SPANS * TIMES.per_s / 3**0.5
         wall_w = float(np.mean(readings.between(start_ns, stop_ns).watts))
         seconds = (stop_ns - start_ns) / S
         parts = {
@@ -155,7 +159,7 @@ class _World:
             / seconds
         )
         return OperatingPoint(
-            rung.name, rung.kernel, rung.level, parts, {}, wall_w, self._noise_w / (seconds / CYCLE_S) ** 0.5,
+            rung.name, rung.kernel, rung.level, parts, {}, wall_w, math.hypot(noise_w, to_come_w),
             accuracy_w=READING_SHARE * wall_w + RANGE_SHARE * self._range_w, duration_s=seconds,
             marks=() if steady else ("unsteady",),
         )  # fmt: skip
