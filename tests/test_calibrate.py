@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from powersample import errors
 from powersample.fit.calibrate import calibrate
-from powersample.fit.node_model import INSIDE, fit_model
+from powersample.fit.node_model import fit_model
 from powersample.fit.ridge import Prior, solve
 from powersample.model import OperatingPoint
 
@@ -119,7 +119,7 @@ def test_misfit_is_what_the_fit_leaves_and_chance_is_no_part_of_it():
     found = calibrate(bent).node
     left_w = np.array([one.wall_w - float(found.predict(one.components_w)[0]) for one in bent])
     free = len(LADDER) - np.count_nonzero(found.coefficients)
-    assert found.misfit_w == pytest.approx(INSIDE * np.sqrt(np.sum(left_w**2) / free), rel=1e-6)
+    assert found.misfit_w == pytest.approx(np.sqrt(np.sum(left_w**2) / free), rel=1e-6)
     known = [replace(one, wall_u_w=0.02 * one.wall_w) for one in bent]
     assert calibrate(known).node.misfit_w == 0
 

@@ -24,9 +24,6 @@ from powersample.model.calibration import GROUPS, SUM, design
 TERMS: Mapping[str, tuple[str, ...]] = {"affine": ("1", SUM), "node": ("1", *GROUPS, "sum^2")}
 SLOPE, SLOPE_SD = 1.08, 0.15  # of supplies at 83 to 96 % with the fans behind them, and of counters of 5 % gain
 LEAST_POINTS = {"affine": 3, "node": 6}
-# Of what is left at the points: those lie at the edges of what a node can do, and runs inside. Chosen so that simulated
-# loads that never move are held 95 times in 100; bench/calibration tries it on other nodes.
-INSIDE = 0.8
 ROUNDS = 4  # weights need the misfit, the misfit the weights
 LEAST_SD = 1e-5  # of the wall: no meter is better, and the prior must weigh something beside it
 
@@ -56,7 +53,7 @@ def fit_model(kind: str, points: Sequence[OperatingPoint], groups: tuple[str, ..
         terms=terms,
         coefficients=tuple(found.coefficients.tolist()),
         covariance=tuple(map(tuple, found.covariance.tolist())),
-        misfit_w=INSIDE * found.misfit_w,
+        misfit_w=found.misfit_w,
         free=len({one.name for one in points}) - len(terms),
         leave_one_out_max_pct=float(off_pct.max()),
         leave_one_out_p95_pct=float(np.percentile(off_pct, 95)),
