@@ -227,6 +227,21 @@ def test_pmd_that_falls_silent_leaves_a_gap_and_is_set_up_anew(terminal, monkeyp
     made.close()
 
 
+def test_pmd_that_another_device_is_in_the_place_of_says_so_in_its_gap(terminal, monkeypatch):
+    monkeypatch.setattr("powersample.meters.pmd.Pmd.silence_s", 0.2)
+    monkeypatch.setattr("powersample.meters.streamed.RETRY_S", 0.05)
+    far = terminal(FakePmd(pmd_frames(200)))
+    made, _ = opened(f"pmd:{far.path}")
+    taken(made, 200)
+    far.name = b"ElmorLabs EVC2-XX"
+    gap = first_gap(made)
+    lasting = first_gap(made)
+    assert (lasting.start_ns, lasting.end_ns, lasting.cause) == (gap.start_ns, None, "silent")
+    assert lasting.text.startswith(gap.text)
+    assert "no PMD-USB answers" in lasting.text
+    made.close()
+
+
 def test_pmd_that_is_pulled_is_told_at_once_and_ends_in_bounded_time(terminal):
     far = terminal(FakePmd(pmd_frames(200)))
     made, _ = opened(f"pmd:{far.path}")

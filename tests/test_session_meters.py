@@ -21,7 +21,7 @@ from powersample.meters.contract import MeterBatch, MeterGap, MeterInfo, MeterRe
 from powersample.meters.recorder import MeterRecorder
 from powersample.model import METER_DTYPE
 from powersample.session import recording
-from powersample.session.command import record_command
+from powersample.session.command import record_command, record_for
 from powersample.session.meters import asked_meters
 from powersample.session.simulate import simulated_plan
 from powersample.sim import Node
@@ -196,6 +196,19 @@ def test_meter_that_ends_early_is_told_while_the_program_runs_and_is_a_gap_from_
     series, (gap,) = result.trace.series("wall.power"), told(result.trace)["gaps"]
     assert (gap["start_ns"], gap["end_ns"], gap["cause"]) == (series.t1_ns[-1], None, "ended")
     assert gap["text"] == "its driver failed: a mistake"
+
+
+def test_meter_that_ends_early_ends_no_recording_and_is_told_while_it_goes_on(node, meter, tmp_path, monkeypatch):
+    def broken(self, timeout_s):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(lmg.Lmg, "read", broken)
+    said = []
+    asked = asked_meters([f"lmg450:{meter.address}"], None)
+    plan = simulated_plan(Plan(), node)
+    result = record_for(plan, tmp_path / "x.parquet", 0.6, node=node, meters=asked, on_trouble=said.append)
+    assert said == ["meter wall ended early: a mistake"]
+    assert result.trace.windows[0].duration_s >= 0.6
 
 
 class Scripted:
