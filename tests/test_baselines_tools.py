@@ -129,7 +129,7 @@ def test_tool_reads_the_board_offline_and_leaves_no_trace(name, node, smi, tmp_p
     assert (called, list(tmp_path.iterdir()), capfd.readouterr().out) == ([], [], "")
     assert (pynvml.nvmlLib is before, dict(os.environ)) == (True, environment)
     assert begin_ns < found.t_ns[0] <= found.t_ns[-1] < time.monotonic_ns()
-    assert 0 < found.watts.max() < 4 * WATTS  # of a counter that moves every 100 ms, over spans as short
+    assert 0 < np.median(found.watts) < 4 * WATTS  # of a counter that moves every 100 ms, over spans as short
     assert (found.errors, found.reason) == (0, None)
     assert found.cpu_s >= 0
     joules = method.energy_j(found, start_ns, max(end_ns, start_ns + 10_000_000))
