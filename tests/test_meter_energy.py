@@ -400,3 +400,47 @@ def test_simulated_meter_beside_real_devices_heads_the_report():
     report = build(trace, [window(2.0, 18.0)])
     assert str(report).splitlines()[0] == "SIMULATED METER wall, not a measurement"
     assert any(check["code"] == "PSM-SIMULATED" for check in report.data["checks"])
+
+
+def square_w(period_s, low=100.0, high=600.0, first=0.5):
+    """Mean of a power that is high for `first` of each period, then low."""
+
+    def so_far(t_s):
+        turns, rest = divmod(t_s, period_s)
+        return turns * period_s * (first * high + (1 - first) * low) + (
+            high * min(rest, first * period_s) + low * max(0.0, rest - first * period_s)
+        )
+
+    def mean(start_ns, end_ns):
+        a, b = (start_ns - START_NS) / S, (end_ns - START_NS) / S
+        return (so_far(b) - so_far(a)) / (b - a)
+
+    return mean
+
+
+@pytest.mark.parametrize("as_bad", [False, True])
+@pytest.mark.parametrize(("start_s", "end_s"), [(4.5, 9.0), (6.5, 11.0), (5.0, 13.0)])
+def test_gap_whose_ends_lie_alike_has_room_for_all_that_the_power_was_seen_to_do(start_s, end_s, as_bad):
+    """A square of 4 s; both ends low: a line between them lies at an end of the range."""
+    power = square_w(4.0)
+    gone = range(round(start_s * 20), round(end_s * 20))
+    trace = traced(cycles(power, 24, **{"bad" if as_bad else "drop": gone}))
+    for one in (window(2.0, 18.0), window(1.0, (start_s + end_s) / 2), window((start_s + end_s) / 2, 20.0)):
+        found = channel_energy(trace, "wall.power", one)
+        assert found.low_j <= joules(power, one) <= found.high_j
+        term = next(term for term in found.budget if term.term == "gaps")
+        assert term.kind == "bound"
+        assert found.high_j - found.low_j >= 500.0 * found.bridged_s
+
+
+def test_gap_says_the_same_of_what_it_hides_wherever_a_report_tells_it():
+    """ "(part)" stood beside "bridged by a line", and 24 J that it might hide beside a term of 1960 J."""
+    report = build(traced(cycles(square_w(4.0), 24, drop=range(90, 180))), [window(2.0, 18.0)])
+    (energy,), (channel,) = report.data["windows"][0]["energies"], report.data["channels"]
+    (gap,) = channel["dropouts"]
+    assert gap["energy_j"] == pytest.approx(500 * 4.5, rel=0.01)
+    assert energy["high_j"] - energy["low_j"] == pytest.approx(gap["energy_j"], rel=0.1)
+    shown = str(report)
+    assert "(bridged)" in shown
+    assert "(part)" not in shown
+    assert "bridged by a line" in " ".join(shown.split())

@@ -149,7 +149,7 @@ def test_bad_cells_of_a_slow_log_are_bridged_and_the_total_is_whole_while_they_a
     (one,) = window["energies"]
     assert one["whole"] is whole
     assert (window["totals"]["gpu_j"] is not None) is whole
-    assert ("(part)" in str(report_)) is not whole
+    assert ("(bridged)" in str(report_)) is not whole
     assert one["bridged_s"] > 0
     assert f"(code 999, unknown error: {bad})" in " ".join(one["reasons"])
     assert "gaps" in {term["term"] for term in one["budget"] if term["value_j"] > 0}

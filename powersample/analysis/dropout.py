@@ -5,13 +5,15 @@ Nothing is filled in: these spans are what intervals make room for and verdicts 
 
     power    (greatest - least value within a second of the hole) x its length; before the first and after the last
              poll, where nothing is counted at all, the greatest value x the time
+    meter    of cycles: (greatest - least value of the record) x (its length less the cycle that its end was read for):
+             a gap of seconds whose ends are alike says nothing of what lay between
     counter  nothing while both ends of a hole are inside the window, for the counter goes on counting; all that it
              gained across the hole where an edge of the window lies in it
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,6 +195,8 @@ def missing(trace: Trace, name: str, seen: Pace, run: Gaps) -> Missing:
     period_s = None if period_ns is None else period_ns / 1e9
     most_w = _most_w(channel, run)
     lost = [_hole(channel, hole, period_s) for hole in run.holes]
+    if channel.span == "sample":
+        lost = [_of_cycles(one, (run.most_raw - run.least_raw) * channel.scale, period_s) for one in lost]
     if channel.kind is Kind.ENERGY:
         if channel.modulus is not None and _may_wrap(channel, run):
             lost = _wrapped(trace, channel, seen.gap_ns, lost)
@@ -222,6 +226,12 @@ def _hole(channel: Channel, hole: Hole, period_s: float | None) -> Lost:
         energy_j, cut_j = 0.0, max(0.0, hole.step_raw) * channel.scale
     missed = _count(gap.start_ns, gap.end_ns, period_s)
     return Lost(Dropout(gap.start_ns, gap.end_ns, gap.cause, missed, energy_j, gap.code), cut_j)
+
+
+def _of_cycles(lost: Lost, range_w: float, cycle_s: float | None) -> Lost:
+    """Return a hole of a meter's with what it hides, as its energy's interval has it: see `meter`."""
+    hidden_s = max(0.0, lost.whole.duration_s - (cycle_s or 0.0))
+    return replace(lost, whole=replace(lost.whole, energy_j=range_w * hidden_s))
 
 
 def _may_wrap(channel: Channel, run: Gaps) -> bool:

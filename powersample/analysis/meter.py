@@ -7,7 +7,8 @@ The half-width of the 95 % interval, with E the energy, D the window, T the cycl
     cycle      R T / 4 an edge: a step lies anywhere in the cycle that the edge cuts
     clock fit  1.96 se (range at both edges), where the meter's clock has been fitted; else
     latency    (latest - known latency) x (the same), added linearly: values lie so much earlier at most
-    gaps       1.96 / sqrt(12) (range in the window) x hidden time
+    gaps       a bound, added linearly: all of the hidden time at the least, or the most, power of the window and what
+               lies around it; the line between a gap's ends may lie anywhere in that range, so the two sides differ
     between    1.96 / sqrt(12) sqrt(sum of (step x spacing)^2), of readings of the moment: a step lies between two
 """
 
@@ -101,8 +102,8 @@ class _Sums:
         self._channel, self._meter, self._windows = channel, meter, windows
         self._edges: Edges = edges(windows)
         shape = self._edges.shape
-        self._joules = self._hidden = 0.0
-        self._joules_at, self._hidden_at = np.zeros(shape), np.zeros(shape)
+        self._joules = self._hidden = self._bridge = 0.0
+        self._joules_at, self._hidden_at, self._bridge_at = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         self._steps, self._steps_at = 0.0, np.zeros(shape)  # J^2
         self._end_w = np.nan
         self._first_ns: int | None = None
@@ -121,12 +122,15 @@ class _Sums:
         self._last_ns = int(t_ns[-1])
         joules = np.concatenate(([0.0], np.cumsum(piece.joules))) + self._joules
         hidden = np.concatenate(([0.0], np.cumsum(piece.hidden_ns))) + self._hidden
+        bridged = piece.watts * piece.hidden_ns * 1e-9
+        bridge = np.concatenate(([0.0], np.cumsum(bridged))) + self._bridge
         mine = (self._edges >= t_ns[0]) & (self._edges < t_ns[-1])
         since = (t_ns - t_ns[0]).astype(np.float64)
         at = (self._edges[mine] - t_ns[0]).astype(np.float64)
         self._joules_at[mine] = np.interp(at, since, joules)
         self._hidden_at[mine] = np.interp(at, since, hidden)
-        self._joules, self._hidden = float(joules[-1]), float(hidden[-1])
+        self._bridge_at[mine] = np.interp(at, since, bridge)
+        self._joules, self._hidden, self._bridge = float(joules[-1]), float(hidden[-1]), float(bridge[-1])
         step_w = np.diff(piece.watts, prepend=piece.watts[0] if np.isnan(self._end_w) else self._end_w)
         squares = np.cumsum((step_w * np.diff(t_ns) * 1e-9) ** 2)
         steps = np.concatenate(([0.0], squares)) + self._steps
@@ -155,10 +159,10 @@ class _Sums:
         if not some.any():
             return
         pairs = np.stack((first[some], end[some]), axis=-1).ravel()  # every second stretch is an edge's
-        padded = np.concatenate((piece.watts, piece.watts[-1:]))
         least, most = (self._least_at, self._most_at) if at_edges else (self._least, self._most)
-        most[some] = np.maximum(most[some], np.maximum.reduceat(padded, pairs)[::2])
-        least[some] = np.minimum(least[some], np.minimum.reduceat(padded, pairs)[::2])
+        most_w, least_w = (np.concatenate((each, each[-1:])) for each in (piece.most_w, piece.least_w))
+        most[some] = np.maximum(most[some], np.maximum.reduceat(most_w, pairs)[::2])
+        least[some] = np.minimum(least[some], np.minimum.reduceat(least_w, pairs)[::2])
 
     def lacks(self) -> NDArray[np.bool_]:
         """See `Pass`."""
@@ -170,7 +174,7 @@ class _Sums:
         """See `Pass`."""
         beyond = self._edges >= self._last_ns
         self._joules_at[beyond], self._hidden_at[beyond] = self._joules, self._hidden
-        self._steps_at[beyond] = self._steps
+        self._steps_at[beyond], self._bridge_at[beyond] = self._steps, self._bridge
         return [self._told(i, window) for i, window in enumerate(self._windows)]
 
     def _told(self, i: int, window: Window) -> Told:
@@ -185,7 +189,11 @@ class _Sums:
         if hidden_ns > NO_GAP * self._cycle_ns:
             reasons.append(self._gap_reason(i, window, hidden_ns))
         least, most = self._least[i], self._most[i]
-        swing_w = float(most - least) if np.isfinite(most) else 0.0
+        hidden_j = (0.0, 0.0)  # by which the bridge may be too high, and too low
+        if hidden_ns and np.isfinite(most):
+            bridge_j = float(self._bridge_at[1, i] - self._bridge_at[0, i])
+            hidden_s = hidden_ns / 1e9
+            hidden_j = (max(0.0, bridge_j - float(least) * hidden_s), max(0.0, float(most) * hidden_s - bridge_j))
         instants = self._channel.span == "none"
         result = plain(self._channel, window, joules, METHOD_OF_INSTANTS if instants else METHOD, reasons)
         result = covered(result, window, outside_ns, hidden_ns, self._reads, i)
@@ -195,7 +203,7 @@ class _Sums:
         if result.joules is None:
             result = replace(result, verdict="unusable")
         else:
-            result = self._rated(result, window, i, swing_w * hidden_ns / 1e9, missing_j, cap)
+            result = self._rated(result, window, i, hidden_j, missing_j, cap)
         return Told(result, Kind.POWER, self._cycle_ns / 1e9, False, float(least), float(most), cap=cap)
 
     def _gap_reason(self, i: int, window: Window, hidden_ns: float) -> str:
@@ -204,7 +212,9 @@ class _Sums:
         spans = f"{hidden_ns / 1e9:.3g} s of {window.duration_s:.4g} s"
         return f"PSQ-GAP the meter gave no values for {spans}{f' ({why})' if why else ''}; bridged by a line"
 
-    def _rated(self, energy: Energy, window: Window, i: int, hidden_j: float, missing_j: float, cap: str) -> Energy:
+    def _rated(
+        self, energy: Energy, window: Window, i: int, hidden_j: tuple[float, float], missing_j: float, cap: str
+    ) -> Energy:
         info, reasons = self._meter.info, list(energy.reasons)
         accuracy = info.accuracy if info else None
         offset_w = accuracy.offset_w if accuracy else None
@@ -223,7 +233,7 @@ class _Sums:
             BudgetTerm("meter's limits of error", "gain", accuracy.reading_pct / 100 * joules + offset_w * duration_s),
             BudgetTerm("cycle at the start", "standard", float(at_j[0])),
             BudgetTerm("cycle at the end", "standard", float(at_j[1])),
-            BudgetTerm("gaps", "standard", NORMAL_95 / 12**0.5 * hidden_j),
+            BudgetTerm("gaps", "bound", max(hidden_j)),
             BudgetTerm("clock drift", "standard", limit("clock_ppm") * 1e-6 * joules),
         ]
         if self._channel.span == "none":
@@ -231,7 +241,7 @@ class _Sums:
             terms.append(BudgetTerm("between readings", "standard", NORMAL_95 * (steps / 12) ** 0.5))
         if fit is not None:
             terms.append(BudgetTerm("clock fit", "standard", NORMAL_95 * fit_s * across_w))
-        half_j = float(np.sqrt(sum(term.value_j**2 for term in terms))) + late_j
+        half_j = float(np.sqrt(sum(term.value_j**2 for term in terms if term.kind != "bound"))) + late_j
         if fit is None:
             terms.append(BudgetTerm("arrival latency", "bound", late_j))
         if info is not None and info.latency_max_s is None and fit is None:
@@ -242,9 +252,9 @@ class _Sums:
             terms.append(BudgetTerm("uncovered", "bound", missing_j))
         return replace(
             energy,
-            low_j=max(0.0, joules - half_j),
-            high_j=joules + half_j + missing_j,
+            low_j=max(0.0, joules - half_j - hidden_j[0]),
+            high_j=joules + half_j + hidden_j[1] + missing_j,
             budget=tuple(terms),
-            verdict=verdict(half_j + missing_j, joules, cap),
+            verdict=verdict(half_j + max(hidden_j) + missing_j, joules, cap),
             reasons=tuple(reasons),
         )

@@ -35,6 +35,7 @@ class MeterPiece:
         joules: float64 (n,), of each segment.
         watts: float64 (n,), its power.
         hidden_ns: float64 (n,), how much of it nobody measured.
+        least_w, most_w: float64 (n,), its power, and where nobody measured that of both readings around.
         polls: what was read, by arrival less the lag.
     """
 
@@ -42,6 +43,8 @@ class MeterPiece:
     joules: Floats
     watts: Floats
     hidden_ns: Floats
+    least_w: Floats
+    most_w: Floats
     polls: Polls
 
 
@@ -153,6 +156,7 @@ class _Builder:
         read = self._filled(rows.watts, bad)
         before_w = np.concatenate(([read[0] if np.isnan(self._watts) else self._watts], read[:-1]))
         watts = 0.5 * (read + before_w) if self.instants else read
+        least_w, most_w = self._around(rows.watts, watts, bad)
         joules = watts * rows.span_ns * 1e-9
         hidden_ns = np.where(bad, rows.span_ns, 0).astype(np.float64)
         begin_ns = int(ends[0] - rows.span_ns[0]) if self._end_ns is None else self._end_ns
@@ -167,9 +171,24 @@ class _Builder:
             joules = np.insert(joules, hole, across * length_ns * 1e-9)
             hidden_ns = np.insert(hidden_ns, hole, length_ns)
             watts = np.insert(watts, hole, across)
+            least_w = np.insert(least_w, hole, np.minimum(before_w[hole], read[hole]))
+            most_w = np.insert(most_w, hole, np.maximum(before_w[hole], read[hole]))
             knots = np.insert(knots, hole + 1, until)
         self._end_ns, self._watts, self._seq = int(ends[-1]), float(read[-1]), int(rows.seq[-1])
-        return MeterPiece(knots, joules, watts, hidden_ns, _polls(rows, rows.t_ns - lag_ns))
+        return MeterPiece(knots, joules, watts, hidden_ns, least_w, most_w, _polls(rows, rows.t_ns - lag_ns))
+
+    def _around(self, read: Floats, watts: Floats, bad: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return the least and the most of each row's power, of a missing one those of the readings around it."""
+        good = np.flatnonzero(~bad)
+        if len(good) in (0, len(bad)):
+            return watts.copy(), watts.copy()
+        after = np.searchsorted(good, np.flatnonzero(bad))
+        last = read[good[np.minimum(after, len(good) - 1)]]
+        held = last if np.isnan(self._watts) else self._watts  # of an earlier piece
+        first = np.where(after > 0, read[good[np.maximum(after, 1) - 1]], held)
+        least_w, most_w = watts.copy(), watts.copy()
+        least_w[bad], most_w[bad] = np.minimum(first, last), np.maximum(first, last)
+        return least_w, most_w
 
     def _filled(self, watts: Floats, bad: NDArray[np.bool_]) -> Floats:
         """Return watts with a line across those that are missing; 0 where none has been seen at all."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
 
+from powersample.analysis.interval import limit
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.holistic import holistic_lines
 from powersample.report.meters import meter_lines
@@ -29,7 +30,8 @@ LEFT_OUT = {
 }
 LEGEND = (
     "95 %: the interval that holds the true energy 95 times in 100. verdict: good up to 5 %, fair 15, poor 50, "
-    "unusable above. by: the channel that stands for its device (energy: its counter).",
+    "unusable above. by: the channel that stands for its device (energy: its counter). part: of what was read alone; "
+    "bridged: neighbours stand for more than a tenth that nobody read.",
     "updates: new values seen, of those that the sensor published; equal ones show as none. stale: polls that repeated "
     "a value, as most do where polls are faster than the sensor.",
     "gaps, stalls: polls more than 3 or 1.5 of their spacing apart. dropouts: spans in which something was published "
@@ -160,7 +162,13 @@ def _headline(data: Mapping[str, Any]) -> list[str]:
 def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
     joules, whole = energy["joules"], energy["whole"]
     mean_w = joules / window["duration_s"] if joules is not None and whole else None
-    return [number(joules) + ("" if whole or joules is None else " (part)"), interval(energy), number(mean_w)]
+    much = " (bridged)" if _accounted(window, energy) else " (part)"
+    return [number(joules) + ("" if whole or joules is None else much), interval(energy), number(mean_w)]
+
+
+def _accounted(window: Mapping[str, Any], energy: Mapping[str, Any]) -> bool:
+    """Whether nothing is left out of an energy: what was not read lies between readings, and they stand for it."""
+    return bool(energy["covered_s"] + energy["bridged_s"] >= limit("whole") * window["duration_s"])
 
 
 def _truth(energy: Mapping[str, Any]) -> list[str]:
