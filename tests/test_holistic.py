@@ -209,6 +209,16 @@ def test_calibration_of_the_same_simulated_node_host_or_rate_is_used():
     assert judge(trace([60.0], STEADY, lanes=near), calibration()).refusals == ()
 
 
+def test_rate_of_one_of_several_like_lanes_that_timed_its_calls_badly_refuses_nothing():
+    """Automatic rates follow what calls took at the start: one lane's odd one is a small part of the reading."""
+    lanes = tuple(LaneStats(f"rapl:package-{number}", rate_hz=1000.0) for number in range(2))
+    odd = {"rapl:package-0": 1000.0, "rapl:package-1": 48.0}
+    made = trace([60.0], STEADY, windows=[RUN], lanes=lanes)
+    assert judge(made, calibration(rates_hz=odd), "x").calibration is not None
+    both = judge(made, calibration(rates_hz=dict.fromkeys(odd, 48.0)), "x")
+    assert "the 2 lanes of rapl together were read at 96 Hz" in both.reasons[0]
+
+
 def test_calibration_without_memory_serves_a_recording_with_it():
     """Memory is then among what is uncaptured, as where no counter shows it."""
     without = replace(model(), groups=("cpu", "gpu"), terms=("1", "cpu", "gpu", "sum^2"))

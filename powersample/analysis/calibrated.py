@@ -145,10 +145,14 @@ def _groups(trace: Trace, calibration: Calibration) -> Iterator[Refusal]:
 
 
 def _rates(trace: Trace, calibrated_hz: Mapping[str, float]) -> Iterator[Refusal]:
+    """Compare by source, all of its lanes together: of several like lanes one may have timed its calls badly."""
     recorded_hz = {lane.name: lane.rate_hz for lane in trace.lanes if lane.rate_hz}
-    for lane, was_hz in calibrated_hz.items():
-        there_hz = recorded_hz.get(lane)
-        if there_hz and was_hz and not 1 / MOST_RATE_RATIO <= there_hz / was_hz <= MOST_RATE_RATIO:
-            words = f"{lane} was read at {was_hz:.4g} Hz for it, and at {there_hz:.4g} Hz here: reading draws power"
+    both = [lane for lane, hz in calibrated_hz.items() if hz and lane in recorded_hz]
+    for source in dict.fromkeys(lane.partition(":")[0] for lane in both):
+        lanes = [lane for lane in both if lane.partition(":")[0] == source]
+        was_hz, there_hz = (sum(of[lane] for lane in lanes) for of in (calibrated_hz, recorded_hz))
+        if not 1 / MOST_RATE_RATIO <= there_hz / was_hz <= MOST_RATE_RATIO:
+            where = f"{lanes[0]} was" if len(lanes) == 1 else f"the {len(lanes)} lanes of {source} together were"
+            words = f"{where} read at {was_hz:.4g} Hz for it, and at {there_hz:.4g} Hz here: reading draws power"
             yield Refusal(f"PSQ-CAL-RATE {words}")
             return
