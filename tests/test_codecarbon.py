@@ -386,11 +386,42 @@ def test_verb_takes_a_calibration_by_file_or_the_hosts_own(tmp_path, capsys, mon
     assert code == 0
     assert "model " in told.out
     assert "SIMULATED" not in told.out
-    code, told = check(tmp_path, capsys, "--cpu-mode", "rapl", "--calibration", str(path))
+    simulated = ("--cpu-mode", "rapl", "--calibration", str(path))
+    code, told = check(tmp_path, capsys, *simulated)
+    assert (code, "it is of the simulated node paper-nodex4" in told.err) == (2, True)
+    code, told = check(tmp_path, capsys, *simulated, "--simulated")
     assert code == 0
     assert told.out.startswith("SIMULATED NODE paper-nodex4, not a measurement")
     code, told = check(tmp_path, capsys, *POWER, "--calibration", str(path))
     assert (code, "exclude" in told.err) == (2, True)
+
+
+def test_simulated_runs_are_not_corrected_by_a_real_machines_calibration(tmp_path, capsys):
+    path = save_calibration(calibrate(ladder(), host={"name": "node001"}), tmp_path / "node.json")
+    options = ("--cpu-mode", "rapl", "--calibration", str(path))
+    code, told = check(tmp_path, capsys, *options)
+    assert (code, "(calibration node.json of node001)" in told.out) == (0, True)
+    code, told = check(tmp_path, capsys, *options, "--simulated")
+    assert (code, "it is of a real machine" in told.err) == (2, True)
+    code = cli.main(["codecarbon", "live", "--calibration", str(path)])
+    assert (code, "it is of a real machine" in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize("groups", [("cpu", "gpu"), ("cpu", "dram", "gpu")])
+def test_data_sheet_without_points_gives_bounds_alone(tmp_path, capsys, groups):
+    """A sheet of a node with DRAM as a component cannot be fitted anew without it, and says so by name."""
+    path = tmp_path / "sheet.json"
+    components = [word for group in groups for word in ("--component", group)]
+    assert cli.main(["calibrate", "--p-idle", "783", "--p-busy", "primes=811", *components, "-o", str(path)]) == 0
+    capsys.readouterr()
+    options = ("--cpu-mode", "rapl", "--calibration", str(path))
+    code, told = check(tmp_path, capsys, *options)
+    if "dram" in groups:
+        assert (code, "no points" in told.err) == (2, True)
+        code, told = check(tmp_path, capsys, *options, "--memory", "kept")
+    assert code == 0
+    assert "low " in told.out
+    assert "model " not in told.out
 
 
 def test_verb_without_a_word_about_the_cpu_corrects_nothing(tmp_path, capsys):
@@ -408,6 +439,7 @@ def test_verb_without_a_word_about_the_cpu_corrects_nothing(tmp_path, capsys):
         ((*POWER, "--load", "firestarter"), "primes"),
         ((*POWER, "--run", "zzzz"), "no such run"),
         ((*POWER, "--pue", "0.5"), "1 or more"),
+        ((*POWER, "--simulated"), "goes with --calibration"),
         ((*POWER, "--meter", "x", "--zone", "noon"), "--zone"),
     ],
 )

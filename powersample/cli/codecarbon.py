@@ -78,6 +78,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     told.add_argument("--gpus", type=int, metavar="N", help="how many GPUs gpu_ids chose; default: all")
     told.add_argument("--zone", metavar="+HH:MM", help="of its time stamps; default: this machine's")
     power = _power(check)
+    power.add_argument(
+        "--simulated", action="store_true", help="the runs are of the simulated node that --calibration is of"
+    )
     power.add_argument("--pue", type=float, metavar="X", help="for the emissions; default: the run's own")
     meter = check.add_argument_group("beside it")
     meter.add_argument("--meter", type=Path, metavar="RUN", help="a recording with a meter, of the same time")
@@ -176,6 +179,8 @@ def _check(options: argparse.Namespace) -> None:
             raise _wrong(f"--{name.replace('_', '-')} {value}: a number above 0")
     if getattr(options, "pue", None) is not None and options.pue < 1:
         raise _wrong(f"--pue {options.pue}: 1 or more")
+    if getattr(options, "simulated", False) and options.calibration is None:
+        raise _wrong("--simulated goes with --calibration FILE, which names the node")
     if getattr(options, "meter", None) is not None and options.wall_kwh is not None:
         raise _wrong("--meter and --wall-kwh exclude each other")
 
@@ -214,15 +219,31 @@ def _calibrated(options: argparse.Namespace) -> Uncaptured | None:
     from powersample.fit.codecarbon import uncaptured_of
     from powersample.store.calibrations import calibrations_folder, find_calibration, load_calibration, this_host
 
+    node = _simulated(options)
     if options.calibration is not None:
         found, path = load_calibration(options.calibration), options.calibration
+        _same(found.simulated, node, options)
     else:
         folder = calibrations_folder()
-        kept = None if folder is None else find_calibration(folder, this_host(), _simulated(options))
+        kept = None if folder is None else find_calibration(folder, this_host(), node)
         if kept is None:
             return None
         found, path = kept
-    return _known(uncaptured_of(found, options.memory, f"calibration {path.name}"), options.load)
+    name = (found.host or {}).get("name")
+    origin = f"calibration {path.name}" + (f" of {name}" if name and found.simulated is None else "")
+    return _known(uncaptured_of(found, options.memory, origin), options.load)
+
+
+def _same(of: str | None, node: str | None, options: argparse.Namespace) -> None:
+    """Refuse a simulated node's calibration for real runs and the other way round; no emissions.csv tells."""
+    path, whose = options.calibration, f"it is of {'a real machine' if of is None else f'the simulated node {of}'}"
+    if options.deed == "live":
+        if of != node:
+            raise _wrong(f"{path}: {whose}, and this is the simulated node {node}")
+    elif of is not None and not options.simulated:
+        raise _wrong(f"{path}: {whose}; where the runs are of that node, too, by `codecarbon live`, say --simulated")
+    elif of is None and options.simulated:
+        raise _wrong(f"{path}: {whose}, and --simulated says that the runs are not")
 
 
 def _simulated(options: argparse.Namespace) -> str | None:

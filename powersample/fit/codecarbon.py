@@ -39,7 +39,8 @@ def uncaptured_of(calibration: Calibration, memory: str, origin: str) -> Uncaptu
         origin: where it is from, for people.
 
     Raises:
-        InvalidArgument: it was not accepted, has no CPU power, no bounds, or no DRAM where `memory` needs it.
+        InvalidArgument: it was not accepted, has no CPU power, no bounds, no DRAM where `memory` needs it, or no
+            points to be fitted anew to.
     """
     if memory not in MEMORY:
         raise InvalidArgument(f"memory is {memory!r}; there are {', '.join(MEMORY)}")
@@ -50,12 +51,18 @@ def uncaptured_of(calibration: Calibration, memory: str, origin: str) -> Uncaptu
     if memory != "inside" and "dram" not in calibration.groups:
         raise InvalidArgument(f"{origin}: DRAM was no component, so memory is inside the uncaptured power")
     seen = calibration
+    if memory != "kept" and "dram" in calibration.groups and not calibration.points:
+        raise InvalidArgument(
+            f"{origin}: a {calibration.source}'s, with DRAM as a component and no points, so it cannot be fitted for "
+            f"memory {memory!r}",
+            "Give figures that were taken without DRAM, or --memory kept.",
+        )
     if memory != "kept" and "dram" in calibration.groups:
         seen = calibrate([_regrouped(one, memory) for one in calibration.points], source=calibration.source)
     if seen.p_idle_w is None or not seen.p_busy_w:
         raise InvalidArgument(f"{origin}: there is no idle point, or none with the CPUs at work: no bounds")
     idle = [one.components_w for one in seen.points if one.used and one.kernel == IDLE]
-    parts = ("cpu", "gpu")
+    parts = [name for name in ("cpu", "gpu") if name in seen.groups]
     model = None if memory == "kept" else seen.model  # a model of DRAM has nothing to go by in a run without it
     uuids = (calibration.host or {}).get("gpus")
     return Uncaptured(
@@ -64,8 +71,8 @@ def uncaptured_of(calibration: Calibration, memory: str, origin: str) -> Uncaptu
         origin=origin,
         memory=memory,
         gpus=0 if "gpu" not in seen.groups else len(uuids) if uuids else None,
-        idle_parts_w={name: sum(one[name] for one in idle) / len(idle) for name in parts if name in seen.groups},
-        hull_w={name: seen.hull_w[name] for name in parts if name in seen.groups},
+        idle_parts_w={name: sum(one[name] for one in idle) / len(idle) for name in parts} if idle else {},
+        hull_w={name: seen.hull_w[name] for name in parts if name in seen.hull_w},
         model=None if model is None else Wall(model, seen.accuracy_w or 0.0),
         simulated=calibration.simulated,
     )
