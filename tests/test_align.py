@@ -139,6 +139,18 @@ def test_meter_of_a_recording_without_bursts_is_aligned_by_the_recording_s_own_s
     assert found.fit.gain == pytest.approx(1.1, rel=0.05)
 
 
+def test_reference_that_is_unsurer_than_a_tenth_of_the_meter_s_cycle_is_refused():
+    """25 ms of a sensor's own are half a cycle of 50 ms: chance alone was asked, and it was accepted."""
+    whole = one_recording()
+    quick = meter(load(pattern=random_edges(60, seed=4, cycle_s=1.0)), ahead_s=0.05, cycle_s=0.05)
+    parts = [whole.series(name) for name in whole.channels if name != "wall.power"]
+    found = align_meter(Trace.of([*parts, quick.series("wall.power")], meta=whole.meta), "wall.power")
+    assert not found.fit.accepted
+    (reason,) = found.fit.reasons
+    assert reason.startswith("PSQ-SYNC-UNSURE its standard error is 26 ms")
+    assert "the reference's own), more than 5 ms" in reason
+
+
 def test_meter_of_a_recording_without_sensors_has_nothing_to_be_aligned_by():
     with pytest.raises(InvalidArgument, match=r"no power"):
         align_meter(meter(load()), "wall.power")

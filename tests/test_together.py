@@ -197,6 +197,30 @@ def test_sync_verb_keeps_a_recording_s_own_meter_s_fit(tmp_path, capsys):
     assert "after its cycles' ends" in " ".join(capsys.readouterr().out.split())
 
 
+def test_sync_verb_replaces_a_surer_fit_only_when_asked_and_no_truth_outlives_its_fit(tmp_path, capsys):
+    """A fit of bursts, 7.3 +- 0.1 ms, went silently for one of 35 +- 25 ms, and its truth stayed beside that."""
+    from_bursts = ClockFit(
+        "wall.power", "the bursts", 0.0073, 0.0001, None, None, 0.0, 0.0, False, 1.0, 0.99, 3.0, True,
+        knots=(Knot(BEGIN, 0.0073, 0.0001),),
+    )  # fmt: skip
+    truth = {"bursts": [], "truth": {"wall.power": {"median_error_s": 34e-6, "p95_error_s": 1e-4}}}
+    whole = one_recording().with_meta(clock_fits={"wall.power": from_bursts.as_json()}, sync=truth)
+    file, output = saved(tmp_path, whole, "run.parquet"), tmp_path / "synced.parquet"
+    assert main(["sync", file, "-o", str(output)]) == 0
+    assert "7.3 +- 0.1 ms is surer than" in capsys.readouterr().err
+    assert store.load(output).clock_fit("wall.power").lag_s == 0.0073
+    assert main(["report", str(output)]) == 0
+    assert "off by 0.034 ms against" in " ".join(capsys.readouterr().out.split())
+    assert main(["sync", file, "-o", str(output), "--force", "--anew"]) == 0
+    assert store.load(output).clock_fit("wall.power").lag_s == pytest.approx(0.05, abs=0.05)
+    capsys.readouterr()
+    assert main(["report", str(output)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "after its cycles' ends" in said
+    assert "against the simulated meter's own cycles" not in said
+    assert main(["sync", file, "--anew"]) == 2
+
+
 def test_sync_verb_never_replaces_the_fit_that_placed_a_meter(tmp_path, capsys):
     """What is found then is of placed stamps: kept for the written ones, it put the meter an hour off."""
     joules = load()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from powersample.experiments.sync import Live
     from powersample.fit import Aligned, Synced
     from powersample.loads import Pattern
-    from powersample.model import MeterInfo, Trace
+    from powersample.model import ClockFit, MeterInfo, Trace
 
 MOST_BURSTS = 100
 
@@ -35,8 +35,9 @@ Two records are aligned by what both saw of the load: FILE, or FILE:CHANNEL wher
 them is found and taken out; what is left comes with its standard error. Where the load tells no lag for certain (it
 does not move, repeats itself, or one record does not follow it) the answer is a refusal with its reason, exit code 1.
 
--o keeps what was found: OUT holds the recording, or both records, with the clock fit. Stamps stay as they were written;
-`powersample report OUT` and everything else reads the second clock's by the fit. The windows of both are in it.
+-o keeps what was found: OUT holds the recording, or both records, with the clock fit. A surer one that A has stays,
+unless --anew is given. Stamps stay as they were written: `powersample report OUT` and everything else reads the second
+clock's by the fit. The windows of both are in it.
 """
 
 
@@ -58,6 +59,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     files.add_argument("--driver", metavar="VERSION", help="its driver: what power.draw means depends on it")
     files.add_argument("-o", "--output", type=Path, metavar="OUT", help="trace to write: A, or A and B, with the fit")
     files.add_argument("--force", action="store_true", default=None, help="replace OUT if it exists")
+    files.add_argument("--anew", action="store_true", default=None, help="replace a surer fit that A has, too")
     live = verb.add_argument_group("a meter")
     live.add_argument("--meter", metavar="ADDRESS", help="KIND:WHERE[,KEY=VALUE...], as in `record`")
     live.add_argument("--simulate", metavar="NODE", help="a simulated node and its meter, as in `record`")
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 FILES, LIVE = (
-    ("first", "shift", "search", "gpu", "driver", "output", "force"),
+    ("first", "shift", "search", "gpu", "driver", "output", "force", "anew"),
     ("sync_load", "pattern", "burst_seconds", "bursts", "pause"),
 )
 
@@ -133,8 +135,8 @@ def _check(options: argparse.Namespace) -> None:
         refuse_other_suffix(options.output)
         if options.output.exists() and not options.force:
             raise OutputExists(f"{options.output} exists", "Name another file, or add --force.")
-    elif options.force:
-        raise InvalidArgument("--force belongs to -o OUT")
+    elif options.force or options.anew:
+        raise InvalidArgument(f"--{'force' if options.force else 'anew'} belongs to -o OUT")
     if options.search is not None and not options.search > 0:
         raise InvalidArgument(f"--search {options.search}: seconds above 0")
     if options.bursts is not None and not 1 <= options.bursts <= MOST_BURSTS:
@@ -187,7 +189,7 @@ Found = tuple["Aligned", bool, tuple[str, str], "Callable[[], Trace]"]  # and wh
 
 
 def _files(options: argparse.Namespace) -> Found:
-    from powersample.fit import align, together, with_fit
+    from powersample.fit import align, together
 
     (first, one, where), (second, other, there) = (_record(text, options) for text in (options.first, options.second))
     found = align(first, second, (one, other), shift_s=options.shift or 0.0, search_s=options.search)
@@ -196,7 +198,7 @@ def _files(options: argparse.Namespace) -> Found:
 
     def kept() -> Trace:
         if _path(options.first)[0] == _path(options.second)[0]:
-            return with_fit(first, found.fit)
+            return _fitted(first, found.fit, anew=bool(options.anew))
         return together(quick, slow, found, Path(names[0]).stem)
 
     return found, first.simulated or second.simulated, names, kept
@@ -205,13 +207,26 @@ def _files(options: argparse.Namespace) -> Found:
 def _meter_of(options: argparse.Namespace) -> Found:
     """Align a recording's own meter by the load that its sensors saw."""
     from powersample.errors import InvalidArgument
-    from powersample.fit import align_meter, with_fit
+    from powersample.fit import align_meter
 
     if options.shift is not None:
         raise InvalidArgument("--shift is between two records")
     trace, name, where = _record(options.first, options, domain="wall")
     found = align_meter(trace, name, search_s=options.search)
-    return found, trace.simulated, (where, ""), lambda: with_fit(trace, found.fit)
+    return found, trace.simulated, (where, ""), lambda: _fitted(trace, found.fit, anew=bool(options.anew))
+
+
+def _fitted(trace: Trace, fit: ClockFit, *, anew: bool) -> Trace:
+    """Return a recording with the fit, or with the one that it has where that is surer."""
+    from powersample.fit import surer, with_fit
+
+    stored = None if anew else surer(trace, fit)
+    if stored is None:
+        return with_fit(trace, fit)
+    ours, new = (f"{(one.lag_s or 0) * 1e3:.1f} +- {(one.lag_se_s or 0) * 1e3:.2g} ms" for one in (stored, fit))
+    what = f"{fit.channel} keeps the fit it has, on {stored.reference}: {ours} is surer than {new}"
+    print(f"powersample: {what}; --anew replaces it", file=sys.stderr)
+    return trace
 
 
 def _record(text: str, options: argparse.Namespace, domain: str = "") -> tuple[Trace, str, str]:

@@ -10,7 +10,7 @@ from powersample.fit.lag import Lag, Search
 from powersample.fit.reference import Reference
 from powersample.fit.steady import Steady, steady_points
 from powersample.fit.sync import Synced, default_search, synchronise
-from powersample.fit.together import together, with_fit
+from powersample.fit.together import surer, together, with_fit
 from powersample.fit.verdict import disagreements
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "disagreements",
     "envelope",
     "steady_points",
+    "surer",
     "synchronise",
     "together",
     "with_fit",

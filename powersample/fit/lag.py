@@ -382,7 +382,12 @@ def _refusals(found: Lag, search: Search, cycle_ns: float, alike: float) -> list
         span = f"plausible is {low:g} to {high:g}"
         said.append(f"PSQ-SYNC-GAIN the meter moves {found.gain:.3g} times as much as the load; {span}")
     limit_ns = max(MOST_SE_CYCLES * cycle_ns, LEAST_SE_NS)
-    if not found.se_ns <= limit_ns:
-        error_ms = f"{found.se_ns / MS:.0f}" if found.se_ns >= 100 * MS else f"{found.se_ns / MS:.3g}"
-        said.append(f"PSQ-SYNC-UNSURE its standard error is {error_ms} ms, more than {limit_ns / MS:.3g} ms")
+    error_ns = float(np.hypot(found.se_ns, found.unsure_ns))  # a tau that was taken is told beside the lag
+    if not error_ns <= limit_ns:
+        own = f" ({_ms(found.unsure_ns)} of it the reference's own)" if found.unsure_ns > limit_ns else ""
+        said.append(f"PSQ-SYNC-UNSURE its standard error is {_ms(error_ns)}{own}, more than {limit_ns / MS:.3g} ms")
     return said
+
+
+def _ms(error_ns: float) -> str:
+    return f"{error_ns / MS:.0f} ms" if error_ns >= 100 * MS else f"{error_ns / MS:.3g} ms"

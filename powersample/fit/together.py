@@ -22,6 +22,14 @@ from powersample.model import TRUTH_PREFIX, Channel, ClockFit, Extent, Series, T
 from powersample.sensors import model_of
 
 
+def surer(trace: Trace, fit: ClockFit) -> ClockFit | None:
+    """Return the accepted fit that a recording has of a channel's stamps, where it is surer than another; else None."""
+    stored = trace.clock_fit(fit.channel)
+    if stored is None or not stored.accepted or stored.own_clock or stored.lag_se_s is None:
+        return None
+    return None if fit.accepted and fit.lag_se_s is not None and fit.lag_se_s <= stored.lag_se_s else stored
+
+
 def with_fit(trace: Trace, fit: ClockFit) -> Trace:
     """Return a recording with the clock fit of a meter of its own.
 
@@ -48,7 +56,10 @@ def with_fit(trace: Trace, fit: ClockFit) -> Trace:
     info = info_of(trace, channel.name)
     names = [channel.name] if info is None else [one.name for one in info.channels if one.name in trace.channels]
     fits = {**(trace.meta.get("clock_fits") or {}), **_fits(fit, {name: name for name in names})}
-    return trace.as_stamped().with_meta(clock_fits=fits)
+    sync = dict(trace.meta.get("sync") or {})
+    told = {name: truth for name, truth in (sync.get("truth") or {}).items() if name not in names}
+    more = {"sync": sync | {"truth": told}} if sync.get("truth") else {}  # how far off it was is told of another fit
+    return trace.as_stamped().with_meta(clock_fits=fits, **more)
 
 
 def together(quick: Trace, slow: Trace, aligned: Aligned, label: str) -> Trace:
