@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from powersample.cli.calibrate_add import ADD_EXAMPLE, add_recordings, run_add
 from powersample.cli.calibrate_live import ABOUT, LIVE, LIVE_EXAMPLE, add_live, run_live
-from powersample.cli.output import emit
+from powersample.cli.output import check_picture, emit
 
 if TYPE_CHECKING:
     from powersample.formats.points import PointColumns
@@ -82,6 +82,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure or read, fit, print, draw, keep; 1 when it was refused."""
+    check_picture(options.png, replace=True)
     if options.add is not None:
         return _add(options)
     _check(options)

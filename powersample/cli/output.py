@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Standard output, whose reader may leave and whose disk may be full; and the names of what verbs write."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
 
-from powersample.errors import InvalidArgument, SystemFailure
+from powersample.errors import InvalidArgument, NotSupported, SystemFailure
 
 OTHER_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".h5", ".hdf5", ".feather", ".arrow", ".npz")
 
@@ -45,3 +47,25 @@ def refuse_other_suffix(output: Path) -> None:
             f"-o {output}: a trace is a Parquet file, and its name would say otherwise",
             f"Name it {output.with_suffix('.parquet')}; `Trace.to_pandas()` makes a table of it.",
         )
+
+
+def check_picture(path: Path | None, *, replace: bool) -> None:
+    """Raise when the picture that `--png` names could not be drawn at the end, before anything runs; None is fine.
+
+    Raises:
+        InvalidArgument: The name's end is no kind of picture that matplotlib writes.
+        NotSupported: matplotlib is not installed.
+        OutputExists: The file is there.
+        AccessDenied: Its folder is missing or not writable.
+    """
+    from powersample.session.recording import check_output
+
+    if path is None:
+        return
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise NotSupported(f"--png needs matplotlib ({error})", "Install it: pip install 'powersample[plot]'") from None
+    if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise InvalidArgument(f"--png {path}: no kind of picture ends so", "Let it end in .png, .svg or .pdf")
+    check_output(path, replace=replace)

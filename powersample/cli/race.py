@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from powersample.cli import latency
-from powersample.cli.output import emit
+from powersample.cli.output import check_picture, emit
 
 EXAMPLE = """\
 methods:
@@ -92,9 +92,9 @@ def run(options: argparse.Namespace) -> int:
     """Hold it, print it, write it."""
     from powersample.session.recording import check_output
 
-    for path in (options.output, options.png):
-        if path is not None:
-            check_output(path, replace=options.force)
+    if options.output is not None:
+        check_output(options.output, replace=options.force)
+    check_picture(options.png, replace=options.force)
     held = _paper if options.paper else _causes if options.causes else _race
     data, text, draw = held(options)
     written = json.dumps(data, indent=1, allow_nan=False)

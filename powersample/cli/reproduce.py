@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from powersample.cli.output import emit
+from powersample.cli.output import check_picture, emit
 
 EXAMPLE = """\
 examples:
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
     from powersample.experiments.reproduce import NODES, TRAININGS, run_reproduce, to_json, to_text, write_png
     from powersample.session.recording import check_output
 
-    for path in (options.output, options.png):
-        if path is not None:
-            check_output(path, replace=options.force)
+    if options.output is not None:
+        check_output(options.output, replace=options.force)
+    check_picture(options.png, replace=options.force)
     study = run_reproduce(
         nodes=NODES if options.nodes is None else options.nodes,
         trainings=TRAININGS if options.trainings is None else options.trainings,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from powersample.cli.output import emit, refuse_other_suffix
+from powersample.cli.output import check_picture, emit, refuse_other_suffix
 
 if TYPE_CHECKING:
     from powersample.experiments.sync import Live
@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
     from powersample.report.sync import plot, sync_json, sync_text
 
     _check(options)
+    check_picture(options.png, replace=True)
     names, more = ("", ""), {}
     found: Aligned | Synced
     kept: Callable[[], Trace] | None = None
