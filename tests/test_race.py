@@ -375,6 +375,19 @@ def test_race_command_refuses_what_it_cannot_do(arguments, says, capsys):
     assert re.search(says, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--epoch-seconds", "-1,2"], "begins with - is written --epoch-seconds=-..."),
+        (["--latency", "-5ms"], "begins with - is written --latency=-..."),
+    ],
+)
+def test_race_command_says_how_to_write_a_value_with_a_minus(arguments, says, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["race", *arguments])
+    assert says in capsys.readouterr().err
+
+
 def test_race_command_replaces_nothing_that_is_somebodys(tmp_path, capsys):
     mine = tmp_path / "race.json"
     mine.write_text("mine")
@@ -423,6 +436,7 @@ def test_race_command_leaves_nothing_behind_when_it_is_interrupted(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     out, trouble = process.communicate(timeout=30)
     assert (process.returncode, out, "Traceback" in trouble) == (130, "", False), trouble
+    assert trouble.splitlines()[-1] == "powersample: interrupted; nothing was written"
     assert list((tmp_path / "scratch").iterdir()) == []
     started = [process.pid, *map(int, pids.read_text().split())]
     assert len(started) > 3  # it was tried twice, and then raced

@@ -8,9 +8,11 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 faile
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from powersample import __version__, errors
 from powersample.cli import (
@@ -60,9 +62,17 @@ Without a GPU, add --simulate h100 to record.
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says how to write a value that begins with a minus: argparse takes it for an option."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.fullmatch(r"argument (?:.*/)?(--[\w-]+): expected one argument", message)
+        super().error(f"{message}; one that begins with - is written {found[1]}=-..." if found else message)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="powersample",
         description="Joules of a program on a GPU node, from a native sampler that the program cannot stall.",
         epilog=EPILOG,

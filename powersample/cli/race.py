@@ -42,8 +42,8 @@ def add(verbs: Any) -> None:
         help="nvidia-smi, pynvml, native and others measure the same training, each against the truth",
         description="Experiment 1 of arXiv 2505.15631: every usual way of sampling GPU power measures the same\n"
         "epochs, each by itself, because at once they would slow each other and the training. On a GPU the\n"
-        "reference is its energy counter, without one a simulated node's exact truth. About 80 s; --paper takes 55,\n"
-        "--causes 20.",
+        "reference is its energy counter, without one a simulated node's exact truth.\n"
+        "About 80 s; --paper takes 60, and more by calls of a --latency; --causes takes 20.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,7 +83,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--seed", type=int, metavar="N", help="of every random order; default 1")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the JSON there")
-    verb.add_argument("--png", type=Path, metavar="FILE", help="also draw it there; needs matplotlib")
+    verb.add_argument("--png", type=Path, metavar="FILE", help="also draw it there; needs matplotlib; not of --causes")
     verb.add_argument("--force", action="store_true", help="replace what -o and --png name, if they exist")
     verb.set_defaults(run=run)
 
@@ -96,7 +96,11 @@ def run(options: argparse.Namespace) -> int:
         check_output(options.output, replace=options.force)
     check_picture(options.png, replace=options.force)
     held = _paper if options.paper else _causes if options.causes else _race
-    data, text, draw = held(options)
+    try:
+        data, text, draw = held(options)
+    except KeyboardInterrupt:
+        _note("interrupted; nothing was written")
+        return 130
     written = json.dumps(data, indent=1, allow_nan=False)
     if options.output is not None:
         options.output.write_text(written + "\n", encoding="utf-8")
