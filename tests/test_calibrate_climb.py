@@ -11,12 +11,14 @@ import pytest
 from powersample.errors import DeviceError
 from powersample.experiments.calibrate.climb import DISTURBED, THROTTLED, UNSTEADY, Climb, MeterLost
 from powersample.experiments.calibrate.disturbance import Accounts
-from powersample.experiments.calibrate.plan import Times, parse_rungs, rung
+from powersample.experiments.calibrate.plan import Times, duration_s, parse_rungs, rung
 from powersample.experiments.calibrate.seen import Means
 from powersample.experiments.calibrate.steadiness import Readings
 from powersample.experiments.calibrate.surroundings import Surroundings
 
 IDLE_W, SPAN_W, TAU_S = 500.0, 400.0, 30.0
+DAY_S = 86_400
+HUNT_S = 31.3  # longer than a window, shorter than the point that is then begun: steady, and does not stay
 S = 1_000_000_000
 
 
@@ -31,6 +33,7 @@ class World:
     others: list = field(default_factory=list)  # (start, end, CPUs)
     throttle_at: int | None = None
     ripple_w: float = 0.0
+    hunt_w: float = 0.0  # fans that go up and down between two speeds, at once
     dead_s: float = 0.0  # before its power follows
     gpu_busy: list = field(default_factory=list)  # % of a GPU, window by window
     lost_parts: int = 0  # so many windows lack a component
@@ -44,6 +47,7 @@ class World:
         since, level, start_w = next(one for one in reversed(self.changes) if one[0] <= t_ns)
         end_w = IDLE_W + SPAN_W * level
         ripple_w = self.ripple_w * math.sin(2 * math.pi * t_ns / (60 * S))
+        ripple_w += self.hunt_w * (int(t_ns / S / HUNT_S) % 2)
         moving_s = max(0.0, (t_ns - since) / S - self.dead_s)
         return end_w + (start_w - end_w) * math.exp(-moving_s / TAU_S) + ripple_w
 
@@ -73,6 +77,7 @@ class World:
 
     def sleep(self, duration_s):
         self.now += max(0, round(duration_s * S))
+        assert self.now < DAY_S * S, "it goes on for ever"
 
     def readings(self, since_ns):
         t = np.arange(since_ns // S + 1, self.now // S + 1) * S
@@ -151,6 +156,16 @@ def test_climb_that_never_stands_still_is_marked_after_a_bounded_wait():
     assert all(UNSTEADY in one.marks for one in kept)
     assert all(one.settled_s < TIMES.settle_s + TIMES.dwell_s + 5 for one in kept)
     assert all(abs(one.drift_pct) > 0 for one in kept)
+
+
+def test_climb_over_fans_that_hunt_ends_marked_in_the_time_that_was_told():
+    """Between two steps the wall stands still for longer than the window, and never for a whole point."""
+    world = World(hunt_w=3.0)
+    start_ns = world.now
+    kept, _, _ = climb(world, ("primes:50",))
+    assert len(kept) == 3
+    assert any(UNSTEADY in one.marks for one in kept)
+    assert (world.now - start_ns) / S <= duration_s(3, TIMES)[1]
 
 
 @pytest.mark.parametrize(

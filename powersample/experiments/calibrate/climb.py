@@ -165,6 +165,7 @@ class Climb:
     def _rung(self, rung: Rung, where: Progress, trouble: list[str], after_it: Rung | None) -> Taken:
         """Measure a rung; what comes after it begins before this one's energies are told, which takes a while."""
         begin_ns, before = self._begin(rung), self.look()
+        latest_ns = begin_ns + round(self.times.settle_s * 1e9)
         while True:
             start_ns, steady, accounts = self._settle(begin_ns, where)
             end_ns = start_ns + round(self.times.dwell_s * 1e9)
@@ -176,8 +177,8 @@ class Climb:
             told = [trend(one.between(start_ns, end_ns)) for one in self.seen.readings(start_ns)]
             lines = [line for line in told if line is not None]
             stayed = all(line.steady(self.times) for line in lines)
-            if stayed or not steady:  # else it only seemed so: before the fans moved, or at a crest
-                break
+            if stayed or not steady or self.seen.now_ns() >= latest_ns:
+                break  # else it only seemed so: before the fans moved, or at a crest
         trouble += [f"{rung.name}: {text}" for text in self.ground.end()]
         self._running = None
         busy = self.watch is not None and others_cpus > self.watch.limit_cpus

@@ -170,7 +170,7 @@ def ladder(rungs: Sequence[Rung], lacks: Mapping[str, str], seed: int) -> tuple[
 def duration_s(count: int, times: Times, beside_s: float = 0.0) -> tuple[float, float]:
     """Return how long so many points take: at least, and at most if none has to be repeated.
 
-    A point may be begun once more, where its load had only seemed steady.
+    A point is begun again as long as it may settle, where its load had only seemed steady.
 
     Args:
         count: of points.
