@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operating points out of recordings with a meter: steady stretches are points, others are not, closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from nodes import FULL, HOST, IDLE, trace, wall_w
+from nodes import FULL, HOST, IDLE, METER, trace, wall_w
 
 from powersample.cli import main
 from powersample.errors import InvalidArgument
 from powersample.fit import steady_points
-from powersample.fit.calibrate import calibrate
+from powersample.fit.calibrate import calibrate, from_sheet
 from powersample.model import Anchor, OperatingPoint
 from powersample.store import save
 from powersample.store.calibrations import load_calibration, save_calibration
@@ -111,6 +113,35 @@ def test_add_of_another_node_or_without_a_calibration_is_refused(home, kept, cap
     assert main(["calibrate", "--add", str(home / "other.parquet"), "--p-idle", "700"]) == 2
     assert "--p-idle does not go with --add" in capsys.readouterr().err
     assert len(load_calibration(kept).points) == 7
+
+
+@pytest.mark.parametrize(
+    ("other", "source"),
+    [
+        ({"kind": "dcmi", "maker": "", "model": "DCMI"}, "meter"),
+        ({"kind": "wt310", "maker": "Yokogawa", "model": "WT310"}, "meter"),
+        ({}, "bmc"),
+        ({"kind": "redfish", "maker": "", "model": ""}, "file"),
+    ],
+)
+def test_add_of_another_kind_of_meter_is_refused_and_changes_nothing(home, kept, capsys, other, source):
+    """An instrument's points and a management controller's would share the one's limits of error."""
+    save_calibration(replace(load_calibration(kept), source=source), kept)
+    before = kept.read_text()
+    run = recording([0.2, 0.5, 0.9], [100] * 3, anchors=ANCHORS, meters=[{**METER, **other}])
+    save(run, home / "run.parquet")
+    assert main(["calibrate", "--add", str(home / "run.parquet")]) == 2
+    assert "one meter's errors are not the other's" in capsys.readouterr().err
+    assert kept.read_text() == before
+
+
+def test_add_to_a_data_sheet_is_refused_and_its_figures_stay(home, capsys):
+    """Points would have been fitted under the sheet's name, and its idle power lost."""
+    kept = save_calibration(from_sheet(GROUPS, 783.0, {"primes": 811.0}, host=HOST))
+    save(recording([0.2, 0.5, 0.9], [100] * 3, anchors=ANCHORS), home / "run.parquet")
+    assert main(["calibrate", "--add", str(home / "run.parquet")]) == 2
+    assert "data sheet's figures" in capsys.readouterr().err
+    assert load_calibration(kept).p_idle_w == 783.0
 
 
 def test_add_that_spoils_the_calibration_leaves_it_as_it_was(home, kept, capsys):

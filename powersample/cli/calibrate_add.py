@@ -33,7 +33,8 @@ def run_add(options: argparse.Namespace) -> tuple[Calibration, Path]:
     """Return a calibration with the points of recordings, fitted anew, and the file that it belongs in.
 
     Raises:
-        InvalidArgument: a file is no recording with a meter, or of another node than the calibration.
+        InvalidArgument: a file is no recording with a meter, or of another node or kind of meter than the
+            calibration; or that is a data sheet's.
         InputNotFound: nothing is kept of its host.
     """
     found: tuple[Calibration, Path] | None = None
@@ -78,6 +79,7 @@ def _added(calibration: Calibration, trace: Trace, file: Path) -> Calibration:
     from powersample.fit import steady_points
     from powersample.fit.calibrate import calibrate
 
+    _refuse_meter(calibration, trace, file)
     refused = [reason for reason in judge(trace, calibration).reasons if not reason.startswith("PSQ-CAL-REFUSED")]
     if refused:
         raise InvalidArgument(f"{file} is no recording of the calibrated node: {'; '.join(refused)}")
@@ -97,6 +99,31 @@ def _added(calibration: Calibration, trace: Trace, file: Path) -> Calibration:
         made_ns=time.time_ns(),
         **{name: getattr(calibration, name) for name in kept},
     )
+
+
+def _refuse_meter(calibration: Calibration, trace: Trace, file: Path) -> None:
+    """Refuse points that another kind of meter told, and whose errors would pass for the calibration's own."""
+    from powersample.errors import InvalidArgument
+    from powersample.experiments.calibrate.run import COARSE
+    from powersample.experiments.calibrate.seen import WALL
+
+    if not calibration.points:
+        raise InvalidArgument(
+            "the calibration is a data sheet's figures, which no points can be added to: fitted points replace them",
+            "Calibrate at the meter: powersample calibrate --meter ADDRESS.",
+        )
+    coarse = calibration.source == "bmc"
+    for meter in trace.meta.get("meters") or ():
+        if any(one.get("domain") != WALL for one in (meter.get("channels") or ())[:1]):
+            continue
+        name = f"{meter.get('maker', '')} {meter.get('model', '')}".strip()
+        foreign = calibration.source == "meter" and name not in calibration.meter
+        if (meter.get("kind") in COARSE) != coarse or foreign:
+            raise InvalidArgument(
+                f"{file} was measured by {name or meter.get('kind')}, and the calibration by "
+                f"{calibration.meter or calibration.source}: one meter's errors are not the other's",
+                "Add recordings with the meter that it was made by, or calibrate anew.",
+            )
 
 
 def _same(one: OperatingPoint, other: OperatingPoint) -> bool:
