@@ -444,3 +444,19 @@ def test_gap_says_the_same_of_what_it_hides_wherever_a_report_tells_it():
     assert "(bridged)" in shown
     assert "(part)" not in shown
     assert "bridged by a line" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_late_arrival_of_a_meter_that_lost_no_cycle_is_no_dropout(told):
+    """Three "unread" updates and 88 J that they might hide stood beside "200 of about 200 updates seen"."""
+    late_s = np.zeros(400)
+    late_s[100:104] = (0.2, 0.15, 0.1, 0.05)  # three cycles and more came at once
+    series = cycles(sine_w, 20, late_s=late_s)
+    gap = {"start_ns": int(series.t1_ns[98]), "end_ns": int(series.t1_ns[101]), "cause": "garbage", "missing": 1}
+    report = build(traced(series, [gap] if told else []), [window(2.0, 18.0)])
+    (channel,) = report.data["channels"]
+    assert channel["dropouts_total"] == channel["gaps_total"] == int(told)
+    assert channel["updates_missed"] == (4 if told else 0)
+    assert channel["updates_expected"] == channel["updates"] + channel["updates_missed"]
+    lost = build(traced(cycles(sine_w, 20, drop=range(100, 104))), [window(2.0, 18.0)])
+    assert [lost.data["channels"][0][key] for key in ("dropouts_total", "updates_missed")] == [1, 4]

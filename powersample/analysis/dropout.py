@@ -6,7 +6,7 @@ Nothing is filled in: these spans are what intervals make room for and verdicts 
     power    (greatest - least value within a second of the hole) x its length; before the first and after the last
              poll, where nothing is counted at all, the greatest value x the time
     meter    of cycles: (greatest - least value of the record) x (its length less the cycle that its end was read for):
-             a gap of seconds whose ends are alike says nothing of what lay between
+             alike ends of seconds say nothing of what lay between. A cycle that came late, and none lost, is no hole
     counter  nothing while both ends of a hole are inside the window, for the counter goes on counting; all that it
              gained across the hole where an edge of the window lies in it
 """
@@ -24,7 +24,7 @@ from powersample.analysis.energy import channel_energies
 from powersample.analysis.gaps import LISTED, STILL_NS, Gaps, Hole, Still, joined
 from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import NORMAL_95, limit
-from powersample.analysis.meter import info_of, is_meter
+from powersample.analysis.meter import gaps_of, info_of, is_meter
 from powersample.analysis.polls import NONE_NS, polls
 from powersample.analysis.sweep import CONTEXT_NS, edges
 from powersample.analysis.turns import Turns
@@ -182,7 +182,10 @@ def scan(trace: Trace, name: str, seen: Pace) -> Gaps:
         plain = seen.followed_ns is None and period_ns >= RESOLVED_POLLS * (seen.poll_ns or 0.0)
         hides_ns = SURE_OF_ONE * period_ns if plain else max(seen.gap_ns, SURE_OF_ONE * period_ns)
     near_ns = max(NEAR_NS, round(5 * (period_ns or 0.0)))
-    return Gaps(channel, seen, seq_step=_seq_step(trace, name), hides_ns=hides_ns, near_ns=near_ns)
+    known = None
+    if channel.span == "sample" and info_of(trace, name) is not None:  # cycles follow each other, a lost one is told
+        known = np.array([gap[:2] for gap in gaps_of(trace, name)], np.int64).reshape(-1, 2)
+    return Gaps(channel, seen, seq_step=_seq_step(trace, name), hides_ns=hides_ns, near_ns=near_ns, known=known)
 
 
 def missing(trace: Trace, name: str, seen: Pace, run: Gaps) -> Missing:
@@ -231,7 +234,8 @@ def _hole(channel: Channel, hole: Hole, period_s: float | None) -> Lost:
 def _of_cycles(lost: Lost, range_w: float, cycle_s: float | None) -> Lost:
     """Return a hole of a meter's with what it hides, as its energy's interval has it: see `meter`."""
     hidden_s = max(0.0, lost.whole.duration_s - (cycle_s or 0.0))
-    return replace(lost, whole=replace(lost.whole, energy_j=range_w * hidden_s))
+    missed = None if lost.whole.updates_missed is None else max(0, lost.whole.updates_missed - 1)
+    return replace(lost, whole=replace(lost.whole, energy_j=range_w * hidden_s, updates_missed=missed))
 
 
 def _may_wrap(channel: Channel, run: Gaps) -> bool:

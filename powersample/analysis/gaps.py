@@ -79,11 +79,22 @@ class Gaps:
         seq_step: by how much its lane's record number grows from poll to poll.
         hides_ns: spacing of good polls from which an update is hidden between them.
         near_ns: around a hole, where the range of a power is looked up.
+        known: int64 (n, 2): from when to when the source itself says that readings are missing; with it, and where
+            their numbers follow one another, a spacing is a late arrival and hides none. None: it does not tell.
     """
 
-    def __init__(self, channel: Channel, seen: Pace, *, seq_step: float, hides_ns: float, near_ns: int) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        seen: Pace,
+        *,
+        seq_step: float,
+        hides_ns: float,
+        near_ns: int,
+        known: NDArray[np.int64] | None = None,
+    ) -> None:
         self._channel, self._seen, self._seq_step = channel, seen, seq_step
-        self._hides_ns, self._near_ns = hides_ns, near_ns
+        self._hides_ns, self._near_ns, self._known = hides_ns, near_ns, known
         self.stalls = self.gaps_total = self.holes_total = self.hidden_ns = self.back = 0
         self.known_ns = self.known_raw = 0.0  # of a counter: sums over polls without a hole that did not go back
         self.least_raw, self.most_raw = np.inf, -np.inf
@@ -147,8 +158,9 @@ class Gaps:
         is_late = (spacing_ns > STALL_FACTOR * poll_ns) & there
         if self._seen.followed_ns is not None:
             is_late &= ((step != 0) & (spacing_ns > GAP_FACTOR * poll_ns)) | (spacing_ns > gap_ns)
-        is_gap = is_late & (spacing_ns > gap_ns)
-        hides = (spacing_ns > self._hides_ns) & there
+        lost = there & self._lost(kept, t_ns)
+        is_gap = is_late & (spacing_ns > gap_ns) & lost
+        hides = (spacing_ns > self._hides_ns) & lost
         count, hiding = int(np.count_nonzero(is_gap)), int(np.count_nonzero(hides))
         self.stalls += int(np.count_nonzero(is_late)) - count
         self.gaps_total += count
@@ -162,6 +174,15 @@ class Gaps:
         self._waiting += [(self._gap(kept, t_ns, int(i)), float(step[i])) for i in longest]
         if self._channel.kind is Kind.ENERGY:
             self._judge(everything=True)
+
+    def _lost(self, kept: Series, t_ns: Array) -> NDArray[np.bool_]:
+        """Say between which readings another can have been, for all that their source tells."""
+        if self._known is None:
+            return np.ones(len(t_ns) - 1, np.bool_)
+        seq: NDArray[np.int64] = kept.seq.astype(np.int64)
+        lost: NDArray[np.bool_] = (seq[1:] - seq[:-1]) % 2**32 != 1
+        starts, ends = np.sort(self._known[:, 0]), np.sort(self._known[:, 1])
+        return lost | (np.searchsorted(starts, t_ns[1:]) > np.searchsorted(ends, t_ns[:-1], "right"))
 
     def _gap(self, kept: Series, t_ns: Array, i: int) -> Gap:
         start_ns, end_ns = (int(t) for t in t_ns[i : i + 2])

@@ -72,17 +72,22 @@ def info_of(trace: Trace, name: str) -> MeterInfo | None:
     return None
 
 
-def meter_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list[Told]:
-    """Return what a meter's channel tells of every window, which has a length, in one pass."""
-    channel, fit = trace.channel(name), trace.clock_fit(name)
-    fit = fit if fit is not None and fit.accepted else None
-    fit = fit.placed() if fit is not None and fit.own_clock else fit  # its readings come placed
-    gaps = tuple(
+def gaps_of(trace: Trace, name: str) -> tuple[tuple[int, int, str], ...]:
+    """Return the gaps that a channel's meter told of itself: (start, end, cause); one without an end lasts on."""
+    return tuple(
         (int(gap["start_ns"]), int(gap["end_ns"] or trace.end_ns or 0), str(gap["cause"]))
         for one in trace.meta.get("meters") or ()
         if any(each.get("name") == name for each in one.get("channels") or ())
         for gap in one.get("gaps") or ()
     )
+
+
+def meter_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list[Told]:
+    """Return what a meter's channel tells of every window, which has a length, in one pass."""
+    channel, fit = trace.channel(name), trace.clock_fit(name)
+    fit = fit if fit is not None and fit.accepted else None
+    fit = fit.placed() if fit is not None and fit.own_clock else fit  # its readings come placed
+    gaps = gaps_of(trace, name)
     meter = _Meter(info_of(trace, name), fit, gaps)
     latency_ns = meter.latency_s * 1e9
 

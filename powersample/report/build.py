@@ -205,6 +205,10 @@ def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | Non
     if missing.origin == "table" and model is not None:
         period_origin = model.origin.get("period_s", "a stored model")
     dropouts = missing.within(whole) if whole else ()
+    missed = sum(one.updates_missed or 0 for one in dropouts)
+    expected = missing.expected(whole.duration_s) if whole else None
+    if meter is not None and expected is not None:  # every one of its readings is news: no estimate is needed
+        expected = found.updates + missed
     extent = trace.extent(channel.name)
     return {
         "name": channel.name,
@@ -219,8 +223,8 @@ def _channel(trace: Trace, channel: Channel, found: Quality, whole: Window | Non
         "end_ns": extent.last_ns if extent else None,
         "stored": extent.records if extent else 0,
         "updates": found.updates,
-        "updates_expected": missing.expected(whole.duration_s) if whole else None,
-        "updates_missed": sum(one.updates_missed or 0 for one in dropouts),
+        "updates_expected": expected,
+        "updates_missed": missed,
         "update_period_s": found.update_period_s,
         "sensor_period_s": missing.period_s,
         "sensor_period_origin": period_origin,
