@@ -72,7 +72,7 @@ def trace(seconds, powers, *, meter=None, windows=(), lanes=LANES, anchors=(), *
 
     Args:
         seconds: float, shape (n,), how long each step lasts.
-        powers: by group, W, shape (n,).
+        powers: by group, W, shape (n,); "gpu1" is a second GPU, for recordings without a meter.
         meter: None, or a factor of its readings.
         windows: (name, start, end) in s.
         lanes: of it.
@@ -86,12 +86,18 @@ def trace(seconds, powers, *, meter=None, windows=(), lanes=LANES, anchors=(), *
         "dram": ("package-0.dram.energy", "package-0", "dram"),
     }
     names["gpu"] = ("gpu0.energy", "GPU-0", "gpu")
+    if "gpu1" in powers:
+        names["gpu1"] = ("gpu1.energy", "GPU-1", "gpu")
     parts = []
     for group, (name, device, domain) in names.items():
         joules = np.interp(t_ns / S, knots_s, np.concatenate(([0.0], np.cumsum(np.asarray(powers[group]) * seconds))))
-        counter = channel(name, Kind.ENERGY, device, domain, lane="nvml" if group == "gpu" else "rapl", sensor="perf.x")
+        counter = channel(
+            name, Kind.ENERGY, device, domain, lane="nvml" if domain == "gpu" else "rapl", sensor="perf.x"
+        )
         parts.append(series(counter, t_ns, np.rint(joules * 1000).astype(np.int64)))
-    described = {"host": "a", "host_id": "1234", "devices": [{"uuid": "GPU-0", "name": "X"}], "driver": "535.1"}
+    described = {"host": "a", "host_id": "1234", "driver": "535.1"}
+    boards = [device for _, device, domain in names.values() if domain == "gpu"]
+    described["devices"] = [{"uuid": board, "name": "X"} for board in boards]
     if meter is not None:
         wall = Channel(
             "wall.power", "wall", "wall", Kind.POWER, "W", 1.0, "float64", "arrival", "sample", sensor="lmg450"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nodes import COEFFICIENTS, FULL, HOST, IDLE, METER, calibration, ladder, model, trace, wall_w
 from traces import S
 
-from powersample.analysis import holistic, judge
+from powersample.analysis import energy, holistic, judge
 from powersample.analysis.settling import TAU_S
 from powersample.errors import InvalidArgument
 from powersample.fit.calibrate import calibrate
@@ -46,10 +46,24 @@ def test_steady_power_gives_the_models_energy_exactly_and_its_terms_by_their_for
     assert terms["outside of what was calibrated"] == 0
 
 
-def test_the_components_gain_is_not_in_the_interval_for_the_model_was_fitted_to_the_same_counters():
+def test_gain_of_components_that_are_loaded_as_at_the_calibration_is_not_in_the_interval():
+    """The model was fitted to the same counters."""
     told = holistic(trace([60.0], STEADY, windows=[RUN]), "run", calibration())
     own = next(one.value_j for one in told.budget if one.term.startswith("the components' own"))
     assert own < 0.001 * told.measured_j  # gain and offset of a board alone are 8 %
+
+
+@pytest.mark.parametrize(("one_w", "other_w"), [(100.0, 100.0), (150.0, 50.0), (180.0, 20.0)])
+def test_gains_of_boards_that_are_loaded_unlike_each_other_are_in_the_interval(one_w, other_w):
+    """The model knows the mean of their gains, for they were loaded alike when it was fitted; closed form."""
+    made = trace([60.0], STEADY | {"gpu": [one_w], "gpu1": [other_w]}, windows=[RUN])
+    told = holistic(made, "run", calibration(host={**HOST, "gpus": ["GPU-0", "GPU-1"]}))
+    unlike = next(one.value_j for one in told.budget if one.term.startswith("gains of devices"))
+    board = energy(made, "run", "gpu0")
+    gain = next(one.value_j for one in board.budget if one.term == "gain") / board.joules
+    slope = COEFFICIENTS[3] + 2 * COEFFICIENTS[4] * 540
+    assert unlike == pytest.approx(slope * gain * 40 * np.hypot(one_w - 100, other_w - 100), rel=0.01, abs=1e-6)
+    assert told.total.low_j < 40 * wall_w(300.0, 40.0, 200.0) < told.total.high_j
 
 
 def test_square_of_the_sum_is_integrated_over_bins_and_not_taken_of_the_mean():

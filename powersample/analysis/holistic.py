@@ -214,6 +214,19 @@ def _own_j(measured: Sequence[Measured], group: str) -> float:
     return math.hypot(*map(own_j, mine)) if all(one.low_j is not None for one in mine) else math.nan
 
 
+def _unlike_j(measured: Sequence[Measured], group: str) -> float:
+    """Return half of what gains do to a group's energy whose devices did not have equal shares; NaN where unknown."""
+    mine = [one.energy for one in _primaries(measured, GROUPS[group])]
+    shares_j = [one.joules or 0.0 for one in mine]
+    gains_j = [sum(term.value_j for term in one.budget if term.term == "gain") for one in mine]
+    if len(mine) < 2:
+        return 0.0
+    mean_j = math.fsum(shares_j) / len(mine)
+    return math.hypot(
+        *(gain_j / of_j * (of_j - mean_j) if of_j else 0.0 for gain_j, of_j in zip(gains_j, shares_j, strict=True))
+    )
+
+
 def _told(estimate: Estimate) -> WallEnergy:
     low_j, high_j = estimate.interval_j or (None, None)
     return WallEnergy(estimate.joules, low_j, high_j)
@@ -236,12 +249,14 @@ class _Node:
             return replace(one, reasons=(*one.reasons, f"PSQ-CAL-GROUPS {words}"))
         bins = self.course.of(window, {group: one.components_j[group] for group in calibration.groups})
         own = {group: _own_j(measured, group) for group in calibration.groups}
+        unlike = {group: _unlike_j(measured, group) for group in calibration.groups}
         like = by_load(calibration, self.load, bins, own) if self.load else None
         base_j, bounds_w = float(bins.seconds @ bins.sum_w), calibration.bounds_w
         level, estimate = "components", like
         if calibration.model is not None:
             level = "model"
-            estimate = by_model(calibration, calibration.model, bins, own, self.settling.of_window(window))
+            unsettled = self.settling.of_window(window)
+            estimate = by_model(calibration, calibration.model, bins, own, unlike, unsettled)
         elif like is not None:
             level = "load"
         elif bounds_w is not None:

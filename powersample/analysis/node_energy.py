@@ -6,6 +6,8 @@ Half of a 95 % interval; D is the window, f = sum of c_i x_i the model, X_i the 
     coefficients  t sqrt(X' C X)
     misfit        t misfit_w D: how far a steady state lies from f stays the same while it lasts
     components    1.96 u of each group's energy x df/dP; gain and offset left out: f was fitted to the same counters
+    unlike        df/dP x each device's gain x (its energy - its group's mean), in quadrature: f was fitted to devices
+                  that were loaded alike, and knows the mean of their gains alone
     meter         its limits of error at the calibration, percent of the energy
     bins          what half as many bins would change
     settling      see settling.py; to one side, in full
@@ -73,6 +75,7 @@ def by_model(
     model: LinearModel,
     bins: Bins,
     own_j: Mapping[str, float],
+    unlike_j: Mapping[str, float],
     unsettled: Unsettled,
 ) -> Estimate:
     """Return the model's energy.
@@ -82,6 +85,7 @@ def by_model(
         model: the one that is used.
         bins: powers of the window.
         own_j: half of the interval of each group's energy, gain and offset left out; NaN where unknown.
+        unlike_j: half of what gains do to a group's energy whose devices are not loaded alike.
         unsettled: how far the node is from the settled states that the model was fitted to.
     """
     coefficients, covariance = np.asarray(model.coefficients), np.asarray(model.covariance)
@@ -93,16 +97,19 @@ def by_model(
     x = integrals(bins)
     joules = float(x @ coefficients)
     t = student_95(model.free) if model.free > 0 else math.inf
-    parts_j = [
-        (float(integrals(Bins(seconds, {**bins.watts, group: bins.watts[group] + 1})) @ coefficients) - joules)
+    slopes = {
+        group: (float(integrals(Bins(seconds, {**bins.watts, group: bins.watts[group] + 1})) @ coefficients) - joules)
         / duration_s
-        * own_j.get(group, math.nan)
         for group in model.groups
-    ]
+    }
+    own, unlike = (
+        math.hypot(*(slope * of.get(group, math.nan) for group, slope in slopes.items())) for of in (own_j, unlike_j)
+    )
     terms = (
         BudgetTerm("the calibration's coefficients", "gain", t * math.sqrt(max(0.0, float(x @ covariance @ x)))),
         BudgetTerm("the calibration's misfit", "gain", t * model.misfit_w * duration_s),
-        BudgetTerm("the components' own, without gain", "standard", math.hypot(*parts_j)),
+        BudgetTerm("the components' own, without gain", "standard", own),
+        BudgetTerm("gains of devices that are loaded unlike each other", "gain", unlike),
         _meter(calibration, joules),
         BudgetTerm("power within bins", "standard", abs(joules - float(integrals(bins.halved()) @ coefficients))),
         _beyond(calibration, bins),
