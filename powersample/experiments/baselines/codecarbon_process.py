@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ from typing import Any, Self
 
 from powersample import errors
 from powersample.doctor.nvidia_debs import find_nvidia_smi
+from powersample.experiments.baselines.process import DEADLINE_S, kill, read_line, reap, run
 from powersample.formats.codecarbon import CarbonRow, parse_rows
 from powersample.sim import Node
 
 CHILD = "powersample.experiments.baselines.codecarbon_child"
-WAIT_S = 60.0
+WAIT_S = 60.0  # for its begin, and again for its end: more, and it hangs
+SAID = "said.txt"
 COUNTRY = "USA"  # for its emission factor, which nothing here looks at
 NAMESPACES = ("--mount", "--net", "--propagation", "private")
 MOUNTS = 'mount --bind "$1" /sys && mount --bind "$2" /proc/meminfo && shift 2 && exec "$@"'
@@ -77,7 +80,7 @@ class CodecarbonProcess:
     ) -> None:
         self._node, self._interval_s, self._memory_gib, self._program = node, interval_s, memory_gib, nvidia_smi
         self._folder = tempfile.TemporaryDirectory(prefix="powersample-codecarbon-", ignore_cleanup_errors=True)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._start_ns = 0
         self._notes: tuple[str, ...] = ()
 
@@ -85,22 +88,23 @@ class CodecarbonProcess:
         """Start it, and return when its account has begun.
 
         Raises:
-            NotSupported: it is not installed, namespaces are not allowed here, or it finds no devices; says why.
+            NotSupported: it is not installed, namespaces are not allowed here, it finds no devices, or hangs; says why.
         """
         sysfs = self._node.sysfs
         if sysfs is None:
             raise errors.NotSupported("this simulated node has no CPUs, so CodeCarbon would guess theirs")
         command = [*_unshare(sysfs), "sh", "-c", MOUNTS, "sh", os.fspath(sysfs), os.fspath(self._meminfo())]
         arguments = [self._folder.name, str(self._interval_s), COUNTRY]
-        self._process = subprocess.Popen(
-            [*command, sys.executable, "-m", CHILD, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self._folder.name,
-            env=self._environment(),
-        )
+        with (Path(self._folder.name) / SAID).open("wb") as said:  # a pipe that nobody reads would fill up
+            self._process = subprocess.Popen(
+                [*command, sys.executable, "-m", CHILD, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                cwd=self._folder.name,
+                env=self._environment(),
+                process_group=0,
+            )
         told = self._line()
         if "missing" in told:
             self.close()
@@ -111,30 +115,28 @@ class CodecarbonProcess:
         """End it, and return what it said.
 
         Raises:
-            NotSupported: it left no line.
+            NotSupported: it left no line, or hangs.
         """
         process = self._process
         if process is None or process.stdin is None:
             raise errors.StateError("CodeCarbon was not started")
         process.stdin.close()
-        process.stdin = None
         told = self._line()
-        process.communicate(timeout=WAIT_S)
+        code, _ = reap(process, time.monotonic() + WAIT_S)
+        self._end()
+        if code is None:
+            raise self._hung()
         path = Path(self._folder.name) / "emissions.csv"
         if not path.exists():
             raise errors.NotSupported("CodeCarbon ended without an emissions.csv")
         text = path.read_text()
         rows, _ = parse_rows(text.encode(), "emissions.csv")
-        self._process = None
         mode = "rapl" if told["cpu"] == MEASURED else str(told["cpu"])
         return CodecarbonRun(rows[-1], self._start_ns, mode, text, self._notes)
 
     def close(self) -> None:
         """End it, if it runs, and remove its folder; harmless twice."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        self._end()
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
@@ -147,14 +149,32 @@ class CodecarbonProcess:
         process = self._process
         assert process is not None
         assert process.stdout is not None
-        line = process.stdout.readline()
+        line = read_line(process.stdout.fileno(), time.monotonic() + WAIT_S)
         if line:
             told: dict[str, Any] = json.loads(line)
             return told
-        _, said = process.communicate()
-        self._process = None
-        last = next((one for one in reversed(said.splitlines()) if one.strip()), "it said nothing")
-        raise errors.NotSupported(f"CodeCarbon does not run on the simulated node here: {last}")
+        self._end()
+        if line is None:
+            raise self._hung()
+        raise errors.NotSupported(f"CodeCarbon does not run on the simulated node here: {self._last_said()}")
+
+    def _end(self) -> None:
+        """Kill it and what it started, unless it has ended; give its pipes back."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            kill(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _hung(self) -> errors.NotSupported:
+        return errors.NotSupported(f"CodeCarbon hung for {WAIT_S:g} s and was ended: {self._last_said()}")
+
+    def _last_said(self) -> str:
+        said = (Path(self._folder.name) / SAID).read_text(errors="replace")
+        return next((one for one in reversed(said.splitlines()) if one.strip()), "it said nothing")
 
     def _environment(self) -> dict[str, str]:
         """Return a home without settings of its own, the node's library, and a path with an nvidia-smi."""
@@ -164,7 +184,7 @@ class CodecarbonProcess:
             if self._program is not None:
                 raise
             folder = Path(self._folder.name) / "bin"
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             (folder / "nvidia-smi").write_text("#!/bin/sh\n")
             (folder / "nvidia-smi").chmod(0o755)
             self._notes += ("no nvidia-smi here: CodeCarbon, which asks only whether one runs, met an empty script",)
@@ -196,8 +216,9 @@ def _unshare(folder: Path) -> list[str]:
     said = ""
     for way in ([program, *NAMESPACES], [program, "--user", "--map-root-user", *NAMESPACES]):
         probe = [*way, "sh", "-c", 'mount --bind "$1" /sys', "sh", os.fspath(folder)]
-        done = subprocess.run(probe, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if done.returncode == 0:
+        done = run(probe, os.environ, DEADLINE_S)
+        trouble = done.trouble("unshare", DEADLINE_S)
+        if trouble is None:
             return way
-        said = done.stderr.strip() or said
+        said = trouble
     raise errors.NotSupported(f"no mount namespace of its own is allowed here: {said or 'no reason given'}")

@@ -104,6 +104,24 @@ def _read(descriptor: int, due_s: float) -> tuple[bytes, bool]:
     return b"".join(pieces), False
 
 
+def read_line(descriptor: int, due_s: float) -> bytes | None:
+    """Return the next line; at the end of the output what is left of it; None at the deadline.
+
+    For programs that print a line and then wait: what they print beyond it is returned with it.
+    """
+    line = b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while not line.endswith(b"\n"):
+        if not poll.poll(max(0.0, due_s - time.monotonic()) * 1e3):
+            return None
+        piece = os.read(descriptor, 1 << 16)
+        if not piece:
+            break
+        line += piece
+    return line
+
+
 def reap(process: subprocess.Popen[bytes], due_s: float) -> tuple[int | None, float]:
     """Wait for the process until `due_s` of time.monotonic(); return exit code and CPU time, or (None, NaN)."""
     pause_s = 1e-4
