@@ -4,12 +4,14 @@
 import dataclasses
 import json
 import math
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
 from powersample import cli
 from powersample.experiments import reproduce
+from powersample.experiments.calibrate.ground import NODE_SHARES
 from powersample.experiments.paper.epochs import trainings
 from powersample.experiments.paper.loop import readings
 from powersample.experiments.reproduce import figures, findings, holistic, loads, show, tools, tracing
@@ -64,6 +66,18 @@ def test_every_input_is_told_with_its_origin_and_the_papers_are_marked(study):
     values = {one.what: one.origin for one in study.inputs}
     assert values["uncaptured power of the idle node"] == "the paper"
     assert values["a call of nvidia-smi -q -x"] == "assumed"
+
+
+def test_what_stands_for_firestarter_and_what_the_loads_draw_are_told_as_assumed(study):
+    told = {one.what: one for one in study.inputs}
+    assert "'mix'" in told["the stress load"].value
+    assert "stand-in assumed" in told["the stress load"].origin
+    shares = next(one for what, one in told.items() if what.startswith("what a load draws"))
+    assert shares.origin == "assumed"
+    for kernel in (holistic.PRIMES, holistic.STRESS):
+        for device, share in NODE_SHARES[kernel].items():
+            assert f"{100 * share:.0f} % {device}" in shares.value.partition(f"{kernel}: ")[2]
+    assert "a range of 5000 W" in told["the meter's limit of error"].value
 
 
 # ---- the instruments ----------------------------------------------------------------------------------------------
@@ -224,6 +238,25 @@ def test_json_of_a_setting_without_a_correlation_has_none(study):
 def test_picture_is_a_png(study, tmp_path):
     reproduce.write_png(study, tmp_path / "study.png")
     assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_words_of_the_picture_lie_on_nothing(study, tmp_path, monkeypatch):
+    """Legends and notes off bars and boxes, labels of a scale and titles of a row off each other."""
+    from matplotlib.figure import Figure
+
+    drawings = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: (figure.canvas.draw(), drawings.append(figure)))
+    reproduce.write_png(study, tmp_path / "study.png")
+    (figure,) = drawings
+    titles = [axes._left_title.get_window_extent() for axes in figure.axes]
+    for axes in figure.axes:
+        labels = [one.get_window_extent() for one in axes.get_xticklabels() if one.get_text()]
+        assert not any(a.overlaps(b) for a, b in pairwise(labels))
+        words = [one.get_window_extent() for one in axes.texts]
+        words += [axes.get_legend().get_window_extent()] if axes.get_legend() else []
+        drawn = [one.get_window_extent() for one in axes.patches]  # the bars
+        assert not any(a.overlaps(b) for a in words for b in drawn)
+    assert not any(a.overlaps(b) for a, b in combinations(titles, 2))
 
 
 @pytest.mark.parametrize("options", [["--nodes", "0"], ["--trainings", "2"], ["--nodes", "1001"]])

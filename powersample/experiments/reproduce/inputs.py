@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from powersample.analysis.agreement_table import PAPER_PEARSON
+from powersample.experiments.calibrate.ground import NODE_SHARES
 from powersample.experiments.paper.epochs import (
     BATCH_S,
     LEAST_W,
@@ -18,7 +19,8 @@ from powersample.experiments.paper.epochs import (
 )
 from powersample.experiments.reproduce import loads, tracing
 from powersample.experiments.reproduce.holistic import EPOCHS as RUN_EPOCHS
-from powersample.experiments.reproduce.holistic import HIGH, LENGTHS_S, LOW, MEMORY_GIB, PRIOR, RUNS
+from powersample.experiments.reproduce.holistic import HIGH, LENGTHS_S, LOW, MEMORY_GIB, PRIMES, PRIOR, RUNS, STRESS
+from powersample.experiments.reproduce.tools import RANGE_SHARE, RANGE_W, READING_SHARE
 
 PAPER = "the paper"
 ASSUMED = "assumed"
@@ -68,6 +70,21 @@ def inputs(profile: str, nodes: int, trainings: int) -> tuple[Input, ...]:
         Input("node", f"{profile}: 2 CPUs, 2 TB, 4 x H100, LMG450 at its supplies", PAPER),
         Input("uncaptured power of the idle node", "783 W, of the node that is not drawn", PAPER),
         Input("the same under a prime search", "811 W, likewise", PAPER),
+        Input(
+            "the stress load",
+            f"{STRESS!r}, registers and memory together, in place of the paper's Firestarter",
+            f"Firestarter {PAPER}'s, its stand-in {ASSUMED}",
+        ),
+        Input(
+            "what a load draws of a device's range from idle to its limit",
+            "; ".join(f"{name}: {_shares(name)}" for name in (PRIMES, STRESS)),
+            ASSUMED,
+        ),
+        Input(
+            "the meter's limit of error",
+            f"{100 * READING_SHARE:g} % of reading and {100 * RANGE_SHARE:g} % of range, of a range of {RANGE_W:g} W",
+            f"percents {PAPER}'s, the range {ASSUMED}",
+        ),
         Input("power of one GPU while it computes", f"{LEAST_W:g} to {MOST_W:g} W; at rest {REST_W:g} W", PAPER),
         Input("trainings", f"{RUNS} in 2a and 2b; 500 in experiment 1, of which {trainings} are held here", PAPER),
         Input("epochs of a training of experiment 1", f"{tracing.EPOCHS}", ASSUMED),
@@ -110,3 +127,7 @@ def inputs(profile: str, nodes: int, trainings: int) -> tuple[Input, ...]:
             ASSUMED,
         ),
     )
+
+
+def _shares(kernel: str) -> str:
+    return ", ".join(f"{100 * share:.0f} % {device}" for device, share in NODE_SHARES[kernel].items())
