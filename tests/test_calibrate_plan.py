@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from powersample import errors
+from powersample.experiments.calibrate import ground as ground_module
 from powersample.experiments.calibrate.disturbance import Accounts, Watch
 from powersample.experiments.calibrate.ground import MachineGround, NodeGround
 from powersample.experiments.calibrate.journal import Journal
@@ -415,3 +417,26 @@ def test_machine_ground_load_that_cannot_run_is_raised_where_it_is_asked_after(m
     ground.end()
     with pytest.raises(errors.OutOfMemory, match="half of the memory"):
         ground.check()
+
+
+def test_machine_ground_load_that_ends_by_itself_is_a_failure_and_no_idle_point(monkeypatch):
+    """What was measured after its end would stand under the load's name; the next load is none the worse for it."""
+    monkeypatch.setattr(ground_module, "LONGEST_S", 0.05)
+    ground = MachineGround()
+    ground.begin(parse_rungs("primes:100")[0])
+    for thread in threading.enumerate():
+        if thread.name == "powersample-primes":
+            thread.join()
+    with pytest.raises(errors.DeviceError, match="primes load ended by itself"):
+        ground.check()
+    monkeypatch.setattr(ground_module, "LONGEST_S", 60.0)
+    ground.begin(parse_rungs("primes:100")[0])
+    ground.check()
+    ground.end()
+    ground.check()
+
+
+@pytest.mark.parametrize("times", [{"settle_s": 20_000.0}, {"dwell_s": 6_000.0}])
+def test_times_beyond_what_a_load_lasts_are_refused_at_once(times):
+    with pytest.raises(errors.InvalidArgument, match=r"lasts 6 h at most.*--settle"):
+        Times(**times)

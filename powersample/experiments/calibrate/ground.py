@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from powersample import loads
-from powersample.experiments.calibrate.plan import CPU_KERNELS, GPU, IDLE, Rung
+from powersample.errors import DeviceError
+from powersample.experiments.calibrate.plan import CPU_KERNELS, GPU, IDLE, LONGEST_S, Rung
 
 if TYPE_CHECKING:
     from powersample.loads import EdgeLog
     from powersample.sim import Node
 
-LONGEST_S = 3600.0  # of a rung's load; it is stopped before
 GPU_PERIOD_S = 0.023  # of slices below full level: quick for a supply, in step with no sensor's 20, 25 or 100 ms
 BOARD = "board"
 LEAST_SLICE_S = 0.0011  # longer than what a pattern's spans must last
@@ -65,6 +65,7 @@ class MachineGround:
     def begin(self, rung: Rung) -> None:
         """See `Ground`."""
         self._asked.clear()
+        self._failure = None  # of a load that was measured to its end
         for kernel, level in rung.parts.items():
             name = f"powersample-{kernel}"
             self._threads.append(threading.Thread(target=self._run, args=(kernel, level), name=name, daemon=True))
@@ -73,6 +74,11 @@ class MachineGround:
     def _run(self, kernel: str, level: float) -> None:
         try:
             self._logs.append(_work(kernel, level, self._asked.is_set))
+            if not self._asked.is_set():  # else idle would pass for it
+                self._failure = DeviceError(
+                    f"the {kernel} load ended by itself before its point was measured",
+                    "The same command goes on from here; give a point less time: --settle, --dwell.",
+                )
         except BaseException as error:  # told where the load is asked after
             self._failure = error
 

@@ -26,6 +26,7 @@ FULL = (
 )
 SHORT = "primes:50,primes:100,stream:100,gpu:100,gpu:50+mix:50,gpu:100+mix:100"  # as many as a node model needs
 
+LONGEST_S = 6 * 3600.0  # of a rung's load: what has lost who asked for it ends some time
 LEAST_DWELL_S = 2.2  # 20 updates of a counter that moves every 100 ms: else it does not stand for its GPU
 LEAST_DWELL_SHARE = 0.5  # of the window that must be steady
 LEAST_CYCLES = 10  # of a meter, to see whether it stands still
@@ -84,6 +85,11 @@ class Times:
             raise InvalidArgument(f"a point of {self.dwell_s:g} s: {LEAST_DWELL_SHARE * self.window_s:g} s or more")
         if not self.settle_s >= max(self.window_s, self.least_s) or not self.lost_s > 0:
             raise InvalidArgument(f"{self.settle_s:g} s to settle: {max(self.window_s, self.least_s):g} s or more")
+        if not self.settle_s + 2 * self.dwell_s <= LONGEST_S / 2:  # the rest is for a meter that is waited for
+            raise InvalidArgument(
+                f"{self.dwell_s:g} s after up to {self.settle_s:g} s: a load lasts {LONGEST_S / 3600:g} h at most",
+                f"Keep --settle and twice --dwell below {LONGEST_S / 2:g} s together.",
+            )
 
     def fitting(self, cycle_s: float) -> Times:
         """Return the times for a meter of such cycles: its steadiness needs some of them."""
