@@ -17,8 +17,10 @@ from powersample.capture import Plan
 from powersample.experiments.calibrate.climb import MeterLost
 from powersample.experiments.calibrate.ground import NodeGround
 from powersample.experiments.calibrate.plan import Times, parse_rungs
+from powersample.experiments.calibrate.result import Calibrated
 from powersample.experiments.calibrate.run import Asking, Points, lacks, take_points
 from powersample.experiments.calibrate.seen import RecordingSeen
+from powersample.fit.calibrate import from_sheet
 from powersample.model import MeterInfo
 from powersample.session.meters import asked_meters
 from powersample.session.simulate import make_node, simulated_plan
@@ -176,6 +178,17 @@ def test_calibrate_killed_half_way_goes_on_and_is_found_as_any_user(anybodys):
     node = json.loads(told.stdout)["windows"][0]["holistic"]
     assert node["level"] == "model"
     assert node["low_j"] < node["truth_j"] < node["high_j"]
+
+
+@pytest.mark.parametrize(
+    ("output", "told"), [(None, "where `record` finds it"), ("c.json", "for `--calibration FILE`")]
+)
+def test_calibrate_says_where_record_looks_and_where_it_has_to_be_told(monkeypatch, capsys, tmp_path, output, told):
+    path = tmp_path / "c.json"
+    done = Calibrated(from_sheet(("cpu",), 700.0, {"primes": 800.0}), path, ())
+    monkeypatch.setattr("powersample.cli.calibrate.run_live", lambda _: done)
+    assert cli.main(["calibrate", "--meter", "dcmi:", *(["-o", str(tmp_path / output)] if output else [])]) == 0
+    assert f"kept in {path}, {told}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

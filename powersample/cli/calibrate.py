@@ -100,7 +100,8 @@ def _live(options: argparse.Namespace) -> int:
         return 0
     show(done.calibration, options, truth=done.truth)
     if done.path is not None:
-        print(f"powersample: kept in {done.path}, where `record` finds it", file=sys.stderr)
+        found = "where `record` finds it" if options.output is None else "for `--calibration FILE`"
+        print(f"powersample: kept in {done.path}, {found}", file=sys.stderr)
     return 0 if done.calibration.accepted else 1
 
 
