@@ -230,6 +230,16 @@ def test_points_that_had_not_settled_are_told_and_most_of_them_refused():
     assert most.reasons[0].startswith("PSQ-CAL-UNSTEADY: 7 of 12 points had not settled: such powers")
 
 
+def test_points_that_heat_held_back_are_fitted_and_told():
+    points = ladder()
+    found = calibrate([*points[:4], replace(points[4], marks=("throttled",)), *points[5:]])
+    assert found.accepted
+    assert found.node == calibrate(points).node
+    assert found.reasons[0].startswith(
+        f"PSQ-CAL-THROTTLED: 1 of 12 points were held back by heat ({points[4].name}): they are fitted"
+    )
+
+
 def test_idle_node_that_drifted_is_told():
     later = point("idle", 0.0, 100, 30, 200, wall=wall_of(100, 30, 200) + 12)
     reasons = calibrate([*ladder(), later]).reasons

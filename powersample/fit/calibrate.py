@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from powersample.errors import InvalidArgument
-from powersample.fit.follows import MOST_UNSTEADY, UNSTEADY, refusal
+from powersample.fit.follows import MOST_UNSTEADY, THROTTLED, UNSTEADY, refusal
 from powersample.fit.node_model import SLOPE, SLOPE_SD, TERMS, chance_w, fit_model
 from powersample.model import Calibration, OperatingPoint
 from powersample.model.calibration import GROUPS, SOURCES, SUM
@@ -212,10 +212,20 @@ def _remarks(points: Sequence[OperatingPoint], groups: Sequence[str], source: st
     yield from _drift([one for one in points if one.kernel == IDLE], groups)
     unsteady = [one.name for one in points if UNSTEADY in one.marks]
     if 0 < len(unsteady) <= MOST_UNSTEADY * len(points):
+        yield f"PSQ-CAL-UNSTEADY: {_some(unsteady, points)} had not settled{_names(unsteady)}: give them longer"
+    if held := [one.name for one in points if THROTTLED in one.marks]:
         yield (
-            f"PSQ-CAL-UNSTEADY: {len(unsteady)} of {len(points)} points had not settled ({', '.join(unsteady[:3])}"
-            f"{', ...' if len(unsteady) > 3 else ''}): give them longer"
+            f"PSQ-CAL-THROTTLED: {_some(held, points)} were held back by heat{_names(held)}: they are fitted, for "
+            "parts and wall drew less together, but P_busy is of less than the load that it names"
         )
+
+
+def _some(names: Sequence[str], points: Sequence[OperatingPoint]) -> str:
+    return f"{len(names)} of {len(points)} points"
+
+
+def _names(names: Sequence[str]) -> str:
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _sourced(source: str) -> Iterator[str]:

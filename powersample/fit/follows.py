@@ -18,6 +18,7 @@ SLOPES = (0.5, 2.5)  # watts at the wall a watt inside: supply, fans and what fo
 LEAST_SPAN = 0.02  # of the wall's power, between the least and the most loaded point
 FEWER_SD = 4.0
 UNSTEADY, MOST_UNSTEADY = "unsteady", 0.5  # mark of a point, and the share of points that may bear it
+THROTTLED = "throttled"
 
 
 def refusal(points: Sequence[OperatingPoint], groups: Sequence[str]) -> str | None:

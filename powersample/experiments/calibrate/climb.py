@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from powersample.errors import DeviceError
 from powersample.experiments.calibrate.plan import GPU, IDLE, Rung, Times
 from powersample.experiments.calibrate.steadiness import last_trend, trend
+from powersample.fit.follows import THROTTLED, UNSTEADY
 from powersample.model import Window
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from powersample.experiments.calibrate.seen import Means, Seen
     from powersample.experiments.calibrate.surroundings import Surroundings
 
-UNSTEADY, DISTURBED, THROTTLED = "unsteady", "disturbed", "throttled"  # marks
+DISTURBED = "disturbed"  # a mark, as `fit.follows` has others
 LOOK_S = 1.0  # between looks at the meter; less where the window is short
 LOOKS_A_WINDOW = 4
 AFTER_CHANGE_S = 0.3  # supplies hold up for tens of ms, loads need as long to be there
