@@ -88,6 +88,26 @@ def test_calibrate_meter_that_stays_away_keeps_its_points_and_goes_on_later(node
     assert not journal.exists()
 
 
+def test_calibrate_does_not_go_on_with_a_meter_that_was_swapped(node, tmp_path):
+    """What the kept points were measured by stands in the journal, by the meter's own serial number."""
+    output = tmp_path / "c.json"
+    with pytest.raises(KeyboardInterrupt):
+        take(asking(node, output, "gpu:100"), node, tell=at("gpu 100 %", "settling", interrupt))
+    journal = output.with_name("c.json.journal")
+    (devices,) = [line for line in journal.read_text().splitlines() if '"devices"' in line]
+    of_it = json.loads(devices)["devices"]
+    assert of_it["GPUs"] == list(node.gpu_uuids)
+    (meter,) = of_it["meters at the wall"]
+    assert "LMG450" in meter
+    journal.write_text(journal.read_text().replace(meter, meter + "9"))
+    with pytest.raises(errors.StateError, match="differs in meters at the wall"):
+        take(asking(node, output, "gpu:100"), node)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
 def test_calibrate_without_a_meter_says_what_to_name_and_keeps_nothing(node, tmp_path):
     with pytest.raises(errors.InvalidArgument, match=r"no meter measures the wall.*--p-idle"):
         take(replace(asking(node, tmp_path / "c.json"), meters=asked_meters([], None)), node)

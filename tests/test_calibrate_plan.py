@@ -333,6 +333,27 @@ def test_journal_of_another_calibration_is_refused_by_what_differs_and_kept(tmp_
         assert journal.kept == ()
 
 
+@pytest.mark.parametrize(
+    ("changed", "differs"), [({"GPUs": ["GPU-1"]}, "GPUs"), ({"meters": ["LMG450 2"]}, "meters"), ({}, None)]
+)
+def test_journal_goes_on_only_by_the_devices_that_its_points_were_measured_by(tmp_path, changed, differs):
+    """A card or a meter that was swapped between the interruption and the next try."""
+    path, devices = tmp_path / "journal", {"GPUs": ["GPU-0"], "meters": ["LMG450 1"]}
+    with Journal(path, {"host": "a"}) as journal:
+        journal.match_devices(devices)
+        journal.add({"name": "idle"})
+    before = path.read_bytes()
+    with Journal(path, {"host": "a"}) as journal:
+        if differs is None:
+            journal.match_devices(devices)
+        else:
+            with pytest.raises(errors.StateError, match=rf"keeps 1 point of.*differs in {differs}.*--restart"):
+                journal.match_devices({**devices, **changed})
+    assert path.read_bytes() == before
+    with Journal(path, {"host": "a"}, restart=True) as journal:
+        journal.match_devices({**devices, **changed})
+
+
 def test_journal_without_a_point_gives_way_to_any_other(tmp_path):
     Journal(tmp_path / "journal", {"host": "a"}).close()
     with Journal(tmp_path / "journal", {"host": "b"}) as journal:

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +31,7 @@ class Journal:
     Attributes:
         kept: points that an interrupted calibration left, plain values.
         scratch: the folder that it worked in; None where it is not known.
+        devices: what they were measured by, as `match_devices` was told; None where it was not.
 
     Raises:
         StateError: another process calibrates here now, or what was interrupted was another calibration.
@@ -52,6 +53,7 @@ class Journal:
         try:
             self._lock()
             self.scratch: Path | None = None
+            self.devices: dict[str, Any] | None = None
             self.kept = self._read(about, restart)
             self._points = len(self.kept)
             if not self.kept:
@@ -80,6 +82,7 @@ class Journal:
                 return ()
             head, points = lines[0], [dict(line["point"]) for line in lines[1:] if "point" in line]
             folders = [Path(line["scratch"]) for line in lines[1:] if "scratch" in line]
+            devices = [dict(line["devices"]) for line in lines[1:] if "devices" in line]
             if head["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"version {head['schema_version']}")
             before = dict(head["about"])
@@ -94,15 +97,38 @@ class Journal:
             return ()
         asked = json.loads(json.dumps(about))
         if points and before != asked:
-            other = ", ".join(sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key)))
-            raise StateError(
-                f"{self.path} keeps {counted(len(points))} of a calibration that was interrupted, and this one differs "
-                f"in {other}",
-                "Go on with the options that it began with, or throw them away with --restart.",
-            )
+            raise self._other(points, before, asked, "options")
+        self.devices = devices[-1] if points and devices else None
         if len(whole) < len(content):
             os.ftruncate(self._fd, len(whole))
         return tuple(points)
+
+    def _other(
+        self, points: Sequence[Mapping[str, Any]], before: Mapping[str, Any], now: Mapping[str, Any], what: str
+    ) -> StateError:
+        differs = ", ".join(sorted(key for key in {*before, *now} if before.get(key) != now.get(key)))
+        return StateError(
+            f"{self.path} keeps {counted(len(points))} of a calibration that was interrupted, and this one differs in "
+            f"{differs}",
+            f"Go on with the {what} that it began with, or throw them away with --restart.",
+        )
+
+    def match_devices(self, devices: Mapping[str, Any]) -> None:
+        """Keep what points are measured by, which nobody knows before it is opened; the same goes on only with that.
+
+        Args:
+            devices: plain values.
+
+        Raises:
+            StateError: points that are kept were measured by others.
+            DiskFull: as `add`.
+        """
+        now = json.loads(json.dumps(devices))
+        if self.devices is not None and self.devices != now:
+            raise self._other(self.kept, self.devices, now, "devices")
+        if self.devices is None:
+            self._write({"devices": now})
+            self.devices = now
 
     def add(self, point: Mapping[str, Any]) -> None:
         """Keep one more point; it is on the disk when this returns.

@@ -136,7 +136,7 @@ def take_points(
         InvalidArgument: no meter measures the wall.
         NothingMeasurable: no component is measured, so that nothing could be added to.
         MeterLost: the meter did not come back; what was measured is kept.
-        StateError: it is being calibrated, or another calibration was interrupted.
+        StateError: it is being calibrated, or another calibration was interrupted, or one with other GPUs or meters.
         Everything that a `Recording` and the loads raise.
     """
     if asking.sync is not None:
@@ -155,6 +155,7 @@ def take_points(
             recording.start()
             walls = _walls(recording)
             _refuse_foreign(asking, recording, walls, node)
+            journal.match_devices(_devices(recording, walls))
             trouble = _synchronise(recording, asking)
             truth_w: list[tuple[float, float]] = []
 
@@ -254,6 +255,16 @@ def _about(asking: Asking, rungs: tuple[Rung, ...], node: Node | None) -> dict[s
         "times": asdict(asking.times),
         "sampling": asdict(plan),
         "meters": [str(one) for one in asking.meters.addresses],
+    }
+
+
+def _devices(recording: Recording, walls: list[MeterInfo]) -> dict[str, Any]:
+    """Return what a point's powers are read from, where it tells: a card or meter that was swapped is another."""
+    found = recording.inventory
+    return {
+        "GPUs": [one.uuid for one in found.devices],
+        "driver": found.driver,
+        "meters at the wall": [f"{one.maker} {one.model} {one.serial}".strip() for one in walls],
     }
 
 
