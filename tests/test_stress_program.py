@@ -136,6 +136,8 @@ def test_file_that_is_no_pattern_is_refused(text, what, tmp_path):
         (["--stress", "primes", "--duration", "1", "--pattern", "random"], "powersample stress --pattern random"),
         (["--stress", "primes", "--duration", "1", "--cpus", "3-1"], "0-3,8"),
         (["--stress", "primes", "--duration", "1", "--cpus", "0,"], "0-3,8"),
+        (["--stress", "primes", "--duration", "1", "--cpus", "0,0"], "each once"),
+        (["--stress", "primes", "--duration", "1", "--cpus", "0-4095,0-4095"], "each once"),
         (["--stress", "primes", "--duration", "1", "--cpus", "0", "--threads", "1"], "leave --threads out"),
         (["--stress", "primes", "--duration", "1", "--threads", "0"], "number of threads"),
         (["--stress", "primes", "--duration", "1", "--edges", "fd:1"], "from 3 on"),

@@ -18,7 +18,8 @@
 enum {
     EDGES_MAX = 1 << 20,
     BURSTS_MAX = 1 << 20, /* a thread */
-    SETS = 8              /* of CPU_SETSIZE: the kernel is built for 8192 CPUs at most */
+    SETS = 8,             /* of CPU_SETSIZE: the kernel is built for 8192 CPUs at most */
+    WAIT_MAX_S = 1000 * 1000 * 1000 /* 31 years: a longer wait would not fit in a deadline's 64 bits */
 };
 
 static const int64_t default_period_ns = 100 * 1000 * 1000, least_period_ns = 1000 * 1000,
@@ -276,7 +277,8 @@ int ps_load_wait(ps_load *load, double timeout_s)
 {
     if (load->state != LOAD_RUNNING)
         return load->state == LOAD_ENDED ? PS_OK : PS_E_STATE;
-    const int64_t deadline_ns = ps_clock_monotonic_ns() + (int64_t)(timeout_s * 1e9);
+    const double wait_s = timeout_s < WAIT_MAX_S ? timeout_s : WAIT_MAX_S;
+    const int64_t deadline_ns = ps_clock_monotonic_ns() + (timeout_s < 0 ? 0 : (int64_t)(wait_s * 1e9));
     const struct timespec deadline = {deadline_ns / 1000000000, deadline_ns % 1000000000};
     int late = 0;
     pthread_mutex_lock(&load->lock);

@@ -56,7 +56,15 @@ static uint32_t take_levels(const char *text, double *out)
     return count;
 }
 
-/* "0-3,8"; 0 when it is no list. */
+static bool has_cpu(const int32_t *cpus, uint32_t count, int32_t cpu)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (cpus[i] == cpu)
+            return true;
+    return false;
+}
+
+/* "0-3,8", each once and so no more than CPUS_MAX of them; 0 when it is no such list. */
 static uint32_t take_cpus(const char *text, int32_t *out)
 {
     uint32_t count = 0;
@@ -70,8 +78,11 @@ static uint32_t take_cpus(const char *text, int32_t *out)
             last = first;
         if (!next || first != floor(first) || last != floor(last) || (text[length] && !text[length + 1]))
             return 0;
-        for (double cpu = first; cpu <= last && count < CPUS_MAX; cpu++)
-            out[count++] = (int32_t)cpu;
+        for (int32_t cpu = (int32_t)first; cpu <= (int32_t)last; cpu++) {
+            if (has_cpu(out, count, cpu))
+                return 0;
+            out[count++] = cpu;
+        }
         text = next;
     }
     return count;
@@ -105,7 +116,7 @@ const char *stress_plan_check(const sampler_options *options, const char **optio
     if (wish->cpus && wish->threads)
         return "leave --threads out, or --cpus";
     if (wish->cpus && take_cpus(wish->cpus, cpus) == 0)
-        return "give CPUs as 0-3,8";
+        return "give CPUs as 0-3,8, each once";
     *option = "stress";
     if (!file && !options->duration_ns)
         return "say how long, by --duration";

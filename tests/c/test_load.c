@@ -194,6 +194,19 @@ static void test_log_is_complete_and_in_order(void)
     ps_load_free(load);
 }
 
+/* No timeout is too long: one beyond 292 years waits for the end as any other, and does not wrap into the past. */
+static void test_wait_takes_any_timeout(void)
+{
+    const int64_t short_one[] = {0, INT64_C(30000000)};
+    const double timeouts_s[] = {1e10, 1e300, (double)INFINITY, -1e300};
+    for (size_t i = 0; i < sizeof timeouts_s / sizeof *timeouts_s; i++) {
+        ps_load *load = made(1, short_one, 2);
+        CHECK_EQ(PS_OK, ps_load_start(load, ps_clock_now_ns(), NULL));
+        CHECK_EQ(PS_OK, ps_load_wait(load, timeouts_s[i]));
+        ps_load_free(load);
+    }
+}
+
 static void test_stop_ends_bursts_and_sleepers(void)
 {
     const int64_t long_one[] = {0, INT64_C(3600000000000), INT64_C(7200000000000), INT64_C(7300000000000)};
@@ -302,6 +315,7 @@ int main(void)
     test_levels_are_kept_by_cpu_time();
     test_idle_threads_log_nothing();
     test_log_is_complete_and_in_order();
+    test_wait_takes_any_timeout();
     test_stop_ends_bursts_and_sleepers();
     test_pattern_in_the_past_is_missed_and_never_burst_after();
     test_cpu_that_is_not_there_is_told();
