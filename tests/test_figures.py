@@ -2,6 +2,7 @@
 """A method's figures against closed forms."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,12 @@ def test_figures_of_an_exact_method_have_no_error():
     assert found.achieved_hz == pytest.approx(10.0)
     assert found.cpu_us_per_poll == pytest.approx(1000.0)
     assert found.power.pearson == pytest.approx(1.0)
+
+
+def test_figures_of_changes_give_no_cost_of_a_poll():
+    """Zeus polls twenty times a second and keeps ten changes: CPU time by those would be no poll's."""
+    found = figures(replace(method(lap(), cpu_s=0.04), changes_only=True))
+    assert (found.polls, found.cpu_us_per_poll) == (40, None)
 
 
 def test_figures_of_a_constant_factor_show_it_in_every_error_and_in_no_correlation():

@@ -20,7 +20,7 @@ from powersample.experiments import race
 from powersample.experiments.baselines import Samples
 from powersample.experiments.race import cost, entrants, ground, run, show
 from powersample.experiments.race import slowdown as slowdowns
-from powersample.experiments.race.slowdown import slowdown
+from powersample.experiments.race.slowdown import Slowdown, lost_in, slowdown
 from powersample.experiments.workload import Epoch
 from powersample.sim import Node
 
@@ -342,6 +342,24 @@ def test_median_interval_holds_the_median_about_95_times_in_100(count):
         low, high = slowdowns.median_interval(dice.standard_normal(count))
         held += low <= 0 <= high
     assert 0.90 <= held / 300 <= 0.99
+
+
+NOISE = Slowdown(-9.0, -39.0, 11.0, 6)
+
+
+@pytest.mark.parametrize(
+    ("one", "noise", "lost"),
+    [
+        (Slowdown(8.0, -11.0, 186.0, 6), NOISE, True),
+        (Slowdown(30.0, 11.5, 50.0, 6), NOISE, False),
+        (Slowdown(30.0, None, None, 5), NOISE, False),
+        (Slowdown(8.0, -11.0, 186.0, 6), None, False),
+    ],
+)
+def test_slowdown_whose_interval_meets_that_of_nothing_is_lost_in_the_noise(raced, one, noise, lost):
+    assert lost_in(one, noise) is lost
+    result = dataclasses.replace(raced[0], slowdowns={"native": one}, noise=noise)
+    assert ("lost in the noise of A/A, whose interval meets theirs: native." in race.to_text(result)) is lost
 
 
 def test_slowdown_of_no_pair_is_missing():

@@ -81,9 +81,13 @@ def test_text_says_before_any_table_what_the_field_does(tmp_path):
         for name, factor in off.items()
     ]
     text = to_text(race(*methods)).replace("\n  ", " ")
-    said = "off by 40.0 % of an epoch (median) by PowerUsage and by 2.0 % by field 186; native, which reads a field and"
+    said = "off by 40.0 % (median of 1 epochs: 1 x 2 s) by PowerUsage and by 2.0 % by field 186; native, which reads"
     assert 0 < text.index(said) < text.index("updates")
-    assert "by 1.0 %." in text
+    assert "by 1.0 %. So few epochs are a hint, no more." in text
+    assert " n=1    n=1\n" in text
+    doubted = replace(methods[0], accounts=tuple(replace(one, verdict="poor") for one in methods[0].accounts))
+    text = to_text(race(doubted, *methods[1:])).replace("\n  ", " ")
+    assert "by 1.0 %, and calls 2 of its 2 epochs poor or unusable itself." in text
     assert "field counts before the sampler" not in to_text(race(methods[0]))
     assert "pynvml-thread reads a field, native a field" in to_text(race(*methods[:2]))
 

@@ -67,7 +67,7 @@ class Figures:
         energy: Agreement of the epochs' energies, J.
         power: Agreement of their mean powers, W: what the epochs' different lengths do not lift.
         held: What became of its intervals; None where it gives none.
-        cpu_us_per_poll: CPU time for each reading, us.
+        cpu_us_per_poll: CPU time for each reading, us; None where the readings are not the polls.
     """
 
     achieved_hz: float
@@ -156,7 +156,7 @@ def figures(method: Method) -> Figures:
         energy=agreement(method.epoch_j, lap.truth_j),
         power=agreement(method.epoch_j / seconds, lap.truth_j / seconds),
         held=_held(method, lap),
-        cpu_us_per_poll=1e6 * cpu_s / polls if cpu_s is not None and polls else None,
+        cpu_us_per_poll=1e6 * cpu_s / polls if cpu_s is not None and polls and not method.changes_only else None,
     )
 
 

@@ -77,6 +77,7 @@ class Method:
         failed: Readings that failed.
         trouble: Why it ended early, or read nothing; None when neither.
         cost: What it cost.
+        changes_only: Whether its readings are changes of the value alone: how often it polled nobody knows.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Method:
     failed: int = 0
     trouble: str | None = None
     cost: Cost = Cost()
+    changes_only: bool = False
 
     @property
     def epoch_j(self) -> NDArray[np.float64]:
@@ -124,6 +126,7 @@ def method_of_samples(
         failed=samples.errors,
         trouble=samples.reason,
         cost=Cost(cpu_s) if cost is None else cost,
+        changes_only=baseline.changes_only,
     )
 
 

@@ -64,12 +64,14 @@ class Baseline(Protocol):
         asked_hz: Readings a second that it tries for; infinite when back to back.
         reads: What it reads, and what that means on this board and driver, in plain words.
         rule: How its users make an energy of it, in plain words.
+        changes_only: Whether it keeps changes of the value alone: how often it polled nobody knows.
     """
 
     name: str
     asked_hz: float
     reads: str
     rule: str
+    changes_only: bool
 
     def start(self) -> None:
         """Begin to sample."""
@@ -88,6 +90,7 @@ class ByTrapezoid:
     """The account of most tools: the trapezoid over the readings."""
 
     rule = "trapezoid over the readings inside, the outermost held to the edges"
+    changes_only = False
 
     def account(self, samples: Samples, start_ns: int, end_ns: int) -> Account:
         """See `Baseline`."""

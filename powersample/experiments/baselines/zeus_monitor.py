@@ -39,6 +39,7 @@ class ZeusMonitor(ByTrapezoid):
     name = "zeus"
     reads = f"field 186, or 185 where there is none; {CHANGES}"
     rule = "its own get_energy: trapezoid over the changes inside the window, 0 J with fewer than two"
+    changes_only = True
 
     def __init__(
         self,

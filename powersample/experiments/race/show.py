@@ -17,7 +17,7 @@ from powersample.experiments.interpreter import free_threaded
 from powersample.experiments.method import Method
 from powersample.experiments.race.entrants import SENSORS
 from powersample.experiments.race.run import Race
-from powersample.experiments.race.slowdown import LEAST_RATED, Slowdown
+from powersample.experiments.race.slowdown import LEAST_RATED, Slowdown, lost_in
 
 MISSING = "-"
 WIDTH = 100
@@ -106,8 +106,7 @@ def _wrapped(line: str) -> list[str]:
 
 
 def _opening(race: Race) -> list[str]:
-    setup, by_length = race.setup, Counter(epoch.seconds for epoch in race.epochs)
-    epochs = ", ".join(f"{count} x {seconds:g} s" for seconds, count in sorted(by_length.items()))
+    setup, epochs = race.setup, _lengths(race)
     how = "all methods at once" if setup.together else "every method by itself, the same epochs"
     busy = " and pure Python" if setup.python_load else ""
     calls = f"; every driver call takes {setup.call_us:g} us" if setup.call_us else ""
@@ -135,16 +134,30 @@ def _fields(race: Race, found: dict[str, Figures]) -> list[str]:
         return [f"On this board {theirs} is what field 186 tells too: native's lead is not the field's."]
     if instant is None:
         return [f"The field counts before the sampler: pynvml-thread reads {theirs}, native {ours}."]
+    over = f"{usage:.1f} % (median of {len(race.epochs)} epochs: {_lengths(race)})"
+    few = " So few epochs are a hint, no more." if len(race.epochs) < LEAST_RATED else ""
     if abs(usage - instant) < max((native, *reference_half_pct(race).values())):
         return [
-            f"By PowerUsage a pynvml thread is off by {usage:.1f} % of an epoch (median) and by field 186 by "
-            f"{instant:.1f} %: that the field counts is not seen here."
+            f"By PowerUsage a pynvml thread is off by {over} and by field 186 by {instant:.1f} %: that the field "
+            f"counts is not seen here.{few}"
         ]
     said = "The field counts before the sampler" if instant < usage else "Here field 186 tells no more than PowerUsage"
     return [
-        f"{said}: a pynvml thread is off by {usage:.1f} % of an epoch (median) by PowerUsage and by {instant:.1f} % by "
-        f"field 186; native, which reads {ours} and takes each value for what its sensor means, by {native:.1f} %."
+        f"{said}: a pynvml thread is off by {over} by PowerUsage and by {instant:.1f} % by field 186; native, which "
+        f"reads {ours} and takes each value for what its sensor means, by {native:.1f} %"
+        f"{_doubted(ran_by['native'])}.{few}"
     ]
+
+
+def _doubted(native: Method) -> str:
+    """Return of how many epochs the native sampler itself says that they are not to be trusted."""
+    doubted = sum(one.verdict in ("poor", "unusable") for one in native.accounts)
+    return f", and calls {doubted} of its {len(native.accounts)} epochs poor or unusable itself" if doubted else ""
+
+
+def _lengths(race: Race) -> str:
+    by_length = Counter(epoch.seconds for epoch in race.epochs)
+    return ", ".join(f"{count} x {seconds:g} s" for seconds, count in sorted(by_length.items()))
 
 
 def reference_half_pct(race: Race) -> dict[float, float]:
@@ -185,12 +198,15 @@ def _short(value: float) -> str:
 
 
 def _energy_table(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str]:
-    lengths = sorted({epoch.seconds for epoch in race.epochs})[:MOST_LENGTHS]
+    counted = Counter(epoch.seconds for epoch in race.epochs)
+    lengths = sorted(counted)[:MOST_LENGTHS]
+    counts = "".join(f"{f'n={counted[seconds]}':>7}" for seconds in lengths)
     names = "".join(f"{f'{seconds:g} s':>7}" for seconds in lengths)
     wide = 7 * len(lengths) + 7
     lines = [
         f"{'':16}{'updates':>10}{'error of an epoch, %':>{wide}}{'run':>7}{'truth':>8}{'mean power of epochs':>23}",
         f"{'':16}{'seen':>10}{names}{'worst':>7}{'%':>7}{'in 95 %':>8}{'r':>8}{'bias W':>9}{'+-':>6}",
+        f"{'medians of':>26}{counts}{f'n={len(race.epochs)}':>7}",
     ]
     for method, one in entries:
         of = {part.seconds: part.error_pct.median for part in one.by_length}
@@ -266,6 +282,9 @@ def _findings(race: Race, entries: Sequence[tuple[Method, Figures]]) -> list[str
         if one.held is not None
     ][:1]
     lines += _lock(race)
+    lost = [name for name, one in race.slowdowns.items() if lost_in(one, race.noise)]
+    if lost:
+        lines.append(f"Slowdown lost in the noise of A/A, whose interval meets theirs: {', '.join(lost)}.")
     if any(one.low_pct is None for one in race.slowdowns.values()):
         lines.append(f"Slowdown without an interval: of fewer than {LEAST_RATED} pairs nothing holds the median 95 %.")
     slow = [f"{m.name} ({m.cost.start_s:.1f} s)" for m, _ in entries if m.name in race.untimed and m.cost.start_s]

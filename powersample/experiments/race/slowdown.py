@@ -43,6 +43,16 @@ def slowdown(with_s: Sequence[float], without_s: Sequence[float]) -> Slowdown | 
     return Slowdown(float(np.median(pct)), low, high, len(pct))
 
 
+def lost_in(one: Slowdown, noise: Slowdown | None) -> bool:
+    """Whether a slowdown is no more than what nothing at all (A/A) comes to: their 95 % intervals meet.
+
+    False where one of them has no interval: nothing is known then.
+    """
+    if noise is None or one.low_pct is None or one.high_pct is None or noise.low_pct is None or noise.high_pct is None:
+        return False
+    return one.low_pct <= noise.high_pct and noise.low_pct <= one.high_pct
+
+
 def median_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
     """Return the 95 % interval of a median by bootstrap, in the values' unit; None of fewer than 6 values.
 
