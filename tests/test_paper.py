@@ -165,6 +165,16 @@ def test_text_says_first_that_it_is_no_measurement_and_marks_the_papers_figures(
     assert text.index("energy error") < text.index("<= 10 updates") < text.index("<= 10 readings")
 
 
+def test_text_says_where_the_native_sampler_held_itself_back(ran):
+    """By calls of 5 ms its cap of 2 % leaves it a few readings a second: as few as the tracer's, and as far off."""
+    assert "Native itself got" not in paper.to_text(ran)
+    few = slice(None, None, max(1, len(ran.native.t_ns) // 8))
+    held = replace(ran.native, t_ns=ran.native.t_ns[few], watts=ran.native.watts[few])
+    text = " ".join(paper.to_text(replace(ran, native=held)).split())
+    assert "Native itself got at most 10 readings in 3 of 3 epochs, at" in text
+    assert "2 % of the time" in text
+
+
 def test_json_is_strict_and_holds_every_share(ran):
     data = json.loads(json.dumps(paper.to_json(ran), allow_nan=False))
     assert (data["schema_version"], data["simulated"]) == (1, True)

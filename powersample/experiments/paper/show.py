@@ -256,6 +256,13 @@ def _notes(paper: Paper) -> list[str]:
         "(b) Of the exact power in 100 ms means, as an ideal meter tells it: two clusters and nothing between, in the "
         "paper's figure 2. A 1 s mean does the opposite; a quick field read seldom comes nearer.",
     ]
+    native = figures(paper.native) if paper.native.lap is not None else None
+    if native is not None and native.few_polls:
+        lines.append(
+            f"Native itself got at most {FEW} readings in {native.few_polls} of {len(paper.epochs)} epochs, at "
+            f"{native.achieved_hz:.3g} a second: left to itself it takes up to 2 % of the time by the driver's calls, "
+            "and here they are slow. Its errors are those of a sampler held back, not of a sensor."
+        )
     if paper.tracer.reason is not None:
         lines.append(f"The tracer did not run: {paper.tracer.reason}")
     if paper.late:
