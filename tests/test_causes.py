@@ -93,6 +93,25 @@ def test_text_is_a_table_of_100_columns_and_json_strict(found):
     assert {"cause", "method", "what", "unit", "median", "low", "high", "count", "call_us"} <= set(data["causes"][0])
 
 
+def test_text_concludes_a_sentence_a_cause_and_explains_its_units(found):
+    (slow,) = of(found, "driver calls", "native", 2000.0)
+    text = " ".join(causes.to_text(found).split())
+    starts = ("Processes", "Driver calls", "Scheduling", *(() if free_threaded() else ("The lock",)))
+    places = [text.index(f"{start}: ") for start in (*starts, "The sensor", "Aliasing")]
+    assert places == sorted(places)
+    assert f"where each takes 2 ms, a reading takes {slow.median:.3g} ms by native" in text
+    assert "a value of field 186 is 112 ms old on average, and 75 % of the time is in none" in text
+    assert all(f"{unit}: " in text for unit in {one.unit for one in found.causes})
+
+
+def test_conclusions_are_of_causes_that_were_told():
+    late = [Cause("scheduling", name, "", "ms late (p99)", 0.5) for name in ("native", "pynvml-thread")]
+    assert causes.conclusions(late[:1]) == []
+    assert causes.conclusions(late) == [
+        "Scheduling: beside a program that sleeps, native is 0.5 ms late and pynvml 0.5 ms."
+    ]
+
+
 def test_causes_without_nvidia_smi_tell_the_rest_and_why(tmp_path, monkeypatch):
     for name in ("initialisation", "calls", "beside", "sensor"):
         monkeypatch.setattr(causes, name, lambda *_: [Cause("a", "b", "c", "ms", 1.0)])

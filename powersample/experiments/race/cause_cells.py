@@ -31,6 +31,7 @@ BARE = ("true",)  # a program that does nothing
 POWER = ("--query-gpu=power.draw", "--format=csv,noheader,nounits", "-i", "0")
 WHOLE = ("-q", "-x")
 MS, LATE, PCT = "ms a reading", "ms late (p99)", "% of readings lost"
+OLD, UNSEEN = "ms old", "% of the time"
 ALIASING = "aliasing"
 
 
@@ -278,8 +279,8 @@ def sensor(node: Node) -> list[Cause]:
         age_ms = window_ms / 2 + (model.delay_ns + model.tau_ns) / 1e6 + period_ms / 2
         unseen = max(0.0, 100 * (1 - window_ms / period_ms))
         found += [
-            Cause("the sensor", name, "mean age of what a poll tells: W/2 + lag + delay + T/2", "ms old", age_ms),
-            Cause("the sensor", name, "of the time no value tells: 1 - W/T", "% of the time", unseen),
+            Cause("the sensor", name, "mean age of what a poll tells: W/2 + lag + delay + T/2", OLD, age_ms),
+            Cause("the sensor", name, "of the time no value tells: 1 - W/T", UNSEEN, unseen),
         ]
     model = node.boards[0].sensors.get("instant")
     if model is None or model.window_ns >= model.period_ns:
