@@ -14,7 +14,7 @@ from traces import S
 from powersample.analysis import energy, holistic, judge
 from powersample.analysis.settling import TAU_S
 from powersample.errors import InvalidArgument
-from powersample.fit.calibrate import calibrate
+from powersample.fit.calibrate import calibrate, from_sheet
 from powersample.model import LaneStats, Window
 from powersample.session.simulate import make_node
 
@@ -169,6 +169,16 @@ def test_components_without_an_energy_leave_the_model_out_and_say_so():
 def test_accuracy_of_the_meter_that_nobody_knows_leaves_no_interval():
     told = holistic(trace([60.0], STEADY, windows=[RUN]), "run", calibration(accuracy_pct=None, accuracy_w=None))
     assert told.total.joules > 0
+    assert (told.total.low_j, told.verdict) == (None, "unrated")
+
+
+@pytest.mark.parametrize("source", ["data sheet", "bmc"])
+def test_bounds_that_no_meter_gave_have_no_interval(source):
+    """Nobody states what they are worth: bounds and their middle are told, and rated by nobody."""
+    sheet = replace(from_sheet(("cpu", "dram", "gpu"), 400.0, {"primes": 440.0}, host=HOST), source=source)
+    told = holistic(trace([60.0], STEADY, windows=[RUN]), "run", sheet)
+    assert told.bounds_j == pytest.approx((40 * 940, 40 * 980), rel=1e-6)
+    assert told.total.joules == pytest.approx(40 * 960, rel=1e-6)
     assert (told.total.low_j, told.verdict) == (None, "unrated")
 
 

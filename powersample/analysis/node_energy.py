@@ -30,6 +30,7 @@ from powersample.analysis.settling import Unsettled
 from powersample.model import BudgetTerm, Calibration, LinearModel
 
 BEYOND = 0.2  # W at the wall per W of components that nobody calibrated; simulated nodes without GPU points: up to 0.17
+UNSURE = ("data sheet", "bmc")  # sources whose error nobody states
 WORTH_TELLING = 0.01  # of the components' energy, that lies outside of what was calibrated
 
 
@@ -120,10 +121,15 @@ def by_model(
 def by_bounds(
     calibration: Calibration, bounds_w: tuple[float, float], bins: Bins, own_j: Mapping[str, float]
 ) -> Estimate:
-    """Return what lies in the middle between P_idle and P_busy, both for the whole window."""
+    """Return what lies in the middle between P_idle and P_busy, both for the whole window.
+
+    Without a meter nobody knows what these two are worth: no interval.
+    """
     low_w, high_w = bounds_w
     duration_s, base_j = float(bins.seconds.sum()), float(bins.seconds @ bins.sum_w)
     u_w = max(calibration.p_idle_u_w or 0.0, *(u for _, u in calibration.p_busy_w.values()))
+    if calibration.source in UNSURE:
+        u_w = math.nan
     terms = (
         BudgetTerm("anywhere between the bounds", "bound", (high_w - low_w) / 2 * duration_s),
         BudgetTerm("the bounds' own", "gain", NORMAL_95 * u_w * duration_s),
@@ -136,9 +142,14 @@ def by_bounds(
 def by_load(calibration: Calibration, load: str, bins: Bins, own_j: Mapping[str, float]) -> Estimate:
     """Return the energy with the uncaptured power of a calibrated load; what draws other power is not quite that."""
     watts, u_w = calibration.p_busy_w[load]
+    if calibration.source in UNSURE:
+        u_w = math.nan
     duration_s, base_j = float(bins.seconds.sum()), float(bins.seconds @ bins.sum_w)
     like = [one for one in calibration.points if load in (one.kernel, one.name) and one.used]
-    drew_w = max(like, key=lambda one: one.level or 0.0).sum_w if like else math.nan
+    drew_w = math.nan
+    if like:
+        at = max(like, key=lambda one: one.level or 0.0)
+        drew_w = math.fsum(at.components_w[group] for group in calibration.groups)
     terms = (
         BudgetTerm(f"the uncaptured power of {load}", "gain", NORMAL_95 * u_w * duration_s),
         BudgetTerm("the components' own, without gain", "standard", _all(own_j, calibration)),
