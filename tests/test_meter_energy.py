@@ -399,6 +399,10 @@ def test_simulated_meter_beside_real_devices_heads_the_report():
     trace = traced(cycles(sine_w, 20), meter=info(simulated=True))
     report = build(trace, [window(2.0, 18.0)])
     assert str(report).splitlines()[0] == "SIMULATED METER wall, not a measurement"
+    told = ("simulated", "simulated_node", "simulated_meters")
+    assert [report.data[key] for key in told] == [True, False, ["wall"]]
+    real = build(traced(cycles(sine_w, 20)), [window(2.0, 18.0)]).data
+    assert [real[key] for key in told] == [False, False, []]
     assert any(check["code"] == "PSM-SIMULATED" for check in report.data["checks"])
 
 

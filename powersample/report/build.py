@@ -111,9 +111,12 @@ def build(
     energies = window_energies(trace, chosen, load_period_s, repeats)
     judged = judge_of(trace, calibration, calibration_origin, anyway=calibration_anyway)
     nodes = holistics(trace, chosen, energies, judged, load_like=load_like)
+    made_up = [str(one["name"]) for one in trace.meta.get("meters") or () if one.get("simulated")]
     data = {
         "schema_version": SCHEMA_VERSION,
-        "simulated": trace.simulated,
+        "simulated": trace.simulated or bool(made_up),
+        "simulated_node": trace.simulated,  # everything, with its truth
+        "simulated_meters": made_up,
         "windows": [
             _window(window, measured, missing, simulated=trace.simulated)
             | _node(node, measured, window, factors, trace)

@@ -153,11 +153,11 @@ def holistic_lines(data: Mapping[str, Any], most: int) -> Iterator[str]:
         return
     used = data["calibration"] if data["calibration"] and data["calibration"]["used"] else None
     yield from _wrapped(f"whole node, {_by(used)}:" if used else "whole node, by the meter; it is not calibrated:")
-    yield from _wrapped(_sentence(shown[0], simulated=data["simulated"]), "  ")
+    yield from _wrapped(_sentence(shown[0], simulated=data["simulated_node"]), "  ")
     if len(shown) == 1 or most == 1:
         return
     yield ""
-    yield from _table(shown[:most], simulated=data["simulated"])
+    yield from _table(shown[:most], simulated=data["simulated_node"])
     if len(shown) > most:
         yield f"... and {len(shown) - most} more windows; --json has all"
 

@@ -116,7 +116,7 @@ def recorded_meter_checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         data: the report's JSON object, but for its checks.
     """
     for one in data["meta"].get("meters") or ():
-        if one["simulated"] and not data["simulated"]:
+        if one["simulated"] and not data["simulated_node"]:
             what = f"meter {one['name']} is SIMULATED: its values are no measurement"
             yield check("PSM-SIMULATED", "warning", what, "Name a real meter's port.")
         if one["gaps"]:

@@ -60,7 +60,7 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
         lines += ["Nothing was recorded.", ""]
     elif every:
         for window in data["windows"]:
-            lines += [*_window(window, simulated=data["simulated"]), ""]
+            lines += [*_window(window, simulated=data["simulated_node"]), ""]
         lines += [*holistic_lines(data, MOST_NODES), ""]
     else:
         lines += [*_primaries(data, MOST_WINDOWS), *_reasons(data), "", *holistic_lines(data, MOST_NODES), ""]
@@ -88,7 +88,8 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
 
 def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
     header = ["window", "s", "device", "J", "95 %", "mean W", "by", "verdict"]
-    if data["simulated"]:
+    simulated = data["simulated_node"]
+    if simulated:
         header += ["truth J", "error %"]
     rows = []
     for window in data["windows"][:most]:
@@ -103,7 +104,7 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
                 by,
                 energy["verdict"],
             ]
-            rows.append(row + (_truth(energy) if data["simulated"] else []))
+            rows.append(row + (_truth(energy) if simulated else []))
     yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
     if len(data["windows"]) > most:
         yield f"... and {len(data['windows']) - most} more windows; --json has all"
@@ -151,8 +152,8 @@ def _origin(data: Mapping[str, Any]) -> list[str]:
 
 
 def _headline(data: Mapping[str, Any]) -> list[str]:
-    if not data["simulated"]:
-        false = [one["name"] for one in data["meta"].get("meters") or () if one["simulated"]]
+    if not data["simulated_node"]:
+        false = data["simulated_meters"]
         return [f"SIMULATED METER {', '.join(false)}, not a measurement", ""] if false else []
     node = data["meta"].get("simulated_node") or {}
     load = wrap(f"load: {node['load']}", WIDTH) if node.get("load") else []
