@@ -198,10 +198,11 @@ def test_model_gets_mean_powers_without_pue():
     class Wall:
         def predict(self, components_w):
             assert components_w == pytest.approx({"cpu": 300.0, "gpu": 500.0})
-            return 700 + 1.1 * sum(components_w.values()), 5.0
+            return 700 + 1.1 * sum(components_w.values()), (1570.0, 1595.0)
 
     found = correct(row_of(pue=1.3), Uncaptured(783.0, {"primes": 811.0}, "x", model=Wall()), RAPL)
-    assert (found.model_j, found.model_u_j) == pytest.approx((1580 * 600, 3000))
+    told = (found.model_j, found.model_low_j, found.model_high_j)
+    assert told == pytest.approx((1580 * 600, 1570 * 600, 1595 * 600))
 
 
 @pytest.mark.parametrize(
@@ -282,12 +283,45 @@ def test_dram_inside_the_cpus_is_calibrated_likewise():
 def test_model_of_a_calibration_is_nearer_than_its_bounds_and_holds_the_truth():
     """GPUs at work cost more at the wall than the bounds know: the paper's calibration leaves them idle."""
     dice = np.random.default_rng(2)
-    points = [point(*rung, wall=wall_w(*rung[2:]) + dice.normal(0, 2)) for rung in LADDER]
+    points = [point(*rung, wall=wall_w(*rung[2:]) + dice.normal(0, 2), accuracy_w=2.0) for rung in LADDER]
     found = correct(row_of(cpu_w=150.0, gpu_w=1200.0), uncaptured_of(calibrate(points), "inside", "x"), RAPL)
     truth_j = wall_w(150, 33, 1200) * 600
-    assert abs(found.model_j - truth_j) < 2.6 * found.model_u_j
+    assert found.model_low_j < truth_j < found.model_high_j
     assert abs(found.model_j - truth_j) < abs(found.high_j - truth_j)
-    assert found.model_u_j < 0.03 * truth_j
+    assert found.model_high_j - found.model_low_j < 0.15 * truth_j
+
+
+def test_run_of_which_the_mean_alone_is_known_may_have_varied():
+    """Of exact, quadratic points, a run half idle and half at full load takes more than the model of its mean says."""
+    exact = calibrate([_without_dram(one) for one in ladder()])
+    wall = uncaptured_of(exact, "inside", "x").model
+    watts = {"idle": {"cpu": 100.0, "gpu": 200.0}, "busy": {"cpu": 150.0, "gpu": 1200.0}}
+    each = {name: wall.predict(one)[0] for name, one in watts.items()}
+    told, (low, high) = wall.predict({name: (watts["idle"][name] + watts["busy"][name]) / 2 for name in ("cpu", "gpu")})
+    truth = sum(each.values()) / 2
+    assert told + 15 < truth < high
+    assert high - truth < 3 * (truth - told)
+    assert told - low < truth - told
+
+
+def test_mean_beyond_the_calibrated_powers_widens_the_models_interval():
+    wall = uncaptured_of(calibrate([_without_dram(one) for one in ladder()]), "inside", "x").model
+    widths = [high - low for low, high in (wall.predict({"cpu": 400.0, "gpu": watts})[1] for watts in (1200.0, 2200.0))]
+    assert widths[1] > widths[0] + 2 * 0.2 * 1000
+
+
+def test_meter_of_which_no_accuracy_is_known_leaves_the_model_without_an_interval():
+    found = correct(row_of(), uncaptured_of(calibrate(ladder()), "inside", "x"), RAPL)
+    assert found.model_j > found.measured_j
+    assert (found.model_low_j, found.model_high_j) == (None, None)
+
+
+def _without_dram(one):
+    """Return a point of a node without memory whose wall power is exactly quadratic, by a meter good to 1 W."""
+    watts = {name: value for name, value in one.components_w.items() if name != "dram"}
+    total_w = sum(watts.values())
+    wall = 650 + 1.1 * total_w + 1e-4 * total_w**2
+    return replace(one, components_w=watts, wall_w=wall, accuracy_w=1.0)
 
 
 def test_calibration_that_does_not_fit_is_an_error():

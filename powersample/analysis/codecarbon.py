@@ -30,10 +30,10 @@ MEMORY = {
 
 
 class WallModel(Protocol):
-    """What tells wall power of the components' mean powers, as `model.LinearModel` does."""
+    """What tells wall power of the components' mean powers."""
 
-    def predict(self, components_w: Mapping[str, float], /) -> tuple[float, float]:
-        """Return wall power and its standard uncertainty, W."""
+    def predict(self, components_w: Mapping[str, float], /) -> tuple[float, tuple[float, float] | None]:
+        """Return wall power and its 95 % interval, W; None where the interval is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Corrected:
         low_j, high_j: by the lowest and highest uncaptured power.
         load_j: by that of the load that was asked for.
         model_j: by the model.
-        model_u_j: its standard uncertainty.
+        model_low_j, model_high_j: its 95 % interval.
         pue: the factor for emissions.
     """
 
@@ -129,7 +129,8 @@ class Corrected:
     high_j: float | None = None
     load_j: float | None = None
     model_j: float | None = None
-    model_u_j: float | None = None
+    model_low_j: float | None = None
+    model_high_j: float | None = None
     pue: float | None = None
 
     def emissions_kg(self, joules: float | None) -> float | None:
@@ -151,10 +152,12 @@ def correct(row: CarbonRow, added: Uncaptured, asked: Asked) -> Corrected:
         return Corrected(row, refused, raw_j=raw_j, rule_w=rule_w)
     kept_j = (row.ram_j or 0.0) if added.memory == "kept" else 0.0
     measured_j = (row.cpu_j + (row.gpu_j or 0.0) + kept_j) / row.pue
-    model_j = model_u_j = None
+    model_j = model_low_j = model_high_j = None
     if added.model is not None:
-        wall_w, wall_u_w = added.model.predict(_components_w(row))
-        model_j, model_u_j = wall_w * row.duration_s, wall_u_w * row.duration_s
+        wall_w, between_w = added.model.predict(_components_w(row))
+        model_j = wall_w * row.duration_s
+        if between_w is not None:
+            model_low_j, model_high_j = (watts * row.duration_s for watts in between_w)
     return Corrected(
         row,
         (),
@@ -166,7 +169,8 @@ def correct(row: CarbonRow, added: Uncaptured, asked: Asked) -> Corrected:
         high_j=measured_j + added.high_w * row.duration_s,
         load_j=None if asked.load is None else measured_j + added.busy_w[asked.load] * row.duration_s,
         model_j=model_j,
-        model_u_j=model_u_j,
+        model_low_j=model_low_j,
+        model_high_j=model_high_j,
         pue=row.pue if asked.pue is None else asked.pue,
     )
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from powersample.analysis import totals, window_energies
 from powersample.analysis.codecarbon import Asked, Corrected, Uncaptured, correct
-from powersample.analysis.interval import NORMAL_95
 from powersample.experiments.baselines.codecarbon_process import CodecarbonProcess, CodecarbonRun
 from powersample.model import Window
 from powersample.report.table import DASH, number, table
@@ -95,7 +94,8 @@ class CodecarbonLive:
                 "corrected": {name: self.error_pct(joules) for name, joules in _corrections(fixed)},
             },
             "corrected_j": dict(_corrections(fixed)),
-            "model_u_j": None if fixed is None else fixed.model_u_j,
+            "model_low_j": None if fixed is None else fixed.model_low_j,
+            "model_high_j": None if fixed is None else fixed.model_high_j,
             "refused": [] if fixed is None else [f"{one.code} {one.what}" for one in fixed.refused],
             "emissions_csv": self.run.text,
             "notes": list(self.run.notes),
@@ -255,9 +255,9 @@ def _parts(live: CodecarbonLive) -> Sequence[tuple[str, ...]]:
 
 
 def _sure(name: str, fixed: Corrected, seconds: float) -> str:
-    if name != "model" or fixed.model_u_j is None:
+    if name != "model" or fixed.model_low_j is None or fixed.model_high_j is None:
         return ""
-    return f"+-{number(NORMAL_95 * fixed.model_u_j / seconds)}"
+    return f"{number(fixed.model_low_j / seconds)} to {number(fixed.model_high_j / seconds)}"
 
 
 def _pct(value: float | None) -> str:

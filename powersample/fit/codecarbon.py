@@ -11,23 +11,50 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from powersample.analysis.codecarbon import MEMORY, Uncaptured
+from powersample.analysis.course import Bins
+from powersample.analysis.node_energy import by_model
+from powersample.analysis.settling import Unsettled
 from powersample.errors import InvalidArgument
-from powersample.fit.calibrate import IDLE, RECTANGLE, calibrate
+from powersample.fit.calibrate import IDLE, calibrate
 from powersample.model import Calibration, LinearModel, OperatingPoint
+from powersample.model.calibration import SUM
+
+SQUARE = "sum^2"
 
 
 @dataclass(frozen=True, slots=True)
 class Wall:
-    """A node's model with all that makes it unsure: coefficients, misfit, and the meter's limit of error."""
+    """A node's model and all that makes it unsure, of runs of which mean powers alone are known.
 
+    The interval is that of `by_model`, without what a mean cannot tell of: fans that have not settled, devices that are
+    loaded unlike each other, and errors of the run's own energies. A model with c sum^2 gives less for the mean than
+    the run took, by c Var(sum). With powers within the calibrated ones, low to high, that is at most
+    c (mean - low)(high - mean), by Bhatia and Davis, and in the interval in full.
+    """
+
+    calibration: Calibration
     model: LinearModel
-    accuracy_w: float
 
-    def predict(self, components_w: Mapping[str, float]) -> tuple[float, float]:
-        """Return wall power and its standard uncertainty, W, of mean powers."""
-        watts, u_w = self.model.predict({group: components_w[group] for group in self.model.groups})
-        return float(watts), math.hypot(float(u_w), self.model.misfit_w, self.accuracy_w / RECTANGLE)
+    def predict(self, components_w: Mapping[str, float]) -> tuple[float, tuple[float, float] | None]:
+        """Return wall power and its 95 % interval, W, of mean powers; None where the interval is unknown."""
+        watts = {group: np.array([components_w[group]]) for group in self.model.groups}
+        second = Bins(np.ones(1), watts)  # a second of them: its joules are the watts
+        varied_w = self._varied_w(float(second.sum_w[0]))
+        apart = Unsettled(0.0, max(0.0, -varied_w), max(0.0, varied_w))
+        none_j = dict.fromkeys(watts, 0.0)
+        found = by_model(self.calibration, self.model, second, none_j, none_j, apart)
+        return found.joules, found.interval_j
+
+    def _varied_w(self, mean_w: float) -> float:
+        """Return the most that powers which vary around their mean take beyond what the model says of it, W."""
+        if SQUARE not in self.model.terms or SUM not in self.calibration.hull_w:
+            return 0.0
+        low_w, high_w = self.calibration.hull_w[SUM]
+        square = self.model.coefficients[self.model.terms.index(SQUARE)]
+        return square * max(0.0, (mean_w - low_w) * (high_w - mean_w))
 
 
 def uncaptured_of(calibration: Calibration, memory: str, origin: str) -> Uncaptured:
@@ -73,7 +100,7 @@ def uncaptured_of(calibration: Calibration, memory: str, origin: str) -> Uncaptu
         gpus=0 if "gpu" not in seen.groups else len(uuids) if uuids else None,
         idle_parts_w={name: sum(one[name] for one in idle) / len(idle) for name in parts} if idle else {},
         hull_w={name: seen.hull_w[name] for name in parts if name in seen.hull_w},
-        model=None if model is None else Wall(model, seen.accuracy_w or 0.0),
+        model=None if model is None else Wall(seen, model),
         simulated=calibration.simulated,
     )
 

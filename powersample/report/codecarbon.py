@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import wrap
@@ -13,7 +12,6 @@ from powersample.analysis.codecarbon import MEMORY, Asked, Corrected, Uncaptured
 from powersample.report.table import DASH, number, table
 
 KWH_J = 3.6e6
-NORMAL_95 = 1.96
 WIDTH = 110
 SCHEMA_VERSION = 1
 PAPER = (
@@ -80,7 +78,8 @@ def _row_json(one: Corrected, wall: Wall | None, asked: Asked) -> dict[str, Any]
         "load": asked.load,
         "load_j": one.load_j,
         "model_j": one.model_j,
-        "model_u_j": one.model_u_j,
+        "model_low_j": one.model_low_j,
+        "model_high_j": one.model_high_j,
         "wall": None if wall is None else asdict(wall) | {"reasons": list(wall.reasons)},
         "error_pct": {name: _error_pct(joules, wall_j) for name, joules in _figures(one)},
         "emissions_kg": {
@@ -186,9 +185,9 @@ def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     if row["load_j"] is not None:
         yield line("load known", row["load_j"], "load", f"as under {row['load']}")
     if row["model_j"] is not None:
-        half_j = NORMAL_95 * row["model_u_j"]
-        told = f"95 %: +- {_kwh(half_j)} kWh; of mean powers" if math.isfinite(half_j) else "of mean powers"
-        yield line("model", row["model_j"], "model", told)
+        ends = row["model_low_j"], row["model_high_j"]
+        between = "" if None in ends else f"95 %: {' to '.join(map(_kwh, ends))} kWh; "
+        yield line("model", row["model_j"], "model", between + "of mean powers")
     if row["wall"]:
         wall = row["wall"]
         between = "" if wall["low_j"] is None else f"95 %: {_kwh(wall['low_j'])} to {_kwh(wall['high_j'])} kWh; "
