@@ -2,6 +2,7 @@
 """Audits of recordings and tables: ranges, few updates, clusters, offsets, and what the paper found beside them."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -315,3 +316,21 @@ def test_measured_zeus_uses_most_of_its_range_and_exceeds_a_limit():
     assert found["usage"]["share"] == pytest.approx(0.90, abs=0.01)
     assert "8 of 476 mean powers exceed their limit, by up to 2.1 %" in checks["PSA-LIMIT"]["what"]
     assert found["bimodal"]["p"] == 0.001
+
+
+# ---- the page ----
+
+PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
+
+
+def test_page_tells_codes_that_there_are():
+    known = (PAGE.parent / "reasons.md").read_text(encoding="utf-8")
+    codes = set(re.findall(r"PSA-[A-Z]+", PAGE.read_text(encoding="utf-8")))
+    assert codes
+    assert [code for code in codes if f"| {code} |" not in known] == []
+
+
+@needs_measured
+def test_page_shows_what_the_verb_prints_of_the_published_runs():
+    found = str(audit(read(MEASURED / "zeus/summary_power_v100.csv"), idle_w=35.0))
+    assert f"```\n{found}\n```" in PAGE.read_text(encoding="utf-8")
