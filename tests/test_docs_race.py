@@ -36,6 +36,17 @@ def test_page_changes_with_a_figure(made, figures):
     assert made.page(other) != made.page(figures)
 
 
+def test_page_says_of_how_many_epochs_each_median_is_and_how_far_off_the_worst(made, figures):
+    assert "| 0.3 s, n = 20: median (worst) | 1 s, n = 6: median (worst) |" in made.page(figures)
+    other = json.loads(json.dumps(figures))
+    for one in other["fields"]["methods"]:
+        assert sum(part["epochs"] for part in one["epoch_error_by_length_pct"]) == one["epochs"]
+        one["epoch_error_by_length_pct"][1] |= {"epochs": 77, "median": 1.0, "max": 2.5}
+    page = made.page(other)
+    assert "| 1 s, n = 77: median (worst) |" in page
+    assert page.count("| 1.0 % (2.5 %) |") == len(other["fields"]["methods"])
+
+
 def test_figures_bear_out_what_the_page_claims(figures):
     """Native at most half as far off as the tracer where it trusts itself; elsewhere it says that it does not."""
     paper = figures["paper"]

@@ -108,6 +108,10 @@ def names(of: dict[str, Any]) -> dict[str, Any]:
         "methods": sum(one["available"] for one in of["race"]["methods"]),
         "field_names": ",".join(FIELDS),
         "field_epochs": fields["native"]["epochs"],
+        **{
+            f"field_n_{part}": fields["native"]["epoch_error_by_length_pct"][n]["epochs"]
+            for n, part in enumerate(("short", "long"))
+        },
         "fields": "\n".join(field_row(one) for one in fields.values()),
         **{
             f"{name.replace('-', '_')}_{part}": fields[name]["epoch_error_by_length_pct"][n]["median"]
@@ -145,9 +149,9 @@ def names(of: dict[str, Any]) -> dict[str, Any]:
 def field_row(one: dict[str, Any]) -> str:
     """Return a row of the table of fields: a method's errors by length of epoch, and what it reads."""
     if not one["available"]:
-        return f"| {one['name']} | not run: {one['reason']} | | | | |"
-    parts = [f"{part['median']:.1f} %" for part in one["epoch_error_by_length_pct"]]
-    cells = [one["name"], one["reads"], *parts, f"{one['epoch_error_pct']['max']:.0f} %", f"{one['power_pearson']:.3f}"]
+        return f"| {one['name']} | not run: {one['reason']} | | | |"
+    parts = [f"{part['median']:.1f} % ({part['max']:.3g} %)" for part in one["epoch_error_by_length_pct"]]
+    cells = [one["name"], one["reads"], *parts, f"{one['power_pearson']:.3f}"]
     return f"| {' | '.join(cells)} |"
 
 
