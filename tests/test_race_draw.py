@@ -2,9 +2,11 @@
 """The race's picture and the options that lead to it, without a race."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from powersample import cli
 from powersample.experiments import plots
@@ -58,6 +60,23 @@ MANY = tuple(method(name, 10.0) for name in ("native", "pynvml-thread", "nvidia-
 def test_picture_is_a_png_whatever_ran(methods, tmp_path):
     write_png(race(*methods), tmp_path / "race.png")
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("together", "whose"), [(False, "its own lap"), (True, "the lap they shared")])
+def test_picture_says_whose_lap_is_drawn_and_where_many_colours_are_named(together, whose, tmp_path):
+    shown = replace(race(*MANY), setup=Setup(methods=("native",), together=together))
+    with pytest.MonkeyPatch.context() as patch:
+        titles = []
+        patch.setattr("matplotlib.axes.Axes.set_title", lambda _, text: titles.append(text))
+        write_png(shown, tmp_path / "race.png")
+    assert titles[0].endswith(f"over the exact power of {whose}")
+    assert any(one.endswith("(colours as below)") for one in titles)
+
+
+def test_colours_of_any_two_methods_are_told_apart():
+    """Two browns and two blues were not."""
+    rgb = [np.array(to_rgb(colour)) for colour in plots.COLOURS.values()]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(rgb, 2)) > 0.25
 
 
 def twins(thread):

@@ -23,16 +23,16 @@ EXACT_MEANS = "exact power, 100 ms means"  # what an ideal meter of that cycle w
 COLOURS = {
     "native": "#0072B2",
     "native-follow": "#56B4E9",
-    "native-binary": "#005078",
+    "native-binary": "#2B1B7F",
     "pynvml-thread": "#E69F00",
     "pynvml-instant": "#F0C34A",
-    "cuda-bindings": "#B8860B",
+    "cuda-bindings": "#7A6A00",
     "nvidia-smi-lms": "#CC79A7",
     "nvidia-smi-spawn": "#8B3A62",
     "ea-has-tracer": "#D55E00",
     "codecarbon": "#009E73",
     "zeus": "#66A61E",
-    "carbontracker": "#A6761D",
+    "carbontracker": "#5A3210",
 }
 OTHER = "0.35"
 MOST_NAMED = 4  # methods that every drawing names; of more, one drawing of a picture does

@@ -46,7 +46,8 @@ def write_png(race: Race, path: Path) -> None:
             axes = figure.add_subplot(grid[row, :])
             _over_time(axes, method)
             if row == 0:
-                axes.set_title("What each read in the first epochs (dotted), over the exact power of its own lap")
+                whose = "the lap they shared" if race.setup.together else "its own lap"
+                axes.set_title(f"What each read in the first epochs (dotted), over the exact power of {whose}")
             if row < rows - 1:
                 axes.set_xlabel("")
         _errors(figure.add_subplot(grid[rows, 0]), methods)
@@ -68,7 +69,10 @@ def _over_time(axes: Axes, method: Method) -> None:
     for window in lap.epochs[1:]:
         axes.axvline((window.start_ns - begin_ns) / 1e9, color="0.3", lw=0.8, ls=":")
     axes.set_xlim(0, min(STRETCH_S, lap.run.duration_s))
-    axes.annotate(f"reads {method.reads}", (0.005, 1.0), xycoords="axes fraction", va="top", fontsize=8.5, color="0.3")
+    axes.annotate(
+        f"reads {method.reads}", (0.005, 1.0), xycoords="axes fraction", va="top", fontsize=8.5, color="0.3",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )  # fmt: skip
     axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
     axes.legend(loc="upper right", ncols=2, frameon=False)
 
@@ -92,7 +96,8 @@ def _distributions(axes: Axes, methods: Sequence[Method]) -> None:
         values[plots.EXACT_MEANS] = cycles_w(laps[0])
     values |= {method.name: method.watts for method in methods}
     plots.distributions(axes, values, "power in W", {plots.EXACT_MEANS: {"color": "0.25", "lw": 2.4}})
-    axes.set_title("What was read, as a distribution (the paper's figure 2)")
+    known_from = "the paper's figure 2" if len(methods) <= plots.MOST_NAMED else "colours as below"
+    axes.set_title(f"What was read, as a distribution ({known_from})")
 
 
 def cycles_w(lap: Lap) -> NDArray[np.float64]:
@@ -114,7 +119,14 @@ def _updates(axes: Axes, methods: Sequence[Method]) -> None:
     axes.barh(names, share, color=[plots.colour_of(name) for name in names], height=0.65)
     for place, one in enumerate(found):
         polls = f"{one.polls} polls for {one.updates_seen} of {one.updates_published or '?'}"
-        dark = share[place] > UNDER_TEXT_PCT and plots.is_dark(plots.colour_of(names[place]))
-        axes.annotate(polls, (2, place), va="center", fontsize=8.5, color="white" if dark else "black")
+        under = share[place] > UNDER_TEXT_PCT
+        dark = under and plots.is_dark(plots.colour_of(names[place]))
+        axes.annotate(
+            polls,
+            (2 if under else np.nan_to_num(share[place]) + 2, place),
+            va="center",
+            fontsize=8.5,
+            color="white" if dark else "black",
+        )
     axes.set(xlabel="updates seen of those the sensor published, %", xlim=(0, 101))
     axes.set_title("More polls of a slow sensor are no more information")
