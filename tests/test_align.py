@@ -281,6 +281,33 @@ def test_sync_verb_tells_text_json_and_picture(tmp_path, capsys):
     assert told["lag_s"] == pytest.approx(0.3, abs=0.02)
 
 
+def test_sync_verb_and_the_report_of_what_it_kept_say_the_same_of_a_lag(tmp_path, capsys):
+    """One said "lag 1228 ms", the other "1228 ms ahead of power", and nobody said on which side that is."""
+    joules = load()
+    for ahead_s, said in ((0.3, "ahead of"), (-0.3, "behind")):
+        slow = meter(joules, ahead_s=ahead_s)
+        files = [saved(tmp_path, counter(joules), "a.parquet"), saved(tmp_path, slow, "b.parquet")]
+        output = tmp_path / f"{said}.parquet"
+        assert main(["sync", *files, "-o", str(output)]) == 0
+        assert f"its stamps are {said} the reference's" in capsys.readouterr().out
+        assert main(["report", str(output)]) == 0
+        words = " ".join(capsys.readouterr().out.split())
+        assert f"ms {said} gpu0.energy" in words
+        assert "-3" not in words.partition("clock's fit:")[2].partition(said)[0]
+    assert main(["sync", saved(tmp_path, one_recording(), "run.parquet")]) == 0
+    assert "from a cycle's end to its stamp" in capsys.readouterr().out
+
+
+def test_legend_of_the_picture_names_the_files(tmp_path):
+    """Of two logs whose channels are called alike it said "power, in W of power" and "power"."""
+    joules = load()
+    found = align(counter(joules), meter(joules, ahead_s=0.3), ("gpu0.energy", "wall.power"))
+    plot(found, tmp_path / "fit.svg", simulated=False, names=("b.csv", "a.csv"))
+    drawn = (tmp_path / "fit.svg").read_text()
+    assert "<!-- wall.power of b.csv -->" in drawn
+    assert "<!-- gpu0.energy of a.csv, scaled to the other -->" in drawn
+
+
 def test_sync_verb_of_what_is_refused_says_why_and_answers_1(tmp_path, capsys):
     other = load(pattern=random_edges(60, seed=99, cycle_s=0.4))
     files = [saved(tmp_path, counter(load()), "a.parquet"), saved(tmp_path, meter(other), "b.parquet")]

@@ -36,7 +36,8 @@ def clock_fit_line(fit: Mapping[str, Any]) -> str:
         return f"{name} was not synchronised: {'; '.join(fit['reasons']) or 'no reason was stored'}"
     error = f"+- {_ms(fit['lag_se_s'])} (standard error)"
     if fit["own_clock"]:
-        words = f"{name} is read by its clock's fit: {_long(fit['lag_s'])} ahead of {fit['reference']}, {error}"
+        where = f"{_long(abs(fit['lag_s']))} {side(fit['lag_s'])} {fit['reference']}"
+        words = f"{name} is read by its clock's fit: {where}, {error}"
     else:
         words = f"{name} comes {_ms(fit['lag_s'])} after its cycles' ends, {error}"
     if fit["skew_ppm"] is not None:
@@ -44,6 +45,11 @@ def clock_fit_line(fit: Mapping[str, Any]) -> str:
     if fit["truth"]:
         words += f"; off by {_ms(fit['truth']['median_error_s'])} against the simulated meter's own cycles (median)"
     return words
+
+
+def side(lag_s: float) -> str:
+    """Return on which side of the reference's clock stamps lie that are late by a lag."""
+    return "behind" if lag_s < 0 else "ahead of"
 
 
 def clock_fit_checks(fits: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

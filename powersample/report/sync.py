@@ -11,6 +11,7 @@ import numpy as np
 
 from powersample.errors import NotSupported
 from powersample.fit import Aligned, Lag, Synced
+from powersample.report.clock_fits import side
 
 if TYPE_CHECKING:
     from powersample.fit import Reference
@@ -80,8 +81,16 @@ def sync_text(
 
 
 def _title(fit: ClockFit, names: tuple[str, str]) -> str:
-    of = [f"{one} of {name}" if name else one for one, name in zip((fit.channel, fit.reference), names, strict=True)]
-    return f"{of[0]}, on the clock of {of[1]}"
+    channel, reference = _named(fit, names)
+    return f"{channel}, on the clock of {reference}"
+
+
+def _named(fit: ClockFit, names: tuple[str, str]) -> tuple[str, str]:
+    """Return the meter's channel and the reference with their files' names, where there are any."""
+    channel, reference = (
+        f"{one} of {name}" if name else one for one, name in zip((fit.channel, fit.reference), names, strict=True)
+    )
+    return channel, reference
 
 
 def _share(share: float) -> str:
@@ -105,6 +114,8 @@ def _lag_rows(fit: ClockFit, lag_s: float | None) -> list[tuple[str, str]]:
         return [("lag", "unknown")]
     error_ms = fit.lag_se_s * 1e3
     rows = [("lag", f"{_like(lag_s * 1e3, error_ms)} ms +- {_short(error_ms)} ms (standard error)")]
+    what = f"its stamps are {side(lag_s)} the reference's" if fit.own_clock else "from a cycle's end to its stamp"
+    rows.append(("that is", what))
     if fit.skew_ppm is not None and fit.skew_se_ppm is not None:
         rows.append(("skew", f"{fit.skew_ppm:.3g} ppm +- {fit.skew_se_ppm:.2g} ppm, from {len(fit.knots)} places"))
     elif fit.own_clock:
@@ -138,7 +149,7 @@ def plot(synced: Synced | Aligned, path: Path, *, simulated: bool, names: tuple[
         (axes[0], zone_ns, "as stamped" + (f", {zone_ns / 3.6e12:+.3g} h of time zone taken out" if zone_ns else "")),
         (axes[1], at_ns, f"as aligned: {_like((at_ns - zone_ns) / 1e6, error_ms)} ms of lag taken out"),
     ):
-        _records(axis, told, reference, shift, (begin, end), lag)
+        _records(axis, told, reference, shift, (begin, end), lag, _named(told.fit, names))
         axis.set_title(title, loc="left", fontsize=10)
     axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=8, frameon=False)
     if lag is not None:
@@ -166,19 +177,25 @@ def _span(reference: Reference, cycle_s: float) -> tuple[float, float]:
 
 
 def _records(
-    axis: Any, told: Synced, reference: Reference, shift: float, span: tuple[float, float], lag: Lag | None
+    axis: Any,
+    told: Synced,
+    reference: Reference,
+    shift: float,
+    span: tuple[float, float],
+    lag: Lag | None,
+    named: tuple[str, str],
 ) -> None:
     """Draw a meter's cycles, moved, over the reference in the meter's watts."""
     gain, offset = (lag.gain, lag.offset_w) if lag is not None and lag.gain > 0 else _levels(told, reference)
     t = (reference.t_ns - reference.t_ns[0]) * 1e-9
     seen = slice(max(0, int(np.searchsorted(t, span[0])) - 1), int(np.searchsorted(t, span[1])) + 1)
     power = np.append(reference.power_w, reference.power_w[-1])[seen] * gain + offset
-    axis.step(t[seen], power, where="post", lw=0.8, color="0.6", label=f"{reference.name}, in W of {told.fit.channel}")
+    axis.step(t[seen], power, where="post", lw=0.8, color="0.6", label=f"{named[1]}, scaled to the other")
     cycles = told.cycles
     end = (cycles.stamp_ns - reference.t_ns[0] - shift) * 1e-9
     begin = end - cycles.span_ns * 1e-9
     shown = (end > span[0]) & (begin < span[1])
-    axis.hlines(cycles.value[shown], begin[shown], end[shown], lw=2.4, color="tab:blue", label=told.fit.channel)
+    axis.hlines(cycles.value[shown], begin[shown], end[shown], lw=2.4, color="tab:blue", label=named[0])
     axis.set_xlim(span)
     axis.set_ylabel("W")
 
