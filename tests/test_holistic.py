@@ -190,6 +190,7 @@ def test_bounds_that_no_meter_gave_have_no_interval(source):
     [
         ({"host": {**HOST, "id": "9"}}, "PSQ-CAL-HOST", "it is of a, and the recording of a"),
         ({"host": {"name": "b"}}, "PSQ-CAL-HOST", "it is of b, and the recording of a"),
+        ({"host": {**HOST, "name": "b"}}, "PSQ-CAL-HOST", "both with one machine-id, as cloned images have it"),
         ({"host": None}, "PSQ-CAL-HOST", "nothing tells they are one"),
         ({"host": {**HOST, "gpus": ["GPU-0", "GPU-1"]}}, "PSQ-CAL-HOST", "2 GPUs were calibrated, and of those 1"),
         ({"host": {**HOST, "driver": "550.5"}}, "PSQ-CAL-OLD", "under driver 550.5"),

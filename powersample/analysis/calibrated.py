@@ -115,6 +115,9 @@ def _host(calibrated: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterato
         yield Refusal(f"PSQ-CAL-HOST it is of {names[0]}, and the recording of {names[1]}: nothing tells they are one")
     elif calibrated[by] != recorded[by]:
         yield Refusal(f"PSQ-CAL-HOST it is of {names[0]}, and the recording of {names[1]}")
+    elif by == "id" and calibrated.get("name") and recorded.get("name") and names[0] != names[1]:
+        words = "both with one machine-id, as cloned images have it, or a host that was renamed"
+        yield Refusal(f"PSQ-CAL-HOST it is of {names[0]}, and the recording of {names[1]}, {words}")
     for key, what in (("gpus", "GPUs"), ("packages", "CPU packages")):
         was, there = ({str(each) for each in one.get(key) or ()} for one in (calibrated, recorded))
         if was and was != there:
