@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bench import readme
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 README = HERE / "README.md"
-BEGIN, END = "<!-- begin: written by bench/run -->", "<!-- end: written by bench/run -->"
 
 
 def _number(value: float | None) -> str:
@@ -79,12 +80,7 @@ def render(results: dict[str, Any]) -> str:
 
 def update_readme(results: dict[str, Any]) -> None:
     """Put the table between README.md's markers."""
-    text = README.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise RuntimeError(f"{README} has lost its markers {BEGIN} and {END}")
-    README.write_text(f"{before}{BEGIN}\n\n{render(results)}\n\n{END}{after}", encoding="utf-8")
+    readme.update(README, "bench/run", render(results))
 
 
 def save(results: dict[str, Any]) -> None:

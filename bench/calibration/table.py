@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bench import readme
 from bench.calibration.deck import LADDERS, METHODS, SPECS, UNCOUNTED, Row
 from bench.coverage.table import Figure
 
 README = Path(__file__).resolve().parent / "README.md"
-BEGIN, END = (
-    "<!-- begin: written by python -m bench.calibration -->",
-    "<!-- end: written by python -m bench.calibration -->",
-)
 ON_GPUS = ("one GPU", "all GPUs", "everything")
 
 
@@ -131,8 +128,4 @@ def render(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
 
 def update_readme(text: str) -> None:
     """Put the text between README.md's markers."""
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise RuntimeError(f"{README} has lost its markers {BEGIN} and {END}")
-    README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    readme.update(README, "python -m bench.calibration", text)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from bench import readme
 from bench.coverage.deck import Row, groups
 from bench.coverage.swept import SPACINGS, Repeat
 
 README = Path(__file__).resolve().parent / "README.md"
-BEGIN, END = "<!-- begin: written by python -m bench.coverage -->", "<!-- end: written by python -m bench.coverage -->"
 DECADES = ("< 0.5", "0.5-5", "5-60")
 FAR = 2.0  # half-widths from which a miss is listed
 LEAST = 250  # cases of a cell from which its figures are judged: a standard error of 1.4 points
@@ -290,8 +290,4 @@ def render(decks: Decks, about: Mapping[str, Any], repeats: Sequence[Repeat] = (
 
 def update_readme(text: str) -> None:
     """Put the text between README.md's markers."""
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise RuntimeError(f"{README} has lost its markers {BEGIN} and {END}")
-    README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    readme.update(README, "python -m bench.coverage", text)

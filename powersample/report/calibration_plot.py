@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from powersample.errors import NotSupported
 from powersample.model import Calibration
 from powersample.report.calibration import PointOff, equation, points_off, title
+from powersample.report.figure import sheet
 from powersample.report.table import cut
 
-DPI = 130
 COLOURS = {
     "idle": "0.35", "primes": "#0072B2", "fma": "#56B4E9", "stream": "#009E73", "mix": "#E69F00", "gpu": "#D55E00",
     "other": "#CC79A7",
@@ -28,14 +27,8 @@ def plot(calibration: Calibration, path: Path, origin: str = "") -> None:
         NotSupported: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise NotSupported(
-            f"a picture needs matplotlib ({error})", "Install it: pip install 'powersample[plot]'"
-        ) from error
     rows = points_off(calibration)
-    figure = Figure(figsize=(10, 8), dpi=DPI, layout="constrained")
+    figure = sheet(10, 8)
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
     _uncaptured(above, calibration, rows)
     _residuals(below, calibration, rows)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from powersample.errors import NotSupported
 from powersample.fit import Aligned, Lag, Synced
 from powersample.report.clock_fits import side
+from powersample.report.figure import sheet
 
 if TYPE_CHECKING:
     from powersample.fit import Reference
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SIMULATED = "SIMULATED NODE, not a measurement"
 SHOWN_CYCLES = 60  # in the picture: more are dots
 MOST_SHOWN_S = 400.0
-DPI = 130
 
 
 def sync_json(synced: Synced | Aligned, *, simulated: bool) -> dict[str, Any]:
@@ -130,15 +129,9 @@ def plot(synced: Synced | Aligned, path: Path, *, simulated: bool, names: tuple[
         NotSupported: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise NotSupported(
-            f"a picture needs matplotlib ({error})", "Install it: pip install 'powersample[plot]'"
-        ) from error
     told = synced.synced if isinstance(synced, Aligned) else synced
     zone_ns = synced.zone_s * 1e9 if isinstance(synced, Aligned) else 0.0
-    figure = Figure(figsize=(11, 8.5), dpi=DPI, layout="constrained")
+    figure = sheet(11, 8.5)
     axes = figure.subplots(4, 1, gridspec_kw={"height_ratios": [3, 3, 1.6, 2.4]})
     lag = next((one for one in told.bursts if isinstance(one, Lag)), None)
     at_ns, error_ms = (lag.lag_ns, lag.whole_se_ns / 1e6) if lag is not None else (zone_ns, 1.0)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from powersample.model import Window
     from powersample.session.recording import Recording
 
-GROUPS = {"cpu": "cpu_j", "dram": "dram_j", "gpu": "gpu_j"}  # as `analysis.totals` calls their sums
-DOMAINS = {"cpu": "package", "dram": "dram", "gpu": "gpu"}
 WALL = "wall"
 NORMAL_95 = 1.96
 UNKNOWN_LATENCY_S = 1.0
@@ -124,13 +122,14 @@ class RecordingSeen:
     def means(self, window: Window) -> Means:
         """See `Seen`."""
         from powersample.analysis import totals, window_energies
+        from powersample.analysis.course import GROUPS, KEYS
 
         trace = self.recording.so_far()
         measured = window_energies(trace, [window])[0]
         sums = totals(measured, window)
         there = {one.energy.domain for one in measured if not one.spare}
-        components_w = {name: sums[key] / window.duration_s for name, key in GROUPS.items() if sums[key] is not None}
-        chance_w = {name: _chance_w(measured, DOMAINS[name], window) for name in components_w}
+        components_w = {name: sums[key] / window.duration_s for name, key in KEYS.items() if sums[key] is not None}
+        chance_w = {name: _chance_w(measured, GROUPS[name], window) for name in components_w}
         wall_w = math.nan if sums["node_j"] is None else sums["node_j"] / window.duration_s
         wall_u_w = _chance_w(measured, WALL, window)
         return Means(

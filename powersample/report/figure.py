@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sheet that a report's picture is drawn on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from powersample.errors import NotSupported
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 130
+
+
+def sheet(width_in: float, height_in: float) -> Figure:
+    """Return an empty figure, of so many inches.
+
+    Raises:
+        NotSupported: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NotSupported(
+            f"a picture needs matplotlib ({error})", "Install it: pip install 'powersample[plot]'"
+        ) from error
+    return Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
