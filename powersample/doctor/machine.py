@@ -179,11 +179,6 @@ class Machine:
         """Return a line of /proc/self/status, such as "CapEff"; "" without one."""
         return _value(self.text(self.proc / "self/status"), name)
 
-    @property
-    def is_root(self) -> bool:
-        """Whether the effective user is 0."""
-        return self.status("Uid").split()[1:2] == ["0"]
-
     def has_capability(self, number: int) -> bool:
         """Whether this process may use a capability."""
         return bool(int(self.status("CapEff") or "0", 16) >> number & 1)

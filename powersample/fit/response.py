@@ -89,11 +89,6 @@ class ResponseFit:
         deepest = low[np.argsort(cost[low])][:TWINS]
         return [(float(TWINS_NS[i]), best.tau_ns, best.delay_ns) for i in deepest]
 
-    def without_window(self) -> Fit:
-        """Return the best with a lag alone."""
-        starts = [(0.0, tau, delay) for _, tau, delay in self._starts(windows=(0.0,))]
-        return min((self._descend(start, (False, True, True)) for start in starts), key=lambda fit: fit.cost)
-
     def window_range(self, best: Fit) -> tuple[float, float]:
         """Return the W, ns, between which the cost stays within what chance explains, other figures fitted again.
 

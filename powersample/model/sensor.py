@@ -56,11 +56,6 @@ class SensorModel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "origin", MappingProxyType(dict(self.origin)))
 
-    @property
-    def reach_s(self) -> float:
-        """How long before and after a window a record must go on, to tell all that its edges need."""
-        return self.window_s + 2 * self.period_s + self.delay_s + 4 * self.tau_s
-
     def measured(self, found: Mapping[str, Any], origin: str) -> "SensorModel":
         """Return this model with figures of this very board in their place.
 

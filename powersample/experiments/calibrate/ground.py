@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 GPU_PERIOD_S = 0.023  # of slices below full level: quick for a supply, in step with no sensor's 20, 25 or 100 ms
 BOARD = "board"
-LEAST_SLICE_S = 0.0011  # longer than what a pattern's spans must last
 NODE_LEAD_NS = 50_000_000  # all devices of a node change at one instant
 
 # What share of their range a simulated node's parts draw under a kernel at its full level: assumed. A sieve and
