@@ -63,7 +63,7 @@ class InProcess:
         """Add one lane a GPU, a CPU package and a chip, and start all; they end with this process and keep nothing."""
         sampler = Sampler()
         try:
-            self._add_lanes(sampler)
+            add_lanes(sampler, self._plan, self._inventory)
             sampler.start()
             self._sampler = sampler
             self._spool = Spool(self._directory, sampler, keep=self._plan.keep)
@@ -72,25 +72,6 @@ class InProcess:
             self._sampler = None
             sampler.close()
             raise
-
-    def _add_lanes(self, sampler: Sampler) -> None:
-        options = self._plan.lane_options()
-        if self._inventory.devices:
-            with Nvml(self._plan.nvml_library) as nvml:
-                for device in self._inventory.devices:
-                    sampler.add(nvml.source(device.index), options)
-        for package in self._inventory.packages:
-            opened = open_rapl(package.number, self._plan.sysfs, self._plan.devfs)
-            if opened.source is None:
-                raise errors.DeviceError(f"package-{package.number} could be read a moment ago and no longer can")
-            # Read from another package it would interrupt this one, at many times the cost.
-            cpu = opened.cpu if options.cpu is None else options.cpu
-            sampler.add(opened.source, replace(options, cpu=cpu))
-        for chip in self._inventory.chips:
-            again = open_hwmon(chip.id, self._plan.sysfs)
-            if again.source is None:
-                raise errors.DeviceError(f"{chip.id} could be read a moment ago and no longer can")
-            sampler.add(again.source, options)
 
     def sync(self) -> None:
         """Wait for the drain thread's handshake."""
@@ -120,6 +101,31 @@ class InProcess:
             if stats["status"] != 0:
                 return f"the spool stopped writing: {os.strerror(stats['sys_errno'])}"
         return self._failure
+
+
+def add_lanes(sampler: Sampler, plan: Plan, inventory: Inventory) -> None:
+    """Add one lane a GPU, a CPU package and a chip.
+
+    Raises:
+        DeviceError: What could be read a moment ago no longer can.
+    """
+    options = plan.lane_options()
+    if inventory.devices:
+        with Nvml(plan.nvml_library) as nvml:
+            for device in inventory.devices:
+                sampler.add(nvml.source(device.index), options)
+    for package in inventory.packages:
+        opened = open_rapl(package.number, plan.sysfs, plan.devfs)
+        if opened.source is None:
+            raise errors.DeviceError(f"package-{package.number} could be read a moment ago and no longer can")
+        # Read from another package it would interrupt this one, at many times the cost.
+        cpu = opened.cpu if options.cpu is None else options.cpu
+        sampler.add(opened.source, replace(options, cpu=cpu))
+    for chip in inventory.chips:
+        again = open_hwmon(chip.id, plan.sysfs)
+        if again.source is None:
+            raise errors.DeviceError(f"{chip.id} could be read a moment ago and no longer can")
+        sampler.add(again.source, options)
 
 
 def sources_of(inventory: Inventory) -> list[str]:

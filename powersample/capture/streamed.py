@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lanes in a sampler executable that may not write files of its own, because it bears capabilities.
 
-Its output comes through a pipe, and a thread here puts it into the spool. `recorder_for` decides which lanes run where.
+Its output comes through a pipe, and a thread here puts it into the spool. `divide` decides which lanes run where.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +35,14 @@ from powersample.capture.recorder import (
 )
 
 if TYPE_CHECKING:
-    from powersample.store.stream import StreamSpool
+    from powersample.store.stream import SamplerStream
 
 SYNC_TIMEOUT_S = 5.0
 PIPE_BYTES = 1 << 20  # of its output, should this process be held up: beside the rings, seconds more
 READ_BYTES = 1 << 16
 
 
-class Streamed:
+class Piped:
     """Lanes in a `powersample-sampler` process that writes to a pipe.
 
     When this process is stopped the pipe fills, then the sampler's rings, then records are dropped and counted; when it
@@ -51,15 +51,14 @@ class Streamed:
     Args:
         plan: What to record.
         inventory: What of it there is.
-        spool: The spool to put it into.
-        beside: Whether another sampler writes into the same spool.
+        open_stream: Makes what takes the stream, once the sampler is to be started.
     """
 
-    def __init__(self, plan: Plan, inventory: Inventory, spool: Path, *, beside: bool = False) -> None:
+    def __init__(self, plan: Plan, inventory: Inventory, open_stream: Callable[[], SamplerStream]) -> None:
         self._arguments = [*sampler_arguments(plan, inventory), "--spool", "-"]
-        self._spool, self._beside = spool, beside
+        self._open_stream = open_stream
         self._process: subprocess.Popen[bytes] | None = None
-        self._stream: StreamSpool | None = None
+        self._stream: SamplerStream | None = None
         self._thread: threading.Thread | None = None
         self._news = threading.Condition()
         self._over = False
@@ -72,9 +71,7 @@ class Streamed:
         Raises:
             DeviceError: It did not come up; the message is its own.
         """
-        from powersample.store.stream import SECOND_SAMPLER, StreamSpool
-
-        self._stream = StreamSpool(self._spool, first_part=SECOND_SAMPLER if self._beside else 0)
+        self._stream = self._open_stream()
         self._process = launch(self._arguments)
         assert self._process.stdout is not None
         with contextlib.suppress(OSError):  # a user's limit on pipes: then it is a small one
@@ -164,7 +161,26 @@ class Streamed:
         return self._failure
 
 
-def _disk_trouble(stream: StreamSpool) -> str | None:
+class Streamed(Piped):
+    """Lanes in such a process, whose stream becomes a spool's files.
+
+    Args:
+        plan: What to record.
+        inventory: What of it there is.
+        spool: The spool to put it into.
+        beside: Whether another sampler writes into the same spool.
+    """
+
+    def __init__(self, plan: Plan, inventory: Inventory, spool: Path, *, beside: bool = False) -> None:
+        def open_stream() -> SamplerStream:
+            from powersample.store.stream import SECOND_SAMPLER, StreamSpool
+
+            return StreamSpool(spool, first_part=SECOND_SAMPLER if beside else 0)
+
+        super().__init__(plan, inventory, open_stream)
+
+
+def _disk_trouble(stream: SamplerStream) -> str | None:
     return None if stream.failure is None else f"the spool stopped writing: {stream.failure.strerror}"
 
 
@@ -202,27 +218,51 @@ class Beside:
         return "; ".join(text for one in self._both if (text := one.failure())) or None
 
 
-def recorder_for(plan: Plan, inventory: Inventory, spool: Path, *, in_process: bool) -> Recorder:
-    """Return the recorder of what was found.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Lanes that run in one place.
+
+    Attributes:
+        inventory: What they read.
+        plan: How.
+        piped: They are the executable's, which writes to a pipe; else the recorder's own.
+    """
+
+    inventory: Inventory
+    plan: Plan
+    piped: bool
+
+
+def divide(plan: Plan, inventory: Inventory, *, in_process: bool) -> tuple[Share, ...]:
+    """Return which lanes of what was found run where: one share, or our own and the executable's.
 
     Packages that need a capability of the executable's are read in it. In process, everything else stays here. Else one
     executable does both, and loads NVML after it has dropped its capabilities; a library of the caller's own choice
     never comes into that process, so then there are two. All lanes are the executable's when only that one may put them
     under SCHED_FIFO. Without a source there is no executable either.
     """
+    own, whole = Share(inventory, plan, piped=False), Share(inventory, plan, piped=True)
     if not sources_of(inventory):
-        return InProcess(plan, inventory, spool)
-    ordinary = InProcess if in_process else Executable
+        return (own,)
     if any(one.route == FIFO_ROUTE for one in inventory.privileges):
-        return Streamed(plan, inventory, spool)
+        return (whole,)
     privileged = tuple(one for one in inventory.packages if one.privileged)
     if not privileged:
-        return ordinary(plan, inventory, spool)
+        return (own,)
     if not in_process and plan.nvml_library is None:
-        return Streamed(plan, inventory, spool)
-    there = Inventory(packages=privileged)
+        return (whole,)
+    there = Share(Inventory(packages=privileged), replace(plan, nvml_library=None), piped=True)
     here = replace(inventory, packages=tuple(one for one in inventory.packages if not one.privileged))
-    streamed_plan = replace(plan, nvml_library=None)
-    if not sources_of(here):
-        return Streamed(streamed_plan, there, spool)
-    return Beside(ordinary(plan, here, spool), Streamed(streamed_plan, there, spool, beside=True))
+    return (Share(here, plan, piped=False), there) if sources_of(here) else (there,)
+
+
+def recorder_for(plan: Plan, inventory: Inventory, spool: Path, *, in_process: bool) -> Recorder:
+    """Return the recorder of what was found; see `divide`."""
+    ordinary = InProcess if in_process else Executable
+    first, *more = divide(plan, inventory, in_process=in_process)
+    if first.piped:
+        return Streamed(first.plan, first.inventory, spool)
+    recorder: Recorder = ordinary(first.plan, first.inventory, spool)
+    for one in more:
+        recorder = Beside(recorder, Streamed(one.plan, one.inventory, spool, beside=True))
+    return recorder

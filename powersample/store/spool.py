@@ -53,7 +53,7 @@ class RawPart:
             self._offset = int(self.header["header_bytes"])
             record_bytes = int(self.header["record_bytes"])
             lanes = [one if isinstance(one, str) else one["name"] for one in self.header.get("lanes", [])]
-            self.channels = {int(one["id"]): _channel(one, lanes) for one in self.header["channels"]}
+            self.channels = {int(one["id"]): channel_of(one, lanes) for one in self.header["channels"]}
         except (ValueError, KeyError, TypeError) as error:
             raise BadFormat(f"{path} is not a spool part ({error!r})") from error
         if version > SPOOL_VERSION:
@@ -135,7 +135,8 @@ class RawPart:
             raise BadFormat(f"{self.path}: a record of channel {number}, which its header does not name") from None
 
 
-def _channel(data: dict[str, Any], lanes: list[str]) -> Channel:
+def channel_of(data: dict[str, Any], lanes: list[str]) -> Channel:
+    """Return the channel that a part's header describes; its lane there is a number."""
     lane = data.get("lane", "")
     return Channel.from_json(data | {"lane": lanes[lane] if isinstance(lane, int) and lane < len(lanes) else str(lane)})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts a sampler's stream into a spool, as if the sampler had written its files there itself.
+"""A sampler's stream: taken apart, or put into a spool as if the sampler had written its files there itself.
 
 The stream is described at `ps_spool_stream_new` in csrc/include/powersample.h: lines of JSON, and raw records after the
 line that announces them. Whatever arrived whole is kept when it breaks off.
@@ -19,38 +19,24 @@ LINE_LIMIT = 1 << 24
 SYNC_NS = 1_000_000_000
 
 
-class StreamSpool:
-    """The files that one stream becomes.
-
-    A disk that is full ends the files, not the reading: a sampler waits for its reader.
-
-    Args:
-        directory: The spool.
-        first_part: Number of the stream's first part: 0, or `SECOND_SAMPLER` beside another sampler.
+class SamplerStream:
+    """Takes a stream apart; what becomes of its parts, records and events is a subclass's.
 
     Attributes:
         said: The sampler's own lines, the ready line first.
-        drained_ns: Everything recorded before this instant is in the files.
+        drained_ns: Everything recorded before this instant has been handed on.
         ended: Whether the stream came to its orderly end.
-        failure: What writing failed with, or None.
-        discarded_bytes: Bytes of records that came after that.
+        failure: What writing it elsewhere failed with, or None.
     """
 
-    def __init__(self, directory: Path, *, first_part: int = 0) -> None:
-        self._directory, self._number = directory, first_part
-        self._events_name = "events.jsonl" if first_part == 0 else f"events-{first_part:06d}.jsonl"
-        self._events: int | None = None
-        self._part: int | None = None
+    def __init__(self) -> None:
         self._any_part = False
         self._held = bytearray()
         self._left = 0  # bytes of records that are announced and have not come
-        self._dirty = False
-        self._sync_due_ns = 0
         self.said: list[dict[str, Any]] = []
         self.drained_ns = 0
         self.ended = False
         self.failure: OSError | None = None
-        self.discarded_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream, cut wherever they may be.
@@ -74,21 +60,15 @@ class StreamSpool:
             line = bytes(self._held[:end])
             del self._held[:end]
             self._take_line(line)
-        self._sync()
-
-    def close(self) -> None:
-        """Close the files; a part that had no end stays `.open`, as a killed sampler's."""
-        self._end_part(whole=self.ended)
-        if self._events is not None:
-            os.close(self._events)
-            self._events = None
+        self._fed()
 
     def _take_line(self, line: bytes) -> None:
         try:
             said = json.loads(line)
             event = said.get("event")
             if "powersample_spool" in said:
-                self._begin_part(line)
+                self._any_part = True
+                self._begin_part(line, said)
             elif event == "records":
                 self._left = int(said["bytes"])
                 if not self._any_part or self._left < 0:
@@ -97,21 +77,66 @@ class StreamSpool:
                 self.drained_ns = int(said["t_ns"])
             elif event is not None:
                 self.ended |= event == "end"
-                self._write_event(line)
+                self._write_event(line, said)
             else:
                 self.said.append(said)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadFormat(f"not a sampler's stream: {line[:80]!r} ({error})") from error
 
-    def _begin_part(self, header: bytes) -> None:
+    def _begin_part(self, line: bytes, header: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _write_records(self, piece: bytes) -> None:
+        raise NotImplementedError
+
+    def _write_event(self, line: bytes, event: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _fed(self) -> None:
+        """Do what is due after some bytes; nothing by itself."""
+
+    def close(self) -> None:
+        """End what is open; nothing by itself."""
+
+
+class StreamSpool(SamplerStream):
+    """The files that one stream becomes.
+
+    A disk that is full ends the files, not the reading: a sampler waits for its reader.
+
+    Args:
+        directory: The spool.
+        first_part: Number of the stream's first part: 0, or `SECOND_SAMPLER` beside another sampler.
+
+    Attributes:
+        discarded_bytes: Bytes of records that came after a failure.
+    """
+
+    def __init__(self, directory: Path, *, first_part: int = 0) -> None:
+        super().__init__()
+        self._directory, self._number = directory, first_part
+        self._events_name = "events.jsonl" if first_part == 0 else f"events-{first_part:06d}.jsonl"
+        self._events: int | None = None
+        self._part: int | None = None
+        self._dirty = False
+        self._sync_due_ns = 0
+        self.discarded_bytes = 0
+
+    def close(self) -> None:
+        """Close the files; a part that had no end stays `.open`, as a killed sampler's."""
+        self._end_part(whole=self.ended)
+        if self._events is not None:
+            os.close(self._events)
+            self._events = None
+
+    def _begin_part(self, line: bytes, header: dict[str, Any]) -> None:
         self._end_part(whole=True)
-        self._any_part = True
         if self.failure is not None:
             return
         with self._noting_failure():
             path = self._directory / f"part-{self._number:06d}.open"
             self._part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            write_all(self._part, header)
+            write_all(self._part, line)
             self._dirty = True
 
     def _end_part(self, *, whole: bool) -> None:
@@ -136,14 +161,14 @@ class StreamSpool:
             write_all(self._part, piece)
             self._dirty = True
 
-    def _write_event(self, line: bytes) -> None:
+    def _write_event(self, line: bytes, event: dict[str, Any]) -> None:
         with self._noting_failure():
             if self._events is None:
                 path = self._directory / self._events_name
                 self._events = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
             write_all(self._events, line)
 
-    def _sync(self) -> None:
+    def _fed(self) -> None:
         now_ns = time.monotonic_ns()
         if not self._dirty or self._part is None or now_ns < self._sync_due_ns:
             return
