@@ -29,6 +29,16 @@ def test_picture_into_a_missing_folder_is_refused_before_anything_runs(verb, tmp
     assert capsys.readouterr().err == "powersample: nowhere is not a folder; create it first\n"
 
 
+@pytest.mark.parametrize("verb", [verb for verb in DRAWING if verb[0] != "calibrate"], ids=" ".join)
+def test_picture_that_is_there_is_kept_without_force(verb, tmp_path, monkeypatch, capsys):
+    """A calibration is made again and again; its picture goes with it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"of yesterday")
+    assert main([*verb, "--png", "x.png"]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / "x.png").read_bytes() == b"of yesterday"
+
+
 def test_picture_without_matplotlib_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     assert main(["race", "--png", str(tmp_path / "x.png")]) == 1

@@ -58,7 +58,6 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     files.add_argument("--gpu", metavar="NAME", help="the card of a log that does not name it, in NVML's words")
     files.add_argument("--driver", metavar="VERSION", help="its driver: what power.draw means depends on it")
     files.add_argument("-o", "--output", type=Path, metavar="OUT", help="trace to write: A, or A and B, with the fit")
-    files.add_argument("--force", action="store_true", default=None, help="replace OUT if it exists")
     files.add_argument("--anew", action="store_true", default=None, help="replace a surer fit that A has, too")
     live = verb.add_argument_group("a meter")
     live.add_argument("--meter", metavar="ADDRESS", help="KIND:WHERE[,KEY=VALUE...], as in `record`")
@@ -73,6 +72,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     live.add_argument("--bursts", type=int, metavar="N", help="how many, for the skew; default 1")
     live.add_argument("--pause", type=float, metavar="S", help="between them; default 600")
     verb.add_argument("--png", type=Path, metavar="FILE", help="draw what the answer stands on")
+    verb.add_argument("--force", action="store_true", help="replace what -o and --png name, if they exist")
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     verb.set_defaults(run=run)
 
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     from powersample.report.sync import plot, sync_json, sync_text
 
     _check(options)
-    check_picture(options.png, replace=True)
+    check_picture(options.png, replace=options.force)
     names, more = ("", ""), {}
     found: Aligned | Synced
     kept: Callable[[], Trace] | None = None
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 FILES, LIVE = (
-    ("first", "shift", "search", "gpu", "driver", "output", "force", "anew"),
+    ("first", "shift", "search", "gpu", "driver", "output", "anew"),
     ("sync_load", "pattern", "burst_seconds", "bursts", "pause"),
 )
 
@@ -117,7 +117,7 @@ def _keep(options: argparse.Namespace, found: Aligned | Synced, kept: Callable[[
     if kept is None or not found.fit.accepted:
         print(f"powersample: {options.output} was not written: there is no fit to keep", file=sys.stderr)
         return
-    save(kept(), options.output, replace=bool(options.force))
+    save(kept(), options.output, replace=options.force)
     print(f"powersample: wrote {options.output}; next: powersample report {options.output}", file=sys.stderr)
 
 
@@ -136,8 +136,8 @@ def _check(options: argparse.Namespace) -> None:
         refuse_other_suffix(options.output)
         if options.output.exists() and not options.force:
             raise OutputExists(f"{options.output} exists", "Name another file, or add --force.")
-    elif options.force or options.anew:
-        raise InvalidArgument(f"--{'force' if options.force else 'anew'} belongs to -o OUT")
+    elif options.anew:
+        raise InvalidArgument("--anew belongs to -o OUT")
     if options.search is not None and not options.search > 0:
         raise InvalidArgument(f"--search {options.search}: seconds above 0")
     if options.bursts is not None and not 1 <= options.bursts <= MOST_BURSTS:
