@@ -14,7 +14,7 @@ from powersample.experiments import reproduce
 from powersample.experiments.calibrate.ground import NODE_SHARES
 from powersample.experiments.paper.epochs import trainings
 from powersample.experiments.paper.loop import readings
-from powersample.experiments.reproduce import figures, findings, holistic, loads, show, tools, tracing
+from powersample.experiments.reproduce import carbon, figures, findings, holistic, loads, recorded, show, tools, tracing
 from powersample.formats.codecarbon import memory_rule_w
 
 S = loads.S
@@ -109,6 +109,36 @@ def test_meter_through_which_gpu_power_is_seen_is_off_by_what_p_busy_is_off_by()
     assert seen_j[0] / 10 == pytest.approx(48.0 - 28.0, abs=0.5)
 
 
+def test_tracker_that_reads_every_15_s_gives_an_epoch_what_was_read_within_it():
+    """Closed form: 100 W throughout; two trainings, a second between them; begin and end of each are read, too."""
+    epochs = [(0, 10 * S), (10 * S, 20 * S), (20 * S, 40 * S), (41 * S, 44 * S), (44 * S, 45 * S)]
+    number = np.array([0, 0, 0, 1, 1])
+
+    def counts(t_ns):
+        return 100.0 * t_ns / S
+
+    assert carbon.epochs_j(counts, epochs, number, 15.0).tolist() == [0.0, 1500.0, 2500.0, 0.0, 400.0]
+    seconds = np.diff(np.array(epochs) / S).ravel()
+    assert carbon.epochs_j(counts, epochs, number, 1.0) == pytest.approx(100 * seconds)
+
+
+def test_tracker_reads_at_begin_and_end_and_every_interval_between():
+    assert carbon.readings_ns(5 * S, 36 * S, 15.0).tolist() == [5 * S, 20 * S, 35 * S, 36 * S]
+    assert carbon.readings_ns(0, 30 * S, 15.0).tolist() == [0, 15 * S, 30 * S]
+
+
+def test_counters_by_themselves_are_those_that_a_recording_of_them_tells():
+    with loads.fresh("paper-node", 5) as node:
+        start_ns = loads.give(node, {"package-0": [(0.0, 200.0), (3.0, 310.0)], "gpu1": [(0.0, 90.0), (2.0, 333.0)]})
+        t_ns = start_ns + np.arange(0, 10 * S, S // 10)
+        trace = recorded.recorded(node, t_ns)
+        told = tools.Tools(node).components_j([(int(t_ns[0]), int(t_ns[-1]))])
+    for group, of in (("cpu", "package-0.energy package-1.energy"), ("gpu", "gpu0 gpu1 gpu2 gpu3")):
+        names = [name if "." in name else f"{name}.energy" for name in of.split()]
+        grown = sum(float(np.diff(trace.series(name).value[[0, -1]])[0]) for name in names)
+        assert grown == pytest.approx(told[group][0], abs=0.005)
+
+
 def test_node_that_begins_in_the_future_tells_the_same_whenever_it_is_asked():
     told = []
     for _ in range(2):
@@ -135,9 +165,9 @@ def test_study_is_the_same_for_the_same_seed_and_another_for_another():
 
 
 def test_code_carbons_versions_differ_by_what_they_take_for_memory(study):
-    differ_w = memory_rule_w(2, holistic.MEMORY_GIB, arm=False) - memory_rule_w(3, holistic.MEMORY_GIB, arm=False)
+    differ_w = memory_rule_w(2, carbon.MEMORY_GIB, arm=False) - memory_rule_w(3, carbon.MEMORY_GIB, arm=False)
     for one in (study.here.one, study.here.four, study.drawn[0].one):
-        old, new = (one.offset_w[version] for version in holistic.VERSIONS)
+        old, new = (one.offset_w[version] for version in carbon.VERSIONS)
         assert new[0] - old[0] == pytest.approx(differ_w)
         assert new[1] == pytest.approx(old[1])
 
@@ -148,6 +178,39 @@ def test_bounds_are_in_order_and_the_models_beat_code_carbon(study):
         assert np.all((low < prior) & (prior < high))
         sizes = {way: np.abs(errors_pct).max() for way, errors_pct in one.error_pct.items()}
         assert sizes[holistic.NODE] < sizes["Code Carbon 2"] < sizes["Code Carbon 3"]
+
+
+def test_models_are_told_with_the_interval_of_a_report_and_it_holds_nearly_always(study):
+    held = [one.held_share[way] for node in (study.here, *study.drawn) for one in (node.one, node.four)
+            for way in holistic.MODELS]  # fmt: skip
+    assert np.mean(held) > 0.9
+    for one in (study.here.one, *(each.one for each in study.drawn)):
+        low, high = one.error_pct[holistic.LOW], one.error_pct[holistic.HIGH]
+        about = np.mean((low < 0) & (high > 0))  # of the meter, which is close to the truth
+        assert one.held_share[holistic.HIGH] == pytest.approx(about, abs=0.3)
+
+
+def test_share_that_is_held_counts_the_truth_between_the_ends_and_no_interval_is_none():
+    low, high, truth = np.array([1.0, 1.0, 1.0]), np.array([2.0, 2.0, np.nan]), np.array([2.0, 3.0, 1.5])
+    assert holistic._held(low, high, truth) == 0.5
+    assert holistic._held(low * np.nan, high, truth) is None
+
+
+def test_code_carbon_is_in_both_tables_and_its_epochs_need_its_readings(study):
+    """A reading each 15 s in epochs of 0.3 to 3 s is a lottery, one each 0.1 s is none; trainings are the same."""
+    slow, quick = carbon.TRACKERS
+    rows = study.here.tracings[-1].meter
+    r = {
+        (name, level): tracing.row(rows, name, level, "J").pearson
+        for name in (slow, quick)
+        for level in ("epoch", "run")
+    }
+    assert r[slow, "epoch"] < 0.6
+    assert r[quick, "epoch"] > 0.9
+    assert r[slow, "run"] == r[quick, "run"] > 0.95
+    whole = {(one.method, one.level): one for one in study.here.one.agreement if one.unit == "W"}
+    assert set(whole) == {(name, level) for name in (*carbon.VERSIONS, "powersample") for level in ("epoch", "run")}
+    assert abs(whole["powersample", "run"].bias_pct) < 2 < abs(whole["Code Carbon 2", "run"].bias_pct)
 
 
 def test_quick_field_read_seldom_loses_the_epochs_and_keeps_the_trainings(study):
@@ -217,7 +280,7 @@ def test_json_is_strict_and_marks_the_papers_values(study):
     rows = data["here"]["tracing"][0]["against_meter"]
     assert {(one["method"], one["level"], one["unit"]) for one in rows} == {
         (method, level, unit)
-        for method in ("SMI", "NVML", "powersample")
+        for method in ("SMI", "NVML", "Code Carbon, 15 s", "Code Carbon, 0.1 s", "powersample")
         for level in ("epoch", "run")
         for unit in "JW"
     }

@@ -8,7 +8,7 @@ Counters and meter have the gains that were drawn; the truth is the plug's exact
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,10 @@ from powersample.experiments.calibrate.climb import FAN_SPANS
 from powersample.experiments.calibrate.ground import BOARD, NodeGround
 from powersample.experiments.calibrate.plan import Rung, Times
 from powersample.experiments.calibrate.steadiness import Readings, last_trend, trend
-from powersample.model import Channel, Kind, OperatingPoint, Series, Trace, Window, simulated_key
+from powersample.experiments.reproduce.recorded import counted_parts, recorded
+from powersample.model import OperatingPoint, Trace, Window, simulated_key
 from powersample.session.simulate import make_node
 from powersample.sim import Node
-from powersample.sim.cpu import unit
 
 S = 1_000_000_000
 BEGIN_NS = 10**17  # far in the future, where the same node always tells the same
@@ -33,8 +33,6 @@ TIMES = Times()
 LOOK_S = 5.0
 REST_S = 300.0  # idle before a load: five time constants of the slowest fans but one
 BEFORE_S, AFTER_S, POLL_S = 5.0, 3.0, 0.1  # of a record around its load, and between its polls
-RAPL_J = 2.0**-14
-DOMAINS = {"cpu": "package", "dram": "dram"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +110,7 @@ class _World:
         }
         most_w = sum(high for _, high in self._ranges_w.values())
         self._range_w = RANGE_OF_FULL * most_w
-        counted = [group for group, domain in DOMAINS.items() if unit(node.cpu, domain) is not None]
-        self._counters = {
-            group: [part.name for part in node.parts if part.domain == DOMAINS[group]] for group in counted
-        }
+        self._counters = counted_parts(node)
 
     def powers_w(self, shares: Mapping[str, float]) -> dict[str, float]:
         """Return every part's power, by shares of ranges ("gpu0", "gpu", "package", "dram"); the board's follows."""
@@ -181,40 +176,8 @@ class _World:
         """Return a load's record and truth."""
         window = Window(course.kind, _ns(start_s), _ns(start_s + course.duration_s))
         t_ns = np.arange(window.start_ns - round(BEFORE_S * S), window.end_ns + round(AFTER_S * S), round(POLL_S * S))
-        boards = [
-            {
-                "uuid": uuid,
-                "name": self.node.profile["board.name"],
-                "architecture": self.node.profile["board.architecture"],
-            }
-            for uuid in self.node.gpu_uuids
-        ]
-        meta = {
-            "simulated": True, "simulated_node": self._told, "devices": boards, "driver": self._told["driver_version"],
-        }  # fmt: skip
-        trace = Trace.of(list(self._series(t_ns)), meta=meta)
+        trace = recorded(self.node, t_ns)
         return Case(course.kind, window, trace, self.node.truth_j("wall", window.start_ns, window.end_ns))
-
-    def _series(self, t_ns: NDArray[np.int64]) -> Iterator[Series]:
-        for group, names in self._counters.items():
-            for name in names:
-                device = name.partition(".")[0]
-                counts = np.floor(self._gain(name) * _interpolated(self.node, name, t_ns) / RAPL_J).astype(np.int64)
-                channel = Channel(
-                    f"{name}.energy",
-                    device,
-                    DOMAINS[group],
-                    Kind.ENERGY,
-                    "J",
-                    RAPL_J,
-                    sensor="powercap",
-                    modulus=1 << 32,
-                )
-                yield _series_of(channel, t_ns, counts)
-        for gpu, uuid in enumerate(self.node.gpu_uuids):
-            millijoules = np.rint(1e3 * self.node.sensor_values(gpu, "energy", t_ns)).astype(np.int64)
-            channel = Channel(f"gpu{gpu}.energy", uuid, "gpu", Kind.ENERGY, "J", 1e-3, sensor="nvml.total_energy")
-            yield _series_of(channel, t_ns, millijoules)
 
     def _gain(self, name: str) -> float:
         return float(self._told["counter_gains"][name.partition(".")[0]])
@@ -233,7 +196,3 @@ def _interpolated(node: Node, name: str, t_ns: NDArray[np.int64]) -> NDArray[np.
     pieces = list(node.truth_counter(name, int(t_ns[0]), int(t_ns[-1])))
     at_ns, energy_nj = (np.concatenate(column) for column in zip(*pieces, strict=True))
     return np.interp(t_ns - t_ns[0], at_ns - t_ns[0], energy_nj * 1e-9)
-
-
-def _series_of(channel: Channel, t_ns: NDArray[np.int64], raw: NDArray[np.int64]) -> Series:
-    return Series(channel, t_ns, t_ns, raw, np.zeros(len(t_ns), np.uint16), np.arange(len(t_ns), dtype=np.uint32))

@@ -85,3 +85,10 @@ def tracing_figures(place: int) -> dict[str, Callable[[OnNode], float]]:
 def extreme(name: str, way: str, end: str) -> Callable[[OnNode], float]:
     """Return the same of a node's experiment "one" or "four"."""
     return lambda node: extreme_pct(getattr(node, name), way, end)
+
+
+def held_share(study: Reproduction, name: str, way: str) -> float | None:
+    """Return in how many trainings of the drawn nodes an interval held the exact energy; None where there is none."""
+    shares = [getattr(one, name).held_share.get(way) for one in study.drawn]
+    known = [one for one in shares if one is not None]
+    return float(np.mean(known)) if known else None

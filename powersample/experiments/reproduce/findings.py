@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from powersample.analysis.agreement_table import PAPER_PEARSON
+from powersample.experiments.reproduce.carbon import VERSIONS
 from powersample.experiments.reproduce.figures import Over, over, tracing_figures
-from powersample.experiments.reproduce.holistic import IDLE, PRIMES, STRESS, VERSIONS, uncaptured_w
+from powersample.experiments.reproduce.holistic import IDLE, PRIMES, STRESS, uncaptured_w
 from powersample.experiments.reproduce.inputs import FINDINGS
 from powersample.experiments.reproduce.run import Reproduction
 from powersample.experiments.reproduce.tracing import FEW_SHARE, SMI, settings

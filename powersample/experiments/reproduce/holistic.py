@@ -2,34 +2,39 @@
 """Experiments 2a and 2b: what the whole node took, by Code Carbon, by the paper's corrections of it, and by models.
 
 Code Carbon measures GPUs and CPUs and takes a constant for memory. The paper puts the power that no counter sees in its
-place: between the idle node's and that under a stress load, or that of the load which the run is like.
+place: between the idle node's and that under a stress load, or that of the load which the run is like. The models are
+evaluated as `report` does it, with their intervals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.codecarbon import Asked, Corrected, Uncaptured, correct
+from powersample.analysis import window_energies
+from powersample.analysis.agreement_table import AgreementRow, agreement_rows, spans_of
+from powersample.analysis.codecarbon import Uncaptured
+from powersample.analysis.holistic import WALL, WallEnergy, holistics, judge_of
+from powersample.experiments.reproduce import carbon
 from powersample.experiments.reproduce.loads import GPUS, S, climb, coarse, fresh, rungs, spans, train
+from powersample.experiments.reproduce.recorded import recorded
 from powersample.experiments.reproduce.tools import Tools
 from powersample.fit.calibrate import calibrate
-from powersample.formats.codecarbon import CarbonRow, memory_rule_w
-from powersample.model import Calibration, OperatingPoint
+from powersample.model import Calibration, OperatingPoint, Window, simulated_key
+from powersample.sim import Node
 
 RUNS = 20  # the paper's
 EPOCHS = 4
 LENGTHS_S = (15.0, 60.0)  # assumed: so long that fans follow
-MEMORY_GIB = 2048.0  # the paper's 2 TB
-VERSIONS = {"Code Carbon 2": "2.8.4", "Code Carbon 3": "3.3.2"}
 IDLE, PRIMES, STRESS = "idle", "primes", "mix"  # a mix of registers and memory stands for the paper's Firestarter
 LOW, HIGH, PRIOR = "lower bound", "upper bound", "load known"
 AFFINE, NODE = "affine", "node model"
-BIN_S = 1.0  # models are evaluated second by second: the power at the plug is no function of a run's mean
+MODELS = {AFFINE: "affine", NODE: "node"}  # as a calibration calls them
+NATIVE = "powersample"
+POLL_S = 0.1  # between polls of the counters, as by `record`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,9 @@ class Holistic:
         gpus: On how many of them each ran.
         wall_w: Mean power at the plug of each training, by the meter, W, shape (n,).
         error_pct: Error of each training's energy against the meter, %, by what told it; shape (n,) each.
+        held_share: Share of the trainings whose exact energy lies between both bounds (`HIGH`), or within a model's
+            interval; None where there is none.
+        agreement: Against the meter, of epochs and trainings, by what told them.
         offset_w: Mean and standard deviation of what Code Carbon tells less than the meter, W, by version.
         usage_w: Least and greatest mean power of a training on one GPU, W, as the boards' counters tell.
         limit_w: A board's limit, and what it draws idle, W.
@@ -48,6 +56,8 @@ class Holistic:
     gpus: int
     wall_w: NDArray[np.float64]
     error_pct: Mapping[str, NDArray[np.float64]]
+    held_share: Mapping[str, float | None]
+    agreement: tuple[AgreementRow, ...]
     offset_w: Mapping[str, tuple[float, float]]
     usage_w: tuple[float, float]
     limit_w: tuple[float, float]
@@ -64,7 +74,7 @@ def calibrated(profile: str, node_seed: int | None, seed: int) -> Calibration:
     with fresh(profile, node_seed) as node:
         asked = rungs(seed)
         held = climb(node, asked)
-        tools = Tools(node, seed)
+        tools, key = Tools(node, seed), simulated_key(node.describe())
         wall_w = tools.wall_j(held) / tools.seconds(held)
         components_w = {group: each / tools.seconds(held) for group, each in tools.components_j(held).items()}
         accuracy_w = tools.accuracy_w(wall_w)
@@ -83,7 +93,7 @@ def calibrated(profile: str, node_seed: int | None, seed: int) -> Calibration:
         )
         for place, rung in enumerate(asked)
     ]
-    return calibrate(points)
+    return calibrate(points, simulated=key)
 
 
 def uncaptured_w(calibration: Calibration, load: str) -> float:
@@ -106,48 +116,20 @@ def holistic(
         runs: How many trainings.
     """
     epochs = coarse(runs, EPOCHS, seed=seed, lengths_s=LENGTHS_S)
+    number = np.array([one.training for one in epochs])
     with fresh(profile, node_seed) as node:
         start_ns = train(node, epochs, gpus=gpus, seed=seed)
         asked = [(start_ns + round(a_s * S), start_ns + round(b_s * S)) for a_s, b_s in spans(epochs)]
+        inner = [(start_ns + round(one.begin_s * S), start_ns + round(one.end_s * S)) for one in epochs]
         tools = Tools(node, seed)
         seconds, wall_j = tools.seconds(asked), tools.wall_j(asked)
+        truth_j = np.array([node.truth_j(WALL, *one) for one in asked])
         counted = tools.components_j(asked)
-        modelled = _modelled_j(tools, asked, calibration)
+        modelled, of_epochs = _modelled(node, asked, inner, calibration)
+        inner_s, inner_wall_j = tools.seconds(inner), tools.wall_j(inner)
+        carbon_j = carbon.node_epochs_j(tools, inner, number)
         boards_w = np.array([tools.nvml_j(asked, gpu) for gpu in range(gpus)]) / seconds
         limit_w = float(node.profile["board.max_w"]), float(node.profile["board.idle_w"])
-    corrected = _corrected(counted, seconds, calibration)
-    told = {
-        **{name: np.array([one.raw_j for one in rows], np.float64) for name, rows in _raw(counted, seconds).items()},
-        LOW: np.array([one.low_j for one in corrected], np.float64),
-        HIGH: np.array([one.high_j for one in corrected], np.float64),
-        PRIOR: np.array([one.load_j for one in corrected], np.float64),
-        **modelled,
-    }
-    short_w = {name: (wall_j - told[name]) / seconds for name in VERSIONS}
-    return Holistic(
-        gpus=gpus,
-        wall_w=wall_j / seconds,
-        error_pct={name: 100 * (joules / wall_j - 1) for name, joules in told.items()},
-        offset_w={name: (float(each.mean()), float(each.std(ddof=1))) for name, each in short_w.items()},
-        usage_w=(float(boards_w.min()), float(boards_w.max())),
-        limit_w=limit_w,
-    )
-
-
-def _raw(counted: Mapping[str, NDArray[np.float64]], seconds: NDArray[np.float64]) -> dict[str, list[Corrected]]:
-    """Return the runs as each version of Code Carbon tells them: nothing is put right."""
-    nothing = Uncaptured(0.0, {"none": 0.0}, "nothing", gpus=len(GPUS))
-    found = {}
-    for name, version in VERSIONS.items():
-        rows = _rows(counted["cpu"], counted["gpu"], seconds, version)
-        found[name] = [correct(row, nothing, Asked(cpu_mode="rapl", interval_s=0.1)) for row in rows]
-    return found
-
-
-def _corrected(
-    counted: Mapping[str, NDArray[np.float64]], seconds: NDArray[np.float64], calibration: Calibration
-) -> list[Corrected]:
-    """Return the runs with the paper's correction: memory as RAPL counts it, and what no counter sees."""
     added = Uncaptured(
         uncaptured_w(calibration, IDLE),
         {name: uncaptured_w(calibration, name) for name in (PRIMES, STRESS)},
@@ -155,53 +137,64 @@ def _corrected(
         memory="rapl",
         gpus=len(GPUS),
     )
-    asked = Asked(cpu_mode="rapl", interval_s=0.1, load=PRIMES)
-    rows = _rows(counted["cpu"] + counted["dram"], counted["gpu"], seconds, VERSIONS["Code Carbon 3"])
-    return [correct(row, added, asked) for row in rows]
+    corrected = carbon.corrected(counted, seconds, added, PRIMES)
+    told = {
+        **{name: np.array([one.raw_j for one in rows]) for name, rows in carbon.raw(counted, seconds).items()},
+        LOW: np.array([one.low_j for one in corrected], np.float64),
+        HIGH: np.array([one.high_j for one in corrected], np.float64),
+        PRIOR: np.array([one.load_j for one in corrected], np.float64),
+        **{name: joules for name, (joules, _, _) in modelled.items()},
+    }
+    ends = {HIGH: (told[LOW], told[HIGH]), **{name: (low_j, high_j) for name, (_, low_j, high_j) in modelled.items()}}
+    best = {name: each[NODE][0] for name, each in (("run", modelled), ("epoch", of_epochs)) if NODE in each}
+    ours = {level: {NATIVE: joules} for level, joules in best.items()}
+    table = (
+        spans_of("epoch", inner_s, inner_wall_j, carbon_j | ours.get("epoch", {})),
+        spans_of("run", seconds, wall_j, {name: told[name] for name in carbon.VERSIONS} | ours.get("run", {})),
+    )
+    short_w = {name: (wall_j - told[name]) / seconds for name in carbon.VERSIONS}
+    return Holistic(
+        gpus=gpus,
+        wall_w=wall_j / seconds,
+        error_pct={name: 100 * (joules / wall_j - 1) for name, joules in told.items()},
+        held_share={name: _held(*each, truth_j) for name, each in ends.items()},
+        agreement=tuple(agreement_rows(table)),
+        offset_w={name: (float(each.mean()), float(each.std(ddof=1))) for name, each in short_w.items()},
+        usage_w=(float(boards_w.min()), float(boards_w.max())),
+        limit_w=limit_w,
+    )
 
 
-def _rows(
-    cpu_j: NDArray[np.float64], gpu_j: NDArray[np.float64], seconds: NDArray[np.float64], version: str
-) -> list[CarbonRow]:
-    """Return the lines that Code Carbon writes of runs on this node, in machine mode, with RAPL and NVML."""
-    ram_w = memory_rule_w(int(version.partition(".")[0]), MEMORY_GIB, arm=False)
-    return [
-        CarbonRow(
-            line=line,
-            run_id="",
-            end_ns=None,
-            duration_s=float(one_s),
-            version=version,
-            cpu_j=float(cpu),
-            gpu_j=float(gpu),
-            ram_j=ram_w * float(one_s),
-            total_j=float(cpu + gpu) + ram_w * float(one_s),
-            power_w={},
-            emissions_kg=None,
-            pue=1.0,
-            mode="machine",
-            gpu_count=len(GPUS),
-            gpu_model="",
-            cpu_model="",
-            ram_gib=MEMORY_GIB,
-            arm=False,
-        )
-        for line, (cpu, gpu, one_s) in enumerate(zip(cpu_j, gpu_j, seconds, strict=True), 2)
-    ]
+Told = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # J, and the interval's ends
 
 
-def _modelled_j(
-    tools: Tools, asked: Sequence[tuple[int, int]], calibration: Calibration
-) -> dict[str, NDArray[np.float64]]:
-    """Return what the fitted models make of the components' powers, second by second, J."""
-    models = {AFFINE: calibration.affine, NODE: calibration.node}
-    found: dict[str, list[float]] = {name: [] for name, model in models.items() if model is not None}
-    for a_ns, b_ns in asked:
-        edges = np.linspace(a_ns, b_ns, max(1, round((b_ns - a_ns) / S / BIN_S)) + 1).astype(np.int64).tolist()
-        bins = list(pairwise(edges))
-        bin_s = tools.seconds(bins)
-        powers_w = {group: joules / bin_s for group, joules in tools.components_j(bins).items()}
-        for name, model in models.items():
-            if model is not None:
-                found[name].append(float(model.predict(powers_w)[0] @ bin_s))
-    return {name: np.array(each) for name, each in found.items()}
+def _modelled(
+    node: Node, trainings: Sequence[tuple[int, int]], epochs: Sequence[tuple[int, int]], calibration: Calibration
+) -> tuple[dict[str, Told], dict[str, Told]]:
+    """Return what `report` would tell by each fitted model, of trainings and of epochs in one recording of them all."""
+    windows = [Window(f"training {i}", *one) for i, one in enumerate(trainings)]
+    windows += [Window(f"epoch {i}", *one) for i, one in enumerate(epochs)]
+    t_ns = np.arange(trainings[0][0] - S, trainings[-1][1] + S, round(POLL_S * S), dtype=np.int64)
+    trace, count = recorded(node, t_ns), len(trainings)
+    measured = window_energies(trace, windows)
+    found: tuple[dict[str, Told], dict[str, Told]] = {}, {}
+    for name, best in MODELS.items():
+        if getattr(calibration, best) is not None:
+            judged = judge_of(trace, replace(calibration, best=best))
+            totals = [one.total for one in holistics(trace, windows, measured, judged)]
+            for each, part in zip(found, (totals[:count], totals[count:]), strict=True):
+                each[name] = _told(part)
+    return found
+
+
+def _told(totals: Sequence[WallEnergy | None]) -> Told:
+    lines = [(None,) * 3 if one is None else (one.joules, one.low_j, one.high_j) for one in totals]
+    joules, low_j, high_j = np.array(lines, np.float64).T
+    return joules, low_j, high_j
+
+
+def _held(low_j: NDArray[np.float64], high_j: NDArray[np.float64], truth_j: NDArray[np.float64]) -> float | None:
+    """Return the share of intervals that hold the truth; None where there is no interval."""
+    known = np.isfinite(low_j) & np.isfinite(high_j)
+    inside = (low_j <= truth_j) & (truth_j <= high_j)
+    return float(inside[known].mean()) if known.any() else None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from powersample.analysis.agreement_table import PAPER_PEARSON
+from powersample.analysis.codecarbon import INTERVAL_S
 from powersample.experiments.calibrate.ground import NODE_SHARES
 from powersample.experiments.paper.epochs import (
     BATCH_S,
@@ -17,9 +18,9 @@ from powersample.experiments.paper.epochs import (
     SLEEP_S,
     WAIT_W,
 )
-from powersample.experiments.reproduce import loads, tracing
+from powersample.experiments.reproduce import carbon, loads, tracing
 from powersample.experiments.reproduce.holistic import EPOCHS as RUN_EPOCHS
-from powersample.experiments.reproduce.holistic import HIGH, LENGTHS_S, LOW, MEMORY_GIB, PRIMES, PRIOR, RUNS, STRESS
+from powersample.experiments.reproduce.holistic import HIGH, LENGTHS_S, LOW, PRIMES, PRIOR, RUNS, STRESS
 from powersample.experiments.reproduce.tools import RANGE_SHARE, RANGE_W, READING_SHARE
 
 PAPER = "the paper"
@@ -92,7 +93,18 @@ def inputs(profile: str, nodes: int, trainings: int) -> tuple[Input, ...]:
             "readings", "nvidia-smi nominally 10 a second, NVML 10 a second, a value of the meter each 100 ms", PAPER
         ),
         Input("nvidia-smi's loop", f"sleeps {SLEEP_S:g} s, calls, takes the mean", "EA-HAS-Bench's tracer"),
-        Input("Code Carbon's memory", f"3 W for 8 GB (2), 5 W a DIMM (3), of {MEMORY_GIB:g} GiB", "Code Carbon"),
+        Input(
+            "Code Carbon's memory",
+            f"3 W for 8 GB (2), 5 W a module and less from the fifth on (3): {_memory()} of {carbon.MEMORY_GIB:g} GiB",
+            "Code Carbon",
+        ),
+        Input(
+            "Code Carbon's readings",
+            f"NVML's energy counters and RAPL's packages, at a training's begin and end and between every "
+            f"{INTERVAL_S:g} s, in experiment 1 also every {carbon.PAPERS_S:g} s; "
+            "an epoch gets what was read within it",
+            f"{INTERVAL_S:g} s Code Carbon's default, {carbon.PAPERS_S:g} s {PAPER}'s",
+        ),
         Input(
             "epochs, first kind",
             f"{short:.2g} to {long:.2g} s: so long that {100 * tracing.FEW_SHARE:.0f} % get at most 10 readings",
@@ -127,6 +139,10 @@ def inputs(profile: str, nodes: int, trainings: int) -> tuple[Input, ...]:
             ASSUMED,
         ),
     )
+
+
+def _memory() -> str:
+    return " and ".join(f"{carbon.memory_w(version):g} W" for version in carbon.VERSIONS.values())
 
 
 def _shares(kernel: str) -> str:

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from powersample.experiments.reproduce.figures import WAYS, Over, extreme, over, tracing_figures
+from powersample.experiments.reproduce.figures import WAYS, Over, extreme, held_share, over, tracing_figures
 from powersample.experiments.reproduce.findings import MEANS, findings, r_of, share
 from powersample.experiments.reproduce.holistic import (
     AFFINE,
+    EPOCHS,
     HIGH,
     IDLE,
+    LENGTHS_S,
     LOW,
     NODE,
     PRIMES,
     PRIOR,
+    RUNS,
     STRESS,
     Holistic,
     uncaptured_w,
@@ -70,7 +73,10 @@ def to_json(study: Reproduction) -> dict[str, Any]:
             for place, setting in enumerate(settings())
         ],
         "holistic": {
-            name: {way: over(study, extreme(name, way, end)).as_json() for way, _, end in WAYS}
+            name: {
+                way: over(study, extreme(name, way, end)).as_json() | {"held_share": held_share(study, name, way)}
+                for way, _, end in WAYS
+            }
             for name in ("one", "four")
         },
     }
@@ -104,6 +110,8 @@ def _holistic_json(one: Holistic) -> dict[str, Any]:
     return {
         "gpus": one.gpus,
         "wall_w": [float(watts) for watts in one.wall_w],
+        "held_share": dict(one.held_share),
+        "against_meter": [each.as_json() for each in one.agreement],
         "error_pct": {way: [float(each) for each in errors] for way, errors in one.error_pct.items()},
         "offset_w": {name: {"mean": mean, "sd": sd} for name, (mean, sd) in one.offset_w.items()},
         "usage_w": list(one.usage_w),
@@ -180,12 +188,17 @@ def _name(setting: Setting) -> str:
 
 
 def _agreement(study: Reproduction) -> list[str]:
-    """Return the paper's table of one setting, in which its mechanism is plainest: few readings of a quick field."""
-    one = study.here.tracings[-1]
+    """Return the paper's table: of one setting, in which its mechanism is plainest, and of the whole node."""
+    one, (low_s, high_s) = study.here.tracings[-1], LENGTHS_S
     return [
         f"Agreement with the meter's side ({MEANS[one.setting.field]}, calls of {1e3 * one.setting.call_s:g} ms, "
         f"{one.epochs} epochs of {one.setting.lengths_s[0]:g} to {one.setting.lengths_s[1]:g} s)",
         *agreement_text(one.meter, "the GPU power seen through the meter").splitlines(),
+        "Code Carbon tracks the GPU that trains from a training's begin to its end: its run has the pauses between "
+        "epochs, and so has the meter's beside it.",
+        "",
+        f"The whole node (experiment 2a, {RUNS} trainings of {EPOCHS} epochs of {low_s:g} to {high_s:g} s)",
+        *agreement_text(study.here.one.agreement, "the meter at the node's plugs").splitlines(),
     ]
 
 
@@ -205,18 +218,22 @@ def _range(one: Over, form: Callable[[float], str]) -> str:
 def _holistic_table(study: Reproduction) -> list[str]:
     lines = [
         "Experiments 2a and 2b, the whole node: error of a training's energy against the meter, %, the greatest of all",
-        f"{'':28}{PAPER:>12}{'2a: one GPU':>14}{'drawn nodes':>22}{'2b: four':>11}{'drawn nodes':>22}",
+        f"{'':26}{PAPER:>10}{'2a: one GPU':>12}{'drawn nodes':>21}{'held':>7}{'2b: four':>10}{'drawn nodes':>21}"
+        f"{'held':>7}",
     ]
     for way, finding, end in WAYS:
         form = _size if end == "size" else _signed
         cells = ""
-        for name, width in (("one", 14), ("four", 11)):
-            each = over(study, extreme(name, way, end))
-            cells += f"{form(each.here):>{width}}{f'{form(each.median)} {_range(each, form)}':>22}"
-        lines.append(f"{SAID.get(way, way):28}{_of_paper(finding, end):>12}{cells}")
-    lines.append(
-        "drawn nodes: median [5, 95 %]. Of a bound that end for which it is one; of Code Carbon with its sign."
-    )
+        for name, width in (("one", 12), ("four", 10)):
+            each, held = over(study, extreme(name, way, end)), held_share(study, name, way)
+            cells += f"{form(each.here):>{width}}{f'{form(each.median)} {_range(each, form)}':>21}"
+            cells += f"{'' if held is None else share(held):>7}"
+        lines.append(f"{SAID.get(way, way):26}{_of_paper(finding, end):>10}{cells}".rstrip())
+    lines += [
+        "drawn nodes: median [5, 95 %]. Of a bound that end for which it is one; of Code Carbon with its sign.",
+        "held: how many trainings of the drawn nodes have their exact energy between the two bounds (beside the upper "
+        "one), or within the 95 % interval that `report` gives by the model.",
+    ]
     return lines
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.experiments.reproduce.loads import DRAMS, GPUS, PACKAGES
+from powersample.experiments.reproduce.loads import GPUS
+from powersample.experiments.reproduce.recorded import counted_parts, rapl_j
 from powersample.sim import Node
 
 CYCLE_S = 0.05  # that the node's meter noise is of
@@ -32,14 +33,11 @@ class Tools:
 
     node: Node
     seed: int = 0
-    _gains: dict[str, float] = field(init=False)
     _meter: dict[str, float] = field(init=False)
     _dice: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
-        told = self.node.describe()
-        self._gains = {name: told["counter_gains"][name.partition(".")[0]] for name in (*PACKAGES, *DRAMS)}
-        self._meter = told["meter"]
+        self._meter = self.node.describe()["meter"]
         self._dice = np.random.default_rng(self.seed)
 
     def wall_j(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
@@ -66,18 +64,25 @@ class Tools:
 
     def rapl_j(self, spans: Sequence[tuple[int, int]]) -> dict[str, NDArray[np.float64]]:
         """Return what RAPL counts over each span, J: "cpu" and "dram", the sums of the packages."""
+        edges = np.array(spans, np.int64)
         return {
-            group: np.array([sum(self._gains[one] * self.node.truth_j(one, *span) for one in names) for span in spans])
-            for group, names in (("cpu", PACKAGES), ("dram", DRAMS))
+            group: np.asarray(np.sum([_grown(rapl_j(self.node, one, edges.ravel())) for one in names], axis=0))
+            for group, names in counted_parts(self.node).items()
         }
 
     def nvml_j(self, spans: Sequence[tuple[int, int]], gpu: int | None = None) -> NDArray[np.float64]:
         """Return by how much the boards' energy counters grow over each span, J: one board's, or all of them."""
         edges = np.array(spans, np.int64)
         chosen = range(len(GPUS)) if gpu is None else (gpu,)
-        counts = [self.node.sensor_values(one, "energy", edges.ravel()).reshape(edges.shape) for one in chosen]
-        return np.asarray(np.sum([np.diff(one).ravel() for one in counts], axis=0), np.float64)
+        return np.asarray(
+            np.sum([_grown(self.node.sensor_values(one, "energy", edges.ravel())) for one in chosen], axis=0)
+        )
 
     def components_j(self, spans: Sequence[tuple[int, int]]) -> dict[str, NDArray[np.float64]]:
         """Return what all counters tell over each span, J, by "cpu", "dram" and "gpu"."""
         return self.rapl_j(spans) | {"gpu": self.nvml_j(spans)}
+
+
+def _grown(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the growth from the first to the second, the third to the fourth, and so on."""
+    return counts[1::2] - counts[::2]

@@ -19,9 +19,11 @@ from powersample.analysis.meter_gpu import Watts, subtract
 from powersample.experiments.figures import FEW, Spread, spread
 from powersample.experiments.paper.epochs import SLEEP_S, trainings
 from powersample.experiments.paper.loop import traced_w
+from powersample.experiments.reproduce import carbon
 from powersample.experiments.reproduce.loads import GPUS, S, fresh, train
+from powersample.experiments.reproduce.recorded import energy_channel, meta_of, series_of
 from powersample.experiments.reproduce.tools import Tools
-from powersample.model import Channel, Kind, Series, Trace, Window
+from powersample.model import Channel, Kind, Trace, Window
 from powersample.sim import Node
 
 SMI, NVML, NATIVE, METER = "SMI", "NVML", "powersample", "meter"
@@ -115,6 +117,7 @@ def traced(profile: str, node_seed: int | None, setting: Setting, *, count: int,
         start_ns = train(node, epochs, gpus=1, seed=seed)
         windows = [(start_ns + round(one.begin_s * S), start_ns + round(one.end_s * S)) for one in epochs]
         seconds = np.diff(np.array(windows, np.float64)).ravel() / S
+        number = np.array([one.training for one in epochs])
         readings = traced_w(node, epochs, start_ns, sensor="usage", cost_s=setting.call_s)
         native_j, held_share = _native_j(node, windows)
         told_j = {
@@ -122,31 +125,66 @@ def traced(profile: str, node_seed: int | None, setting: Setting, *, count: int,
             NVML: _thread_j(node, windows),
             NATIVE: native_j,
         }
-        meter_j = _through_meter_j(Tools(node, seed), windows, seconds, busy_w)
+        tools = Tools(node, seed)
+        meter_j = _through_meter_j(tools, windows, seconds, busy_w)
         truth_j = np.array([node.truth_j(0, *window) for window in windows])
-    number = np.array([one.training for one in epochs])
+        whole = spans_of_trainings(windows, number)
+        whole_s = tools.seconds(whole)
+        carbon_j, of_training_j = _carbon_j(tools, windows, number), tools.nvml_j(whole, 0)
+        trainings_j = _Trainings(
+            whole_s,
+            dict.fromkeys(carbon_j, of_training_j),
+            _through_meter_j(tools, whole, whole_s, busy_w),
+            np.array([node.truth_j(0, *one) for one in whole]),
+        )
     told_w = {name: joules / seconds for name, joules in (*told_j.items(), (METER, meter_j), ("truth", truth_j))}
     return Tracing(
         setting=setting,
         epochs=len(epochs),
         few_share=float(np.mean([len(one) <= FEW for one in readings])),
-        meter=_rows(told_j, meter_j, seconds, number),
-        truth=_rows(told_j | {METER: meter_j}, truth_j, seconds, number),
+        meter=_rows(told_j, carbon_j, meter_j, seconds, number, trainings_j, trainings_j.meter_j),
+        truth=_rows(told_j | {METER: meter_j}, carbon_j, truth_j, seconds, number, trainings_j, trainings_j.truth_j),
         error={tool: spread(100 * (joules / truth_j - 1)) for tool, joules in told_j.items()},
         held_share=held_share,
         told_w=told_w,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Trainings:
+    """Whole trainings, with the pauses between their epochs: what Code Carbon tells, and what stands beside it, J."""
+
+    seconds: NDArray[np.float64]
+    told_j: Mapping[str, NDArray[np.float64]]
+    meter_j: NDArray[np.float64]
+    truth_j: NDArray[np.float64]
+
+
+def spans_of_trainings(windows: Sequence[tuple[int, int]], number: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return begin and end of every training, ns, of its epochs' windows in order."""
+    edges = np.array(windows, np.int64)
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    last = np.append(first[1:], len(number)) - 1
+    return list(zip(edges[first, 0].tolist(), edges[last, 1].tolist(), strict=True))
+
+
 def _rows(
     told_j: Mapping[str, NDArray[np.float64]],
+    carbon_j: Mapping[str, NDArray[np.float64]],
     reference_j: NDArray[np.float64],
     seconds: NDArray[np.float64],
     number: NDArray[np.int64],
+    trainings_j: _Trainings,
+    whole_j: NDArray[np.float64],
 ) -> tuple[AgreementRow, ...]:
+    """Return the table. Trainings are the sum of their epochs; for Code Carbon, which runs on, with their pauses."""
     run_s, run_reference_j = (np.bincount(number, each) for each in (seconds, reference_j))
     runs_j = {tool: np.bincount(number, joules) for tool, joules in told_j.items()}
-    spans = [spans_of("epoch", seconds, reference_j, told_j), spans_of("run", run_s, run_reference_j, runs_j)]
+    spans = [
+        spans_of("epoch", seconds, reference_j, {**told_j, **carbon_j}),
+        spans_of("run", run_s, run_reference_j, runs_j),
+        spans_of("run", trainings_j.seconds, whole_j, trainings_j.told_j),
+    ]
     return tuple(agreement_rows(spans))
 
 
@@ -174,6 +212,16 @@ def _thread_j(node: Node, windows: Sequence[tuple[int, int]]) -> NDArray[np.floa
     return np.array(found)
 
 
+def _carbon_j(
+    tools: Tools, windows: Sequence[tuple[int, int]], number: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the GPU part of what Code Carbon tells of every window, J, tracking that GPU alone, by its interval."""
+    return {
+        name: carbon.epochs_j(lambda t_ns: tools.node.sensor_values(0, "energy", t_ns), windows, number, interval_s)
+        for name, interval_s in carbon.TRACKERS.items()
+    }
+
+
 def _native_j(node: Node, windows: Sequence[tuple[int, int]]) -> tuple[NDArray[np.float64], float | None]:
     """Return what the native sampler's analysis makes of its polls, J, and how often its interval holds the truth."""
     trace = polled(node, windows[0][0] - S, windows[-1][1] + S)
@@ -190,22 +238,9 @@ def _native_j(node: Node, windows: Sequence[tuple[int, int]]) -> tuple[NDArray[n
 def polled(node: Node, begin_ns: int, end_ns: int) -> Trace:
     """Return a trace of GPU 0 as a lane of 200 Hz would record it: field 186 and the energy counter."""
     t_ns = np.arange(begin_ns, end_ns, round(POLL_S * S), dtype=np.int64)
-    parts = []
-    for name, kind, unit, sensor in (
-        ("instant", Kind.POWER, "W", "nvml.field.186"),
-        ("energy", Kind.ENERGY, "J", "nvml.total_energy"),
-    ):
-        channel = Channel(
-            "gpu0.energy" if kind is Kind.ENERGY else f"gpu0.power.{name}", node.gpu_uuids[0], "gpu", kind, unit, 1e-3,
-            sensor=sensor,
-        )  # fmt: skip
-        raw = np.rint(1e3 * node.sensor_values(0, name, t_ns)).astype(np.int64)
-        status, numbers = np.zeros(len(t_ns), np.uint16), np.arange(len(t_ns), dtype=np.uint32)
-        parts.append(Series(channel, t_ns, t_ns, raw, status, numbers))
-    board = {
-        "uuid": node.gpu_uuids[0],
-        "name": node.profile["board.name"],
-        "architecture": node.profile["board.architecture"],
-    }
-    meta = {"simulated": True, "devices": [board], "driver": node.describe()["driver_version"]}
-    return Trace.of(parts, meta=meta)
+    instant = Channel("gpu0.power.instant", node.gpu_uuids[0], "gpu", Kind.POWER, "W", 1e-3, sensor="nvml.field.186")
+    parts = [
+        series_of(channel, t_ns, node.sensor_values(0, name, t_ns))
+        for name, channel in (("instant", instant), ("energy", energy_channel(node, 0)))
+    ]
+    return Trace.of(parts, meta=meta_of(node))
