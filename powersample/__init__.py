@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from powersample.analysis import energy, holistic
-    from powersample.marks import window
+    from powersample.marks import step, window
     from powersample.report import build as make_report
     from powersample.session import Run, measure
     from powersample.store import load, save
@@ -32,10 +32,11 @@ _HOMES = {  # no name here may be a room's: importing the room would put it in t
     "make_report": ("powersample.report", "build"),
     "measure": ("powersample.session", "measure"),
     "save": ("powersample.store", "save"),
+    "step": ("powersample.marks", "step"),
     "window": ("powersample.marks", "window"),
 }
 
-__all__ = ["Run", "__version__", "energy", "holistic", "load", "make_report", "measure", "save", "window"]
+__all__ = ["Run", "__version__", "energy", "holistic", "load", "make_report", "measure", "save", "step", "window"]
 
 
 def __getattr__(name: str) -> Any:

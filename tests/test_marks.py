@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from powersample import marks
 from powersample.errors import InvalidArgument, StateError
+from powersample.marks import lines
+from powersample.marks.lines import line as line_of
+from powersample.marks.lines import parse_line
 from powersample.model import Window
 
 BOOT = "3c0a"
@@ -101,12 +104,13 @@ def test_parse_never_raises(lines):
 
 @given(st.text(max_size=900))
 def test_line_of_any_name_is_one_short_line_that_reads_back(name):
-    made = marks._line("begin", 1, name)
+    made = line_of("begin", 1, 5, 7, name, ("device",), pid=7)
     assert len(made) <= marks.LINE_BYTES
     assert made.count(b"\n") == 1
-    read = marks._parse_line(made)
+    read = parse_line(made)
     assert read is not None
-    assert read[5] == name or (read[5].endswith("...") and name.startswith(read[5][:-3]))
+    assert read.name == name or (read.name.endswith("...") and name.startswith(read.name[:-3]))
+    assert read.notes == ("device",)
 
 
 def test_window_without_a_recording_does_nothing(monkeypatch, tmp_path):
@@ -135,7 +139,7 @@ def test_window_as_context_and_decorator_holds_the_time_inside(marks_file):
 def test_window_left_by_an_exception_is_ended(marks_file):
     with pytest.raises(KeyError), marks.window("a"):
         raise KeyError
-    assert written(marks_file).windows[0].flags == ()
+    assert written(marks_file).windows[0].flags == ("raised",)
 
 
 def test_end_twice_or_of_nothing_is_an_error(tmp_path):
@@ -178,32 +182,35 @@ def test_writer_of_many_threads_tears_no_line(tmp_path):
     assert not any(w.flags for w in found.windows)
 
 
-def test_forked_child_has_its_own_windows_and_leaves_its_parents_alone(tmp_path):
+def test_forked_child_of_a_process_that_marks_is_silent_after_one_warning(tmp_path):
     program = """
-import os, sys
+import os, warnings
 from powersample import marks
 with marks.window("parent"):
+    mark = marks.begin("step", "event")
     child = os.fork()
     if child == 0:
-        with marks.window("child"):
-            pass
-    else:
-        os.waitpid(child, 0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with marks.window("child"), marks.window("again"):
+                pass
+            marks.end(mark)
+            marks.event("child")
+        os._exit(len(caught))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    marks.end(mark)
 """
     path = tmp_path / "marks"
     path.touch()
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
+        [sys.executable, "-c", program],
         env={**os.environ, marks.ENVIRONMENT: str(path)},
         cwd=Path(__file__).parents[1],
         check=True,
     )
     found = written(path)
-    assert [w.name for w in found.windows] == ["parent", "child"]
-    assert found.unmatched == 0
-    parent, child = found.windows
-    assert parent.end_ns > child.end_ns
-    assert parent.source != child.source
+    assert [w.name for w in found.windows] == ["parent", "step"]
+    assert (found.unmatched, found.events) == (0, ())
 
 
 def test_writer_after_the_recording_has_ended_is_silent_and_makes_no_file(tmp_path):
@@ -240,7 +247,7 @@ def test_time_namespace_is_recognised(offsets, shifted):
 
 
 def test_writer_in_a_shifted_time_namespace_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(marks, "time_is_shifted", lambda: True)
+    monkeypatch.setattr(lines, "time_is_shifted", lambda: True)
     with pytest.warns(RuntimeWarning, match="time namespace"):
         writer = marks.MarkWriter(tmp_path / "marks")
     writer.end(writer.begin("a"))
@@ -253,3 +260,72 @@ def test_end_may_leave_the_name_out():
     lines = [b'v1 begin 7 100 b 1 1 "x"\n', b"v1 end 7 200 b 1 1\n"]
     (window,) = marks.parse(lines, boot.decode(), 900).windows
     assert (window.start_ns, window.end_ns, window.flags) == (100, 200, ())
+
+
+def test_parse_notes_tell_how_a_window_was_marked_and_left():
+    rows = [
+        line("begin", 1, 100, '"a" device'),
+        line("end", 1, 200, '"" device raised'),
+        line("begin", 2, 110, '"b" device unsynchronised later-word'),
+        line("end", 2, 190, '"" device unsynchronised'),
+    ]
+    a, b = marks.parse(rows, BOOT, 1000).windows
+    assert (a.marked, a.flags) == ("device", ("raised",))
+    assert (b.marked, b.flags) == ("device", ("unsynchronised",))
+
+
+def test_parse_edges_found_out_later_replace_the_hosts_once_both_are_there():
+    rows = [line("begin", 1, 100, '"a" event'), line("end", 1, 200, '"" event')]
+    begin, end = line("edge", 1, 150, '"" begin 3.5'), line("edge", 1, 450, '"" end 2')
+    (early,) = marks.parse([*rows, begin], BOOT, 1000).windows
+    assert (early.start_ns, early.end_ns, early.flags) == (100, 200, ("unresolved",))
+    (window,) = marks.parse([*rows, begin, end], BOOT, 1000).windows
+    assert (window.start_ns, window.end_ns, window.edge_errors_ns) == (150, 450, (3.5, 2.0))
+    assert (window.marked, window.flags) == ("event", ())
+
+
+@pytest.mark.parametrize("notes", ["", "begin", "middle 3", "begin nan", "begin -1", "begin inf"])
+def test_parse_edge_that_makes_no_sense_is_counted_and_leaves_the_window(notes):
+    rows = [line("begin", 1, 100, '"a" event'), line("end", 1, 200), line("edge", 1, 150, f'"" {notes}')]
+    found = marks.parse(rows, BOOT, 1000)
+    assert found.unknown == 1
+    assert found.windows[0].start_ns == 100
+
+
+def test_log_fed_in_pieces_says_what_the_whole_says():
+    rows = [line("begin", n, n, f'"w{n}"') for n in range(1, 9)] + [line("end", n, 50 + n) for n in range(1, 8)]
+    log = marks.Log(BOOT)
+    for start in range(0, len(rows), 4):
+        log.feed(rows[start : start + 4])
+        log.marks(40)
+    assert log.marks(99) == marks.parse(rows, BOOT, 99)
+
+
+def test_steps_wait_in_memory_in_order_and_are_written_with_the_next_mark_that_does_not(tmp_path):
+    path = tmp_path / "marks"
+    path.touch()
+    writer = marks.MarkWriter(path)
+    epoch = writer.begin("epoch")
+    for _ in range(3):
+        writer.end(writer.begin("step", "event"))
+    writer.end(epoch)
+    found = written(path)
+    assert [w.name for w in found.windows] == ["epoch", "step", "step", "step"]
+    assert (found.unmatched, [w.flags for w in found.windows]) == (0, [()] * 4)
+
+
+def test_steps_are_written_by_themselves_soon(tmp_path):
+    path = tmp_path / "marks"
+    path.touch()
+    writer = marks.MarkWriter(path)
+    writer.end(writer.begin("step", "event"))
+    deadline = time.monotonic() + 20
+    while not written(path).windows and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [w.name for w in written(path).windows] == ["step"]
+
+
+def test_program_that_ends_leaves_no_step_behind(marks_file):
+    program = "import powersample as ps\nfor _ in range(5):\n    with ps.step(): pass"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], check=True)
+    assert [w.name for w in written(marks_file).windows] == ["step"] * 5

@@ -112,7 +112,7 @@ def test_window_from_several_threads_is_complete(node):
 def test_window_left_by_an_exception_is_closed_and_the_trace_complete(node):
     with pytest.raises(ZeroDivisionError), ps.measure(simulate=node) as run, run.window("fails"):
         raise ZeroDivisionError
-    assert window(run, "fails").flags == ()
+    assert window(run, "fails").flags == ("raised",)
 
 
 def test_window_never_ended_is_closed_at_the_end_and_flagged(node):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OPEN = "open"  # flag: never ended; closed at the record's end
+UNRESOLVED = "unresolved"  # flag: marked by events whose instants are not known; the host's marks stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,13 @@ class Window:
         name: need not be unique.
         start_ns: its begin.
         end_ns: its end.
-        flags: "open" when it was never ended and stands to the record's end.
+        flags: "open" when it was never ended and stands to the record's end; "raised" when an exception left it;
+            "unsynchronised" when the accelerator could not be waited for; "unresolved" when its events' instants are
+            not known.
         source: who marked it: "marks pid 4711", "trace".
+        marked: how its edges were marked: "" by the host alone, "device" once the accelerator had done all that was
+            queued, "event" by the accelerator itself.
+        edge_errors_ns: standard errors of its begin and its end; 0 where the host's clock tells them.
     """
 
     name: str
@@ -26,6 +32,8 @@ class Window:
     end_ns: int
     flags: tuple[str, ...] = ()
     source: str = ""
+    marked: str = ""
+    edge_errors_ns: tuple[float, float] = (0.0, 0.0)
 
     @property
     def duration_s(self) -> float:
@@ -34,17 +42,20 @@ class Window:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        return asdict(self) | {"flags": list(self.flags)}
+        return asdict(self) | {"flags": list(self.flags), "edge_errors_ns": list(self.edge_errors_ns)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Window":
         """Build a window from `as_json`'s form."""
+        errors_ns = data.get("edge_errors_ns") or (0.0, 0.0)
         return cls(
             str(data["name"]),
             int(data["start_ns"]),
             int(data["end_ns"]),
             tuple(data.get("flags", ())),
             str(data.get("source", "")),
+            str(data.get("marked", "")),
+            (float(errors_ns[0]), float(errors_ns[1])),
         )
 
 

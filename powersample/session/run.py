@@ -10,10 +10,10 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from powersample import errors
 from powersample._native import api
@@ -21,6 +21,7 @@ from powersample.capture import ROOTS, Plan, plan_with_defaults
 from powersample.marks import MarkWriter, dismiss, enlist
 from powersample.session.meters import Asked, asked_meters
 from powersample.session.recording import NO_METERS, Recording
+from powersample.session.windows import Windows
 
 if TYPE_CHECKING:
     from powersample.analysis import Holistic
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from powersample.report import Report
     from powersample.sim import Node
     from powersample.store import StoredTrace
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def measure(
@@ -124,12 +122,8 @@ def _names(value: str | int | Sequence[str | int]) -> tuple[str, ...]:
     return (str(value),) if isinstance(value, int) else tuple(str(one) for one in value)
 
 
-class Run:
-    """A recording in progress or done. Get one from `measure()`.
-
-    Windows may nest, overlap and come from several threads. In a forked child every mark is a no-op with one warning:
-    the recording belongs to the process that started it.
-    """
+class Run(Windows):
+    """A recording in progress or done. Get one from `measure()`; see `Windows` for what is marked in it."""
 
     def __init__(
         self,
@@ -141,18 +135,17 @@ class Run:
         replace: bool,
         meters: Asked = NO_METERS,
     ) -> None:
+        super().__init__()
         self._plan, self._simulate, self._load, self._replace = plan, simulate, load, replace
         self._meters = meters
         self._output = None if output is None else Path(output)
         self._scratch: _Scratch | None = None
         self._node: Node | None = None
         self._recording: Recording | None = None
-        self._writer: MarkWriter | None = None
         self._trace: StoredTrace | None = None
         self._run_mark = 0
         self._marked_before: str | None = None
         self._pid = os.getpid()
-        self._warned = False
         self._state = threading.Lock()
 
     # ---- life --------------------------------------------------------------------------------------------------
@@ -186,7 +179,8 @@ class Run:
                     recording.discard()
                 self._close_node()
                 raise
-            self._pid, self._recording, self._writer = os.getpid(), recording, writer
+            self._pid, self._recording = os.getpid(), recording
+            self._enter(writer)
             self._marked_before = enlist(writer)
         return self
 
@@ -194,12 +188,13 @@ class Run:
         """End the recording and write the trace; harmless when repeated or in a forked child."""
         with self._state:
             recording, writer = self._recording, self._writer
-            if recording is None or writer is None or self._foreign():
+            if recording is None or writer is None or self._pid != os.getpid():
                 return
             self._writer = None  # no thread may mark what is being finished
             dismiss(writer, self._marked_before)
             try:
                 writer.end(self._run_mark)
+                writer.close()
                 time.sleep(recording.margin_s)
                 self._trace = recording.finish()
                 self._trace.keep = self._scratch  # who returns the trace out of the run's reach can still read it
@@ -241,54 +236,6 @@ class Run:
             self._node.close()
             self._node = None
 
-    def _foreign(self) -> bool:
-        """Whether this is a forked child, which must leave the recording alone."""
-        if self._pid == os.getpid():
-            return False
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "powersample: this is a forked child; its windows are not recorded, its parent's are",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-        return True
-
-    # ---- marks -------------------------------------------------------------------------------------------------
-
-    def window(self, name: str) -> WindowMark:
-        """Return a context manager and decorator that marks a window called `name`."""
-        return WindowMark(self, name)
-
-    def begin_window(self, name: str) -> int:
-        """Begin a window; return its id for `end_window`. In a forked child: 0.
-
-        Raises:
-            StateError: The run is not recording.
-        """
-        if self._foreign():
-            return 0
-        return self._marks().begin(name)
-
-    def end_window(self, mark: int) -> None:
-        """End the window that `begin_window` returned.
-
-        Raises:
-            StateError: It was ended before, or never begun, or the run is not recording.
-        """
-        if not self._foreign():
-            self._marks().end(mark)
-
-    def event(self, name: str) -> None:
-        """Mark an instant."""
-        if not self._foreign():
-            self._marks().event(name)
-
-    def _marks(self) -> MarkWriter:
-        if self._writer is None:
-            raise errors.StateError("this Run is not recording; use it inside `with measure() as run:`")
-        return self._writer
-
     # ---- results -----------------------------------------------------------------------------------------------
 
     @property
@@ -298,6 +245,8 @@ class Run:
             return self._trace
         if self._recording is None:
             raise errors.StateError("this Run has not recorded anything yet")
+        if (writer := self._writer) is not None:
+            writer.flush()
         return self._recording.so_far()
 
     @property
@@ -379,30 +328,3 @@ class _Scratch:
 def _remove_own(path: Path, owner: int) -> None:
     if os.getpid() == owner:  # a forked child that exits must leave its parent's recording alone
         shutil.rmtree(path, ignore_errors=True)
-
-
-class WindowMark:
-    """One window of a `Run`: `with run.window("epoch 3"):`, or `@run.window("step")`."""
-
-    def __init__(self, run: Run, name: str) -> None:
-        self._run, self._name = run, name
-        self._open = threading.local()  # the same object may be entered by several threads, and within itself
-
-    def __enter__(self) -> Self:
-        ids: list[int] = self._open.__dict__.setdefault("ids", [])
-        ids.append(self._run.begin_window(self._name))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._run.end_window(self._open.ids.pop())
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return `function` with a window around every call."""
-        import functools
-
-        @functools.wraps(function)
-        def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
-                return function(*args, **kwargs)
-
-        return inside

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Marks in whatever recording this program has: that of `powersample record` around it, or of a `Run` in it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+
+from powersample.marks.device import check_mode
+from powersample.marks.lines import ENVIRONMENT
+from powersample.marks.window import WindowMark
+from powersample.marks.writer import MarkWriter, check_name
+
+_by_path: dict[str, MarkWriter] = {}
+_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 (a lock that a fork copied in its held state is lost)
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@atexit.register
+def _flush() -> None:
+    for writer in list(_by_path.values()):
+        writer.close()
+
+
+def _writer() -> MarkWriter | None:
+    path = os.environ.get(ENVIRONMENT)
+    if not path:
+        return None
+    found = _by_path.get(path)
+    if found is None:
+        with _lock:
+            found = _by_path.get(path) or MarkWriter(path)
+            _by_path[path] = found
+    return found
+
+
+def enlist(writer: MarkWriter) -> str | None:
+    """Let this module's marks, and those of programs started from here, go where `writer` writes.
+
+    Returns:
+        What $POWERSAMPLE_MARKS was, for `dismiss`.
+    """
+    before, path = os.environ.get(ENVIRONMENT), str(writer.path.absolute())
+    with _lock:
+        _by_path[path] = writer  # the same one: two writers of a process would use the same ids
+    os.environ[ENVIRONMENT] = path
+    return before
+
+
+def dismiss(writer: MarkWriter, before: str | None) -> None:
+    """Undo `enlist`."""
+    path = str(writer.path.absolute())
+    with _lock:
+        _by_path.pop(path, None)
+    if os.environ.get(ENVIRONMENT) == path:
+        os.environ.pop(ENVIRONMENT)
+        if before is not None:
+            os.environ[ENVIRONMENT] = before
+
+
+def begin(name: str, sync: str = "auto") -> int:
+    """Begin a window in the recording of this program, if there is one; return the id for `end`, else 0.
+
+    Args:
+        name: the window's.
+        sync: see `powersample.session.Run.window`.
+
+    Raises:
+        InvalidArgument: the name is no text, or `sync` no mode; said without a recording too, lest it first be heard
+            of in one.
+    """
+    check_name(name)
+    check_mode(sync)
+    writer = _writer()
+    return 0 if writer is None else writer.begin(name, sync)
+
+
+def end(mark: int, *, raised: bool = False) -> None:
+    """End the window that `begin` returned.
+
+    Raises:
+        StateError: it was ended before, or never begun.
+    """
+    writer = _writer()
+    if writer is not None:
+        writer.end(mark, raised=raised)
+
+
+def event(name: str) -> None:
+    """Mark an instant in the recording of this program, if there is one.
+
+    Raises:
+        InvalidArgument: the name is no text.
+    """
+    check_name(name)
+    writer = _writer()
+    if writer is not None:
+        writer.event(name)
+
+
+class _Here:
+    """This program's recording, as `WindowMark` wants it."""
+
+    def begin_window(self, name: str, *, sync: str = "auto") -> int:
+        return begin(name, sync)
+
+    def end_window(self, mark: int, *, raised: bool = False) -> None:
+        end(mark, raised=raised)
+
+
+_HERE = _Here()
+
+
+def window(name: str, *, sync: str = "auto") -> WindowMark:
+    """Mark the block, or each call of a decorated function, as a window called `name`; see `Run.window`."""
+    return WindowMark(_HERE, name, sync)
+
+
+def step(name: str = "step") -> WindowMark:
+    """Mark one of many short windows; see `Run.step`."""
+    return WindowMark(_HERE, name, "event")
