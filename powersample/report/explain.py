@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.report.table import number, times
-from powersample.report.text import badness, dropout, may_hide, place
+from powersample.report.words import badness, dropout, may_hide, place
 
 WIDTH = 98
 SHARE = 0.01  # of the squared half-width, below which a term is not worth a line

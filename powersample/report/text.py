@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report for a terminal: plain text, at most 100 columns."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
 
 from powersample.analysis.interval import limit
-from powersample.report.clock_fits import clock_fit_line
 from powersample.report.holistic import holistic_lines
-from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, cut, interval, number, table, times
 from powersample.report.untold import untold
+from powersample.report.words import badness, coded_reasons, dropout, headline, hidden, may_hide, notes, origin, place
 from powersample.sensors import code_words
 
 WIDTH = 100
@@ -23,11 +20,6 @@ SPACING = "the spacing of its polls"
 OWN_WORD = "the source's own word"
 MOST_WINDOWS = 100  # in the short form
 MOST_NODES = 12  # windows of which the whole node is told
-LEFT_OUT = {
-    "unknown": "lines of the marks' file are no marks",
-    "unmatched": "ends of windows have no begin",
-    "other_boot": "marks are of another boot of this machine",
-}
 LEGEND = (
     "95 %: the interval that holds the true energy 95 times in 100. verdict: good up to 5 %, fair 15, poor 50, "
     "unusable above. by: the channel that stands for its device (energy: its counter). part: of what was read alone; "
@@ -55,7 +47,7 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
         data: the object.
         every: list every channel of every window, not only the one that stands for each device.
     """
-    lines = [*_headline(data), *_origin(data)]
+    lines = [*_block(headline(data)), *_block([origin(data)])]
     if not data["windows"]:
         lines += ["Nothing was recorded.", ""]
     elif every:
@@ -65,7 +57,7 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
     else:
         lines += [*_primaries(data, MOST_WINDOWS), *_reasons(data), "", *holistic_lines(data, MOST_NODES), ""]
     lines += [*_channels(data["channels"], every=every), *_lanes(data["lanes"])]
-    lines += [*_checks(data["checks"]), *_notes(data)]
+    lines += [*_checks(data["checks"]), *[line for words in notes(data) for line in _paragraph(words, 2)]]
     if data["windows"] and not every:
         lines += [line for words in ("", *LEGEND) for line in wrap(words, WIDTH) or [""]]
     while lines and not lines[-1]:
@@ -83,7 +75,9 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
     """
     grave = [check for check in data["checks"] if check["level"] != "info"]
     missing = [line for words in untold(data) for line in _paragraph(words, 2)]
-    return "\n".join([*_headline(data), *_primaries(data, most), *holistic_lines(data, 1), *missing, *_checks(grave)])
+    return "\n".join(
+        [*_block(headline(data)), *_primaries(data, most), *holistic_lines(data, 1), *missing, *_checks(grave)]
+    )
 
 
 def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
@@ -110,54 +104,14 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
         yield f"... and {len(data['windows']) - most} more windows; --json has all"
 
 
-def place(energy: Mapping[str, Any]) -> tuple[str, str]:
-    """Return an energy's device, with its domain where its channel names that, and the rest of the channel's name.
-
-    "package-0.dram.energy" is energy of "package-0 dram", "gpu0.module.power.instant" power.instant of "gpu0 module".
-    """
-    device, _, by = str(energy["channel"]).partition(".")
-    domain, _, rest = by.partition(".")
-    return (f"{device} {domain}", rest) if rest and domain == energy["domain"] else (device, by)
+def _block(sentences: Iterable[str]) -> list[str]:
+    lines = [line for words in sentences for line in wrap(words, WIDTH)]
+    return [*lines, ""] if lines else []
 
 
 def _reasons(data: Mapping[str, Any]) -> Iterable[str]:
-    """Yield each code that a shown energy or its total bears once, with the first case and their number."""
-    found: dict[str, list[str]] = {}
-    for window in data["windows"]:
-        shown = [(one["channel"], one["reasons"]) for one in window["energies"] if one["primary"] or not one["joules"]]
-        told = window["totals"]["reasons"]
-        shown.append(("whole node", [one for one in window["holistic"]["reasons"] if one not in told]))
-        for source, reasons in [*shown, ("total", window["totals"]["reasons"])]:
-            for reason in reasons:
-                code, _, words = reason.partition(" ")
-                found.setdefault(code, []).append(f"{window['name']}, {source}: {words}")
-    for code, cases in sorted(found.items()):
-        more = f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""
-        yield from _paragraph(f"{code} {cases[0]}{more}", 4)
-
-
-def _origin(data: Mapping[str, Any]) -> list[str]:
-    """Return what was recorded, where and when, as far as the file tells."""
-    meta = data["meta"]
-    program = (meta.get("command") or {}).get("program")
-    words = [program, f"on {meta['host']}" if meta.get("host") else None]
-    if meta.get("started_unix_ns"):
-        when = datetime.fromtimestamp(meta["started_unix_ns"] / 1e9, UTC)
-        words.append(f"{when:%Y-%m-%d %H:%M:%S} UTC")
-    boards = Counter(str(device["name"]) for device in meta.get("devices") or () if device.get("name"))
-    words += [f"{count} x {name}" if count > 1 else name for name, count in boards.items()]
-    words.append(f"driver {meta['driver']}" if meta.get("driver") else None)
-    line = ", ".join(word for word in words if word)
-    return [*wrap(line, WIDTH), ""] if line else []
-
-
-def _headline(data: Mapping[str, Any]) -> list[str]:
-    if not data["simulated_node"]:
-        false = data["simulated_meters"]
-        return [f"SIMULATED METER {', '.join(false)}, not a measurement", ""] if false else []
-    node = data["meta"].get("simulated_node") or {}
-    load = wrap(f"load: {node['load']}", WIDTH) if node.get("load") else []
-    return [f"SIMULATED NODE {node.get('profile', '')}".rstrip() + ", not a measurement", *load, ""]
+    for words in coded_reasons(data):
+        yield from _paragraph(words, 4)
 
 
 def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
@@ -297,38 +251,6 @@ def _short(origin: str | None) -> str:
     return "default" if word.startswith("a wide default") else "table"
 
 
-def hidden(dropouts: Sequence[Mapping[str, Any]]) -> str:
-    """Return the energy that dropouts could hide, J; a dash where one of them cannot tell."""
-    known = [one["energy_j"] for one in dropouts]
-    return DASH if None in known else number(math.fsum(known))
-
-
-def may_hide(one: Mapping[str, Any]) -> bool:
-    """Whether a dropout can have hidden energy, as far as is known."""
-    return one["energy_j"] is None or one["energy_j"] > 0
-
-
-def dropout(one: Mapping[str, Any], origin_ns: int, sensor: str | None) -> str:
-    """Return a dropout in words: "0.31 s from 4.2 s on, errors (code 15, the GPU is lost), 3 updates, up to 35 J".
-
-    Args:
-        one: the dropout.
-        origin_ns: its times are told from here on.
-        sensor: where the values come from: it says what the code means.
-    """
-    words = [
-        f"{number((one['end_ns'] - one['start_ns']) / 1e9)} s from {number((one['start_ns'] - origin_ns) / 1e9)} s on"
-    ]
-    words.append(one["cause"] + (f" (code {code_words(sensor or '', one['code'])})" if one["code"] else ""))
-    if one["updates_missed"]:
-        words.append(f"{one['updates_missed']} updates")
-    if one["energy_j"] is None:
-        words.append("nobody knows what it hides")
-    else:
-        words.append(f"up to {number(one['energy_j'])} J" if one["energy_j"] else "no energy lost")
-    return ", ".join(words)
-
-
 def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
     """Yield a paragraph a channel: its dropouts by cause, and the worst, in seconds from the record's first reading.
 
@@ -348,11 +270,6 @@ def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
         yield from _paragraph(words, 2)
 
 
-def badness(one: Mapping[str, Any]) -> tuple[float, int]:
-    """Sort dropouts by it, the worst first: unknown energies before any, and the longest of equal ones."""
-    return -math.inf if one["energy_j"] is None else -one["energy_j"], one["start_ns"] - one["end_ns"]
-
-
 def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     late = [lane for lane in lanes if lane["skipped"] or lane["dropped"] or lane["reopens"]]
     if not late:
@@ -367,30 +284,6 @@ def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 def _checks(checks: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for check in checks:
         yield from _paragraph(f"{check['level']}: {check['code']} {check['what']}. {check['fix']}", 2)
-
-
-def _notes(data: Mapping[str, Any]) -> Iterable[str]:
-    """Yield how the recording came to be what it is, where a reader should know."""
-    left_out = data["meta"].get("marks_left_out") or {}
-    for key, what in LEFT_OUT.items():
-        if left_out.get(key):
-            yield from _paragraph(f"note: {left_out[key]} {what}; left out", 2)
-    if data["meta"].get("keep") == "changes":
-        polls, stored = (sum(one[key] for one in data["channels"]) for key in ("polls", "stored"))
-        words = f"note: only changes were kept: {stored} readings stand for {polls} polls, the rest repeated them"
-        yield from _paragraph(words, 2)
-    for words in meter_lines(data["meta"]):
-        yield from _paragraph(f"meter {words}", 2)
-    for fit in data["clock_fits"].values():
-        if fit["accepted"]:
-            yield from _paragraph(f"note: {clock_fit_line(fit)}", 2)
-    for note in data["meta"].get("notes") or ():
-        yield from _paragraph(f"note: {note}", 2)
-    for lane in data["lanes"]:
-        for note in lane["notes"]:
-            yield from _paragraph(f"note: {note}", 2)
-        if "limited" in (lane["rate_origin"] or ""):
-            yield from _paragraph(f"note: {lane['name']} ran at {number(lane['rate_hz'])} Hz: {lane['rate_origin']}", 2)
 
 
 def _paragraph(words: str, hanging: int) -> list[str]:
