@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is drawn of ten million readings: nothing that stands out may be missing, and nothing may be made up."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ def curves(draw):
 def reduced(curve, most, pieces=True):
     t_ns, value, broken, cuts, ends = curve
     reducer = Reducer(most, cuts)
-    for first, last in zip(ends[:-1], ends[1:], strict=True) if pieces else [(0, len(t_ns))]:
+    for first, last in pairwise(ends) if pieces else [(0, len(t_ns))]:
         reducer.add(t_ns[first:last], value[first:last], broken[first:last])
     return reducer.close()
 
@@ -50,7 +52,8 @@ def test_reduced_curve_has_every_extreme_of_every_window_and_of_the_whole(curve,
     edges = [t_ns[0], *cuts, t_ns[-1] + 1]
     for i, start in enumerate(edges):
         for end in edges[i + 1 :]:
-            inside, kept = value[(t_ns >= start) & (t_ns < end)], found.value[(found.t_ns >= start) & (found.t_ns < end)]
+            inside = value[(t_ns >= start) & (t_ns < end)]
+            kept = found.value[(found.t_ns >= start) & (found.t_ns < end)]
             if len(inside):
                 assert (kept.min(), kept.max()) == (inside.min(), inside.max())
 

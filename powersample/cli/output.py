@@ -49,8 +49,8 @@ def refuse_other_suffix(output: Path) -> None:
         )
 
 
-def check_picture(path: Path | None, *, replace: bool) -> None:
-    """Raise when the picture that `--png` names could not be drawn at the end, before anything runs; None is fine.
+def check_picture(path: Path | None, *, replace: bool, option: str = "--png") -> None:
+    """Raise when the picture that an option names could not be drawn at the end, before anything runs; None is fine.
 
     Raises:
         InvalidArgument: The name's end is no kind of picture that matplotlib writes.
@@ -65,7 +65,9 @@ def check_picture(path: Path | None, *, replace: bool) -> None:
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ImportError as error:
-        raise NotSupported(f"--png needs matplotlib ({error})", "Install it: pip install 'powersample[plot]'") from None
+        raise NotSupported(
+            f"{option} needs matplotlib ({error})", "Install it: pip install 'powersample[plot]'"
+        ) from None
     if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise InvalidArgument(f"--png {path}: no kind of picture ends so", "Let it end in .png, .svg or .pdf")
+        raise InvalidArgument(f"{option} {path}: no kind of picture ends so", "Let it end in .png, .svg or .pdf")
     check_output(path, replace=replace)

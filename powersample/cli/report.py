@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from powersample.cli.output import emit
+from powersample.cli.output import check_picture, emit
 
 if TYPE_CHECKING:
-    from powersample.model import Calibration, Trace, Window
-    from powersample.report import Factors
+    from powersample.model import Calibration, RunTable, Trace, Window
+    from powersample.report import Factors, Report
 
 FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon", "zeus")
 EXAMPLE = """\
 examples:
   powersample report run.parquet
   powersample report run.parquet --explain
+  powersample report run.parquet --html run.html
   powersample report run.parquet --calibration node.json --load-like primes --pue 1.3 --co2 "380,UBA 2024"
   powersample report run.parquet --json | jq '.windows[].totals.gpu_j'
   powersample report smi.csv --gpu "NVIDIA A100-PCIE-40GB" --driver 535.54 --start 10 --end 70
@@ -50,6 +51,12 @@ def add(verbs: Any) -> None:
     verb.add_argument("--all", action="store_true", help="every channel of every window, not only the one that stands")
     verb.add_argument("--explain", action="store_true", help="how each number came about, and what makes it unsure")
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
+    verb.add_argument(
+        "--html", type=Path, metavar="OUT", help="also write all of it as one page that needs nothing else"
+    )
+    verb.add_argument("--png", type=Path, metavar="OUT", help="also draw power over time: .png, .svg or .pdf ([plot])")
+    verb.add_argument("--svg", type=Path, metavar="OUT", help="the same as SVG")
+    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.add_argument("--format", choices=FORMATS, help="what FILE is (default: guessed where it is certain)")
     verb.add_argument("--day-first", action="store_true", help="the dates of a PTDaemon log are day, month, year")
     verb.add_argument("--columns", metavar="NAME=MEANING,...", help="what the columns of a csv are: time=t_s,P=power_w")
@@ -108,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
         driver=options.driver,
         day_first=options.day_first,
     )
+    _check_outputs(options, found)
     if isinstance(found, RunTable):
         told = audit(found)
         emit(json.dumps(told.data, indent=1, allow_nan=False) if options.json else str(told))
@@ -129,7 +137,47 @@ def run(options: argparse.Namespace) -> int:
     )
     shown = report.explained() if options.explain else report.every_channel() if options.all else str(report)
     emit(json.dumps(report.data, indent=1, allow_nan=False) if options.json else shown)
+    _write_outputs(options, found, report)
     return 0
+
+
+def _check_outputs(options: argparse.Namespace, found: Trace | RunTable) -> None:
+    """Raise when a page or a picture could not be written at the end, before anything is worked out."""
+    from powersample.errors import InvalidArgument
+    from powersample.model import RunTable
+    from powersample.session.recording import check_output
+
+    outputs = [one for one in (options.html, options.png, options.svg) if one is not None]
+    if outputs and isinstance(found, RunTable):
+        raise InvalidArgument(
+            f"{options.file} tells of whole runs and has no power over time: there is nothing for {outputs[0]} to show",
+            "Leave --html, --png and --svg out; --json has everything.",
+        )
+    for one in outputs:
+        if one.resolve() == options.file.resolve():
+            raise InvalidArgument(f"{one} is the recording itself", "Choose another name.")
+    if options.html is not None:
+        check_output(options.html, replace=options.force)
+    check_picture(options.png, replace=options.force)
+    if options.svg is not None and options.svg.suffix.lower() != ".svg":
+        raise InvalidArgument(f"--svg {options.svg}: let it end in .svg, or use --png for other kinds")
+    check_picture(options.svg, replace=options.force, option="--svg")
+
+
+def _write_outputs(options: argparse.Namespace, trace: Trace, report: Report) -> None:
+    """Write the page and the pictures that were asked for, and say so."""
+    if options.html is not None:
+        from powersample.report.html import html
+        from powersample.store.writer import write_text
+
+        write_text(options.html, html(trace, report, options.file.name), replace=options.force)
+        print(f"powersample: wrote {options.html}", file=sys.stderr)
+    for path in (options.png, options.svg):
+        if path is not None:
+            from powersample.report.power_plot import plot
+
+            plot(trace, report, path, options.file.name)
+            print(f"powersample: wrote {path}", file=sys.stderr)
 
 
 def _calibration(options: argparse.Namespace, trace: Trace) -> tuple[Calibration | None, str]:

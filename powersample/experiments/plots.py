@@ -12,25 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample import errors
+from powersample.report.figure import BLUE, GREEN, ORANGE, PURPLE, SKY, TRUTH, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRUTH = "0.72"
 EXACT_MEANS = "exact power, 100 ms means"  # what an ideal meter of that cycle would tell
-# Okabe and Ito's palette, made for eyes that see colours differently; native is the blue one everywhere.
+# Native is the blue one everywhere.
 COLOURS = {
-    "native": "#0072B2",
-    "native-follow": "#56B4E9",
+    "native": BLUE,
+    "native-follow": SKY,
     "native-binary": "#2B1B7F",
-    "pynvml-thread": "#E69F00",
+    "pynvml-thread": ORANGE,
     "pynvml-instant": "#F0C34A",
     "cuda-bindings": "#7A6A00",
-    "nvidia-smi-lms": "#CC79A7",
+    "nvidia-smi-lms": PURPLE,
     "nvidia-smi-spawn": "#8B3A62",
-    "ea-has-tracer": "#D55E00",
-    "codecarbon": "#009E73",
+    "ea-has-tracer": VERMILLION,
+    "codecarbon": GREEN,
     "zeus": "#66A61E",
     "carbontracker": "#5A3210",
 }

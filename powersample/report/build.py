@@ -33,8 +33,8 @@ from powersample.report.explain import explain
 from powersample.report.holistic import Factors, calibration_json, holistic_checks, holistic_json, node_totals
 from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
-from powersample.report.text import OWN_WORD, SEEN, SPACING, brief, text
-from powersample.report.words import badness
+from powersample.report.text import brief, text
+from powersample.report.words import OWN_WORD, SEEN, SPACING, badness
 from powersample.sensors import model_of
 
 SCHEMA_VERSION = 1

@@ -10,12 +10,11 @@ import numpy as np
 
 from powersample.model import Calibration
 from powersample.report.calibration import PointOff, equation, points_off, title
-from powersample.report.figure import sheet
+from powersample.report.figure import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, sheet
 from powersample.report.table import cut
 
 COLOURS = {
-    "idle": "0.35", "primes": "#0072B2", "fma": "#56B4E9", "stream": "#009E73", "mix": "#E69F00", "gpu": "#D55E00",
-    "other": "#CC79A7",
+    "idle": "0.35", "primes": BLUE, "fma": SKY, "stream": GREEN, "mix": ORANGE, "gpu": VERMILLION, "other": PURPLE,
 }  # fmt: skip
 MOST_NAMED, NAME_ROOM = 24, 24
 

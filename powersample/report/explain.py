@@ -54,7 +54,7 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
     yield from _words(VERDICTS.get(energy["verdict"], energy["verdict"]) + ".")
     why = f"; it stands for the device because {energy['primary_reason']}" if energy["primary_reason"] else ""
     yield from _words(f"By {name}, {energy['method']}, {_updates(energy)}{why}.")
-    yield from _sensor(channel)
+    yield from _words(sensor_words(channel))
     if joules and energy["low_j"] is not None:
         yield from _budget(energy)
     if energy["aliasing_excluded_by"]:
@@ -111,17 +111,15 @@ def _updates(energy: Mapping[str, Any]) -> str:
     return f"{energy['updates']}{of} updates seen within{stale}"
 
 
-def _sensor(channel: Mapping[str, Any]) -> Iterable[str]:
+def sensor_words(channel: Mapping[str, Any]) -> str:
+    """Return what a channel's sensor does, as far as anybody says: how often it publishes, over what it averages."""
     if channel.get("meter"):
         cycle_s = channel["averaging_window_s"]
         own = f"each value averages its own cycle, nominally {1e3 * (cycle_s or 0.0):.4g} ms"
-        what = own if cycle_s else "its values are taken for instants"
-        yield from _words(f"Meter: {channel['meter']}; {what}.")
-        return
+        return f"Meter: {channel['meter']}; {own if cycle_s else 'its values are taken for instants'}."
     origin = channel.get("sensor_origin") or {}
     if not origin:
-        yield from _words(f"Sensor: {channel.get('sensor') or 'unnamed'}; no table speaks of it.")
-        return
+        return f"Sensor: {channel.get('sensor') or 'unnamed'}; no table speaks of it."
     parts = []
     if channel.get("sensor_period_s"):
         parts.append(f"publishes every {1e3 * channel['sensor_period_s']:.4g} ms ({channel['sensor_period_origin']})")
@@ -129,7 +127,7 @@ def _sensor(channel: Mapping[str, Any]) -> Iterable[str]:
         source = channel["averaging_window_origin"]
         parts.append(f"each value averages {1e3 * channel['averaging_window_s']:.4g} ms ({source})")
     parts.append(f"gain of such boards: {origin.get('gain_sd', 'unknown')}")
-    yield from _words(f"Sensor: {'; '.join(parts)}.")
+    return f"Sensor: {'; '.join(parts)}."
 
 
 def _budget(energy: Mapping[str, Any]) -> Iterable[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sheet that a report's picture is drawn on."""
+"""The sheet that a report's picture is drawn on, and its colours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 130
+# Okabe and Ito's palette, made for eyes that see colours differently.
+BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
+TRUTH = "0.72"
+VERDICTS = {"good": GREEN, "fair": BLUE, "poor": ORANGE, "unusable": VERMILLION, "unrated": "#8a8f96"}
+CURVES = (BLUE, ORANGE, GREEN)
 
 
 def sheet(width_in: float, height_in: float) -> Figure:

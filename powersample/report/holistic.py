@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from textwrap import wrap
@@ -147,19 +147,40 @@ def holistic_lines(data: Mapping[str, Any], most: int) -> Iterator[str]:
         data: a report's JSON object.
         most: windows to show; 1 leaves the table out.
     """
-    shown = [window for window in data["windows"] if window["holistic"]["node_by"] is not None]
-    if not shown:
-        yield from _wrapped(_nothing(data))
-        return
-    used = data["calibration"] if data["calibration"] and data["calibration"]["used"] else None
-    yield from _wrapped(f"whole node, {_by(used)}:" if used else "whole node, by the meter; it is not calibrated:")
-    yield from _wrapped(_sentence(shown[0], simulated=data["simulated_node"]), "  ")
-    if len(shown) == 1 or most == 1:
+    first, *rest = holistic_summary(data) or [""]
+    yield from _wrapped(first)
+    for words in rest:
+        yield from _wrapped(words, "  ")
+    header, rows = node_rows(data, most)
+    if len(rows) < 2:
         return
     yield ""
-    yield from _table(shown[:most], simulated=data["simulated_node"])
-    if len(shown) > most:
-        yield f"... and {len(shown) - most} more windows; --json has all"
+    yield from table(header, rows, "".join("l" if name in ("window", "verdict") else "r" for name in header))
+    yield from _wrapped(" ".join(words for name, words in LEGEND.items() if name in header))
+    told = len(_told(data))
+    if told > len(rows):
+        yield f"... and {told - len(rows)} more windows; --json has all"
+
+
+def holistic_summary(data: Mapping[str, Any]) -> list[str]:
+    """Return who tells the whole node's energy, and the first window's; or why nobody does."""
+    shown = _told(data)
+    if not shown:
+        return [words] if (words := _nothing(data)) else []
+    used = data["calibration"] if data["calibration"] and data["calibration"]["used"] else None
+    by = f"whole node, {_by(used)}:" if used else "whole node, by the meter; it is not calibrated:"
+    return [by, _sentence(shown[0], simulated=data["simulated_node"])]
+
+
+def node_rows(data: Mapping[str, Any], most: int) -> tuple[list[str], list[list[str]]]:
+    """Return a header and a row a window that tells the whole node; columns that none of them fills are left out."""
+    rows = [_row(window, simulated=data["simulated_node"]) for window in _told(data)[:most]]
+    names = [name for name in rows[0] if any(row[name] != DASH for row in rows)] if rows else []
+    return names, [[row[name] for name in names] for row in rows]
+
+
+def _told(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [window for window in data["windows"] if window["holistic"]["node_by"] is not None]
 
 
 def _wrapped(words: str, indent: str = "") -> list[str]:
@@ -256,15 +277,6 @@ def _beyond(one: Mapping[str, Any]) -> Iterable[str]:
         if one["co2"] is not None:
             with_it += f" and {number(one['co2']['g_with_pue'])} g CO2"
         yield f"with the building's PUE of {one['pue']['factor']:g}, as given: {with_it}"
-
-
-def _table(windows: Sequence[Mapping[str, Any]], *, simulated: bool) -> Iterable[str]:
-    """Yield a row a window; columns that none of them fills are left out."""
-    rows = [_row(window, simulated=simulated) for window in windows]
-    names = [name for name in rows[0] if any(row[name] != DASH for row in rows)]
-    align = "".join("l" if name in ("window", "verdict") else "r" for name in names)
-    yield from table(names, [[row[name] for name in names] for row in rows], align)
-    yield from _wrapped(" ".join(words for name, words in LEGEND.items() if name in names))
 
 
 def _row(window: Mapping[str, Any], *, simulated: bool) -> dict[str, str]:

@@ -8,16 +8,28 @@ from typing import Any
 
 from powersample.analysis.interval import limit
 from powersample.report.holistic import holistic_lines
-from powersample.report.table import DASH, cut, interval, number, table, times
+from powersample.report.table import DASH, cut, interval, number, table
 from powersample.report.untold import untold
-from powersample.report.words import badness, coded_reasons, dropout, headline, hidden, may_hide, notes, origin, place
-from powersample.sensors import code_words
+from powersample.report.words import (
+    POLLED,
+    SENSORS,
+    badness,
+    coded_reasons,
+    dropout,
+    error_pct,
+    headline,
+    may_hide,
+    notes,
+    origin,
+    place,
+    polled_cells,
+    read_words,
+    sensor_cells,
+)
 
 WIDTH = 100
 DEVICE = 18  # letters of a device: a chip of hwmon may have many
-SEEN = "the spacing of its changes here"  # where a sensor's figures come from, if not from the table
-SPACING = "the spacing of its polls"
-OWN_WORD = "the source's own word"
+CHANNEL = 26
 MOST_WINDOWS = 100  # in the short form
 MOST_NODES = 12  # windows of which the whole node is told
 LEGEND = (
@@ -30,12 +42,6 @@ LEGEND = (
     "and not read. T, W: how often a sensor publishes, and over how long each value averages.",
     "--all: every channel of every window. --explain: a note on every number.",
 )
-WORDS_OF_ORIGIN = {
-    SEEN: "seen here",
-    SPACING: "polls",
-    OWN_WORD: "source",
-    "assumed": "assumed",
-}
 TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "wall"}
 MODELLED = "whole node, calibrated"  # where no meter was at the wall
 
@@ -127,9 +133,7 @@ def _accounted(window: Mapping[str, Any], energy: Mapping[str, Any]) -> bool:
 
 
 def _truth(energy: Mapping[str, Any]) -> list[str]:
-    joules, truth_j = energy["joules"], energy["truth_j"]
-    error = 100 * (joules - truth_j) / truth_j if joules is not None and truth_j else None
-    return [number(truth_j), DASH if error is None else f"{round(error, 2) + 0.0:+.2f}"]
+    return [number(energy["truth_j"]), error_pct(energy)]
 
 
 def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
@@ -167,88 +171,16 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
     channels = [one for one in channels if one not in aux]
     if not channels:
         return
-    header = [
-        "channel",
-        "asked Hz",
-        "got Hz",
-        "polls",
-        "updates",
-        "of",
-        "stale %",
-        "errors",
-        "gaps",
-        "stalls",
-    ]
-    rows = []
-    for one in channels:
-        stale = one["stale_share"]
-        rows.append(
-            [
-                cut(one["name"], 26) + (" STUCK" if one["stuck"] else ""),
-                "follow" if one["followed"] else number(one["asked_hz"]),
-                number(one["achieved_hz"]),
-                str(one["polls"]),
-                str(one["updates"]),
-                DASH if one["updates_expected"] is None else str(one["updates_expected"]),
-                DASH if stale is None else f"{100 * stale:.1f}",
-                str(sum(one["errors"].values()) + one["not_numbers"]),
-                str(one["gaps_total"]),
-                str(one["stalls"]),
-            ]
-        )
-    yield from table(header, rows, "l" + "r" * 9)
+    yield from table(POLLED, [polled_cells(one, CHANNEL) for one in channels], "l" + "r" * 9)
     if aux:
         yield f"and {len(aux)} auxiliary channels (utilisation, clocks, temperature ...)"
     yield ""
-    yield from _sensors(channels)
+    yield from table(SENSORS, [sensor_cells(one, CHANNEL) for one in channels], "lrlrlrrr")
     yield from _dropouts(everything, every=every)
-    for one in channels:
-        if one["carried_by"]:
-            words = f"{one['name']} is read seldom on purpose: {' and '.join(one['carried_by'])} carry its updates"
-            yield from _paragraph(words, 2)
     for one in [*channels, *aux]:
-        if one["errors"]:
-            sensor = one["sensor"] or ""
-            codes = ", ".join(f"code {code_words(sensor, int(code))}, {times(n)}" for code, n in one["errors"].items())
-            yield from _paragraph(f"{one['name']}: reads failed with {codes}", 2)
-        if one["not_numbers"]:
-            yield from _paragraph(f"{one['name']}: {one['not_numbers']} reads gave no number", 2)
+        for words in read_words(one):
+            yield from _paragraph(words, 2)
     yield ""
-
-
-def _sensors(channels: Sequence[Mapping[str, Any]]) -> Iterable[str]:
-    """Yield how often each sensor publishes, over what it averages, who says so, and what nobody read."""
-    header = ["channel", "T s", "from", "W s", "from", "dropouts", "unread", "may hide J"]
-    rows = []
-    for one in channels:
-        rows.append(
-            [
-                cut(one["name"], 26),
-                number(one["sensor_period_s"]),
-                _short(one["sensor_period_origin"]),
-                number(one["averaging_window_s"]),
-                _short(one["averaging_window_origin"]),
-                *_unread(one),
-            ]
-        )
-    yield from table(header, rows, "lrlrlrrr")
-
-
-def _unread(channel: Mapping[str, Any]) -> list[str]:
-    """Return how often updates went unread, how many, and what that may hide: of no meaning where others carry them."""
-    if channel["carried_by"]:
-        return [DASH, DASH, DASH]
-    return [str(channel["dropouts_total"]), str(channel["updates_missed"]), hidden(channel["dropouts"])]
-
-
-def _short(origin: str | None) -> str:
-    """Return where a sensor's figure comes from in a word; the JSON object and --explain name the source."""
-    if origin is None:
-        return DASH
-    word = origin.partition(":")[0].partition(",")[0]
-    if word in WORDS_OF_ORIGIN:
-        return WORDS_OF_ORIGIN[word]
-    return "default" if word.startswith("a wide default") else "table"
 
 
 def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:

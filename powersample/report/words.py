@@ -11,9 +11,20 @@ from typing import Any
 
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
-from powersample.report.table import DASH, number
+from powersample.report.table import DASH, cut, number, times
 from powersample.sensors import code_words
 
+SEEN = "the spacing of its changes here"  # where a sensor's figures come from, if not from the table
+SPACING = "the spacing of its polls"
+OWN_WORD = "the source's own word"
+WORDS_OF_ORIGIN = {
+    SEEN: "seen here",
+    SPACING: "polls",
+    OWN_WORD: "source",
+    "assumed": "assumed",
+}
+POLLED = ("channel", "asked Hz", "got Hz", "polls", "updates", "of", "stale %", "errors", "gaps", "stalls")
+SENSORS = ("channel", "T s", "from", "W s", "from", "dropouts", "unread", "may hide J")
 LEFT_OUT = {
     "unknown": "lines of the marks' file are no marks",
     "unmatched": "ends of windows have no begin",
@@ -53,6 +64,13 @@ def place(energy: Mapping[str, Any]) -> tuple[str, str]:
     device, _, by = str(energy["channel"]).partition(".")
     domain, _, rest = by.partition(".")
     return (f"{device} {domain}", rest) if rest and domain == energy["domain"] else (device, by)
+
+
+def error_pct(energy: Mapping[str, Any]) -> str:
+    """Return by how much a simulated node's energy is off the truth, in %: "+0.60"; a dash where one is unknown."""
+    joules, truth_j = energy["joules"], energy["truth_j"]
+    error = 100 * (joules - truth_j) / truth_j if joules is not None and truth_j else None
+    return DASH if error is None else f"{round(error, 2) + 0.0:+.2f}"
 
 
 def coded_reasons(data: Mapping[str, Any]) -> Iterator[str]:
@@ -130,3 +148,61 @@ def notes(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"note: {note}"
         if "limited" in (lane["rate_origin"] or ""):
             yield f"note: {lane['name']} ran at {number(lane['rate_hz'])} Hz: {lane['rate_origin']}"
+
+
+def polled_cells(one: Mapping[str, Any], room: int) -> list[str]:
+    """Return what a channel's polls came to, as `POLLED` heads it; its name in `room` letters."""
+    stale = one["stale_share"]
+    return [
+        cut(one["name"], room) + (" STUCK" if one["stuck"] else ""),
+        "follow" if one["followed"] else number(one["asked_hz"]),
+        number(one["achieved_hz"]),
+        str(one["polls"]),
+        str(one["updates"]),
+        DASH if one["updates_expected"] is None else str(one["updates_expected"]),
+        DASH if stale is None else f"{100 * stale:.1f}",
+        str(sum(one["errors"].values()) + one["not_numbers"]),
+        str(one["gaps_total"]),
+        str(one["stalls"]),
+    ]
+
+
+def sensor_cells(one: Mapping[str, Any], room: int) -> list[str]:
+    """Return how often a sensor publishes, over what it averages, who says so, and what nobody read: see `SENSORS`."""
+    return [
+        cut(one["name"], room),
+        number(one["sensor_period_s"]),
+        _short(one["sensor_period_origin"]),
+        number(one["averaging_window_s"]),
+        _short(one["averaging_window_origin"]),
+        *_unread(one),
+    ]
+
+
+def read_words(one: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what has to be known of how a channel was read: seldom on purpose, with failures, without a number."""
+    if one["carried_by"] and one["kind"] != "aux":
+        yield f"{one['name']} is read seldom on purpose: {' and '.join(one['carried_by'])} carry its updates"
+    if one["errors"]:
+        sensor = one["sensor"] or ""
+        codes = ", ".join(f"code {code_words(sensor, int(code))}, {times(n)}" for code, n in one["errors"].items())
+        yield f"{one['name']}: reads failed with {codes}"
+    if one["not_numbers"]:
+        yield f"{one['name']}: {one['not_numbers']} reads gave no number"
+
+
+def _unread(channel: Mapping[str, Any]) -> list[str]:
+    """Return how often updates went unread, how many, and what that may hide: of no meaning where others carry them."""
+    if channel["carried_by"]:
+        return [DASH, DASH, DASH]
+    return [str(channel["dropouts_total"]), str(channel["updates_missed"]), hidden(channel["dropouts"])]
+
+
+def _short(origin: str | None) -> str:
+    """Return where a sensor's figure comes from in a word; the JSON object and --explain name the source."""
+    if origin is None:
+        return DASH
+    word = origin.partition(":")[0].partition(",")[0]
+    if word in WORDS_OF_ORIGIN:
+        return WORDS_OF_ORIGIN[word]
+    return "default" if word.startswith("a wide default") else "table"

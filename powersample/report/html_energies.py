@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The energies of a report's page: a table a device, its windows in the order of time, many alike as one row."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from powersample.analysis.repeats import stem
+from powersample.report.curves import Panel
+from powersample.report.html_parts import escaped, name, table, verdict, whisker
+from powersample.report.table import interval, number
+from powersample.report.text import LEGEND
+from powersample.report.words import error_pct, place
+
+ALONE = 60  # windows of one stem that stand in rows of their own; of more, all are one row
+SHOWN = 12  # of them, the highest
+MOST_ROWS = 400  # of a device; of more windows, every stem is one row
+Told = tuple[Mapping[str, Any], Mapping[str, Any]]  # a window, and its energy of one device
+
+
+def energies(data: Mapping[str, Any], panels: Sequence[Panel]) -> Iterator[str]:
+    """Yield the section."""
+    yield "<h2>Energy per window and device</h2>"
+    drawn = f"Dot and whiskers: mean power and its 95 % interval, from 0 W on{_truth_words(data)}."
+    yield f'<p class="note">{drawn}</p>'
+    words = f"<p>{escaped(LEGEND[0])}</p>"
+    yield f'<details class="more note"><summary>what the words mean</summary>{words}</details>'
+    devices: dict[tuple[str, str], list[Told]] = {}
+    for window in data["windows"]:
+        best: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for energy in window["energies"]:
+            key = (energy["device"], energy["domain"])
+            if energy["primary"] or key not in best:
+                best[key] = energy
+        for key, energy in best.items():
+            devices.setdefault(key, []).append((window, energy))
+    if not devices:
+        yield "<p>No power or energy channel was recorded.</p>"
+    for panel in panels:
+        told = devices.get((panel.device, panel.domain))
+        if told:
+            yield from _device(panel, told, simulated=data["simulated_node"])
+
+
+def _truth_words(data: Mapping[str, Any]) -> str:
+    return "; the upright line is the simulated node's exact one" if data["simulated_node"] else ""
+
+
+def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[str]:
+    board = f" <small>{escaped(panel.board, 120)}</small>" if panel.board else ""
+    yield f"<h3>{name(panel.name)}{board}</h3>"
+    highs = [one["high_j"] or one["joules"] or 0.0 for _, one in told]
+    most_w = 1.02 * max(
+        (j / w["duration_s"] for j, (w, _) in zip(highs, told, strict=True) if w["duration_s"]), default=0.0
+    )
+    scale = f'<span class="scale"><span>0</span><span>{escaped(number(most_w))} W</span></span>'
+    header = ["window", "s", "J", "95 %", "from J", "to J", "mean W", scale, "by", "verdict"]
+    align = "lRrrRRRlLc"
+    if simulated:
+        header += ["truth J", "error %"]
+        align += "rr"
+    groups: dict[str, list[Told]] = {}
+    for one in told:
+        groups.setdefault(stem(one[0]["name"]), []).append(one)
+    many = {key for key, some in groups.items() if len(some) > (ALONE if len(told) <= MOST_ROWS else 1)}
+    rows = [_row(one, most_w, simulated=simulated) for one in told if stem(one[0]["name"]) not in many][:MOST_ROWS]
+    if rows:
+        yield table(header, rows, align)
+    for key in sorted(many, key=lambda key: -len(groups[key])):
+        yield from _group(key, groups[key], header, align, most_w, simulated=simulated)
+
+
+def _row(told: Told, most_w: float, *, simulated: bool) -> list[str]:
+    window, energy = told
+    joules, seconds = energy["joules"], window["duration_s"]
+    low_j, high_j, truth_j = energy["low_j"], energy["high_j"], energy.get("truth_j")
+
+    def watts(value: float | None) -> float | None:
+        return None if value is None or not seconds else value / seconds
+
+    open_end = " <small>(never ended)</small>" if "open" in window["flags"] else ""
+    whole = energy["whole"] or joules is None
+    codes = " ".join(
+        f"<code>{escaped(code)}</code>" for code in dict.fromkeys(one.split(" ")[0] for one in energy["reasons"])
+    )
+    cells = [
+        name(window["name"]) + open_end,
+        number(seconds),
+        number(joules) + ("" if whole else " (in part)"),
+        interval(energy).replace("+-", "&plusmn;"),
+        number(low_j),
+        number(high_j),
+        number(watts(joules) if whole else None),
+        whisker(watts(low_j), watts(joules), watts(high_j), most_w, watts(truth_j)),
+        escaped(place(energy)[1]),
+        f"{verdict(energy['verdict'])} {codes}",
+    ]
+    return cells + ([number(truth_j), error_pct(energy)] if simulated else [])
+
+
+def _group(
+    key: str, told: Sequence[Told], header: Sequence[str], align: str, most_w: float, *, simulated: bool
+) -> Iterator[str]:
+    """Yield many windows of one name as a sentence, and the highest of them when somebody asks."""
+    known = sorted((one for one in told if one[1]["joules"] is not None), key=lambda one: -float(one[1]["joules"]))
+    verdicts = Counter(one["verdict"] for _, one in told)
+    words = ", ".join(f"{count} {escaped(word)}" for word, count in verdicts.most_common())
+    if not known:
+        yield f"<p>{len(told)} windows {name(key)}: none has an energy ({words}).</p>"
+        return
+    joules = [float(one["joules"]) for _, one in known]
+    without = f"; {len(told) - len(known)} without an energy" if len(known) < len(told) else ""
+    yield (
+        f"<p><strong>{len(told)} windows {name(key)}</strong>: {number(math.fsum(joules))} J in all, "
+        f"{number(median(joules))} J in the middle, from {number(joules[-1])} to {number(joules[0])} J; "
+        f"{words}{without}.</p>"
+    )
+    rows = [_row(one, most_w, simulated=simulated) for one in known[:SHOWN]]
+    yield (
+        f'<details class="more"><summary>the {len(rows)} highest of them; --json has all</summary>'
+        f"{table(header, rows, align)}</details>"
+    )
