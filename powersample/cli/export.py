@@ -4,17 +4,31 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from powersample.cli.output import emit
+from powersample.cli.output import pour
+
+if TYPE_CHECKING:
+    from powersample.export import Selection
+    from powersample.model import Trace
+
+FORMATS = ("csv", "influx", "ptdaemon")
+SUFFIXES = {".csv": "csv", ".lp": "influx"}
+STDOUT = Path("-")
 
 EXAMPLE = """\
 examples:
-  powersample export run.parquet --format ptdaemon -o spl.txt
-  powersample export run.parquet --format ptdaemon --channel wall.power --zone +01:00 --mark training
+  powersample export run.parquet -o run.csv
+  powersample export run.parquet -f csv --changes --channel 'gpu*.power.instant' -o small.csv
+  powersample export run.parquet -f influx --tag job=4711 | curl --data-binary @- http://db:8086/write?db=power
+  powersample export run.parquet -f ptdaemon --channel wall.power --zone +01:00 --mark training
 
-ptdaemon: one power channel as SPEC PTDaemon's spl.txt, stamped with local time; the mark is the window's name.
+csv       a row a reading, for pandas, Excel and R; the windows in OUT.windows.csv beside it
+influx    line protocol, for InfluxDB, VictoriaMetrics, QuestDB, Telegraf
+ptdaemon  one power channel as SPEC PTDaemon's spl.txt, stamped with local time; the mark is the window's name
 """
 
 
@@ -28,37 +42,124 @@ def add(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("file", type=Path, metavar="FILE", help="a trace, a spool, or another tool's log")
-    verb.add_argument("--format", choices=("ptdaemon",), required=True, help="what to write")
-    verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="where (default: standard output)")
-    verb.add_argument("--channel", metavar="NAME", help="which power (default: the wall's)")
-    verb.add_argument("--zone", metavar="+HH:MM", help="of the stamps' local time (default: this machine's)")
-    verb.add_argument("--mark", default="powersample", help="label outside of windows (default: %(default)s)")
+    verb.add_argument("-f", "--format", choices=FORMATS, help="what to write (default: as OUT's name ends)")
+    verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="where (default: standard output, also -)")
+    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    verb.add_argument(
+        "--channel",
+        action="append",
+        metavar="NAME",
+        help="this one only; * and ? as in the shell, and it may be given again (default: all; ptdaemon: the wall's)",
+    )
+    verb.add_argument("--start", metavar="T", help="from T on: seconds from the first sample, or an ISO 8601 time")
+    verb.add_argument("--end", metavar="T", help="up to T")
+    verb.add_argument(
+        "--changes", action="store_true", help="csv, influx: only readings that differ from the one before"
+    )
+    verb.add_argument(
+        "--tag", action="append", default=[], metavar="KEY=VALUE", help="influx: one more tag on every point"
+    )
+    verb.add_argument("--zone", metavar="+HH:MM", help="ptdaemon: of the local time (default: this machine's)")
+    verb.add_argument("--mark", default="powersample", help="ptdaemon: label outside of windows (default: %(default)s)")
     verb.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the file."""
-    from powersample.errors import InvalidArgument, OutputExists, SystemFailure
-    from powersample.export import spl_lines
+    from powersample.errors import InvalidArgument
     from powersample.model import RunTable
     from powersample.readers import read
 
+    output = None if options.output in (None, STDOUT) else options.output
+    chosen = options.format or (SUFFIXES.get(output.suffix.lower()) if output else None)
+    if chosen is None:
+        raise InvalidArgument(f"which format is meant is not certain: give -f {', '.join(FORMATS)}")
+    _check(options, chosen)
     trace = read(options.file)
     if isinstance(trace, RunTable):
         raise InvalidArgument(f"{options.file} holds totals of runs and no samples")
-    lines = spl_lines(trace, options.channel, zone_s=_zone_s(options.zone), mark=options.mark)
-    if options.output is None:
-        for line in lines:
-            emit(line)
-        return 0
-    try:
-        with options.output.open("x", encoding="ascii", errors="replace") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except FileExistsError:
-        raise OutputExists(f"{options.output} exists", "Name another with -o, or remove it.") from None
-    except OSError as error:
-        raise SystemFailure(f"{options.output} cannot be written: {error.strerror}", code=error.errno) from error
+    writers = {"csv": _csv, "influx": _influx, "ptdaemon": _ptdaemon}
+    writers[chosen](options, trace, output)
     return 0
+
+
+def _check(options: argparse.Namespace, chosen: str) -> None:
+    """Refuse what another format's options would have no effect on."""
+    from powersample.errors import InvalidArgument
+
+    takers = {
+        "--changes": (options.changes, ("csv", "influx")),
+        "--tag": (options.tag, ("influx",)),
+        "--zone": (options.zone, ("ptdaemon",)),
+        "--start": (options.start, ("csv", "influx")),
+        "--end": (options.end, ("csv", "influx")),
+    }
+    for name, (given, formats) in takers.items():
+        if given and chosen not in formats:
+            raise InvalidArgument(f"{name} is of {' and '.join(formats)} only, not of {chosen}")
+
+
+def _csv(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
+    from powersample.export import csv_chunks, windows_csv
+    from powersample.store.replace import write_new
+    from powersample.store.writer import exists
+
+    chosen = _selection(options, trace)
+    windows = windows_csv(chosen)
+    beside = output.with_suffix(".windows.csv") if output else None
+    if windows is not None and beside is None:
+        _say(f"{len(chosen.windows)} windows are left out: with -o they are written beside")
+    if windows is not None and beside is not None and beside.exists() and not options.force:
+        raise exists(beside)
+    _write(csv_chunks(chosen, only_changes=options.changes), output, force=options.force)
+    if windows is not None and beside is not None:
+        write_new(beside, [windows], replace=options.force)
+
+
+def _influx(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
+    from powersample.errors import InvalidArgument
+    from powersample.export import influx_chunks
+
+    tags = dict(one.partition("=")[::2] for one in options.tag)
+    if not all(key and value for key, value in tags.items()):
+        raise InvalidArgument("--tag is KEY=VALUE, and neither is empty")
+    chosen = _selection(options, trace, truth=False)
+    _write(influx_chunks(chosen, only_changes=options.changes, tags=tags), output, force=options.force)
+
+
+def _ptdaemon(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
+    from powersample.errors import InvalidArgument
+    from powersample.export import spl_lines
+
+    if options.channel and len(options.channel) > 1:
+        raise InvalidArgument("a spl.txt holds one power: give --channel once")
+    name = options.channel[0] if options.channel else None
+    lines = spl_lines(trace, name, zone_s=_zone_s(options.zone), mark=options.mark)
+    _write((f"{line}\n".encode("ascii", "replace") for line in lines), output, force=options.force)
+
+
+def _selection(options: argparse.Namespace, trace: Trace, *, truth: bool = True) -> Selection:
+    from powersample.export import headline, select
+    from powersample.readers import instant_ns
+
+    start_ns, end_ns = (None if one is None else instant_ns(one, trace) for one in (options.start, options.end))
+    said = headline(trace)
+    if said:
+        _say(said)
+    return select(trace, options.channel, start_ns=start_ns, end_ns=end_ns, truth=truth)
+
+
+def _write(chunks: Iterator[bytes], output: Path | None, *, force: bool) -> None:
+    from powersample.store.replace import write_new
+
+    if output is None:
+        pour(chunks)
+    else:
+        write_new(output, chunks, replace=force)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _zone_s(text: str | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from powersample.errors import InvalidArgument, NotSupported, SystemFailure
@@ -29,6 +30,26 @@ def emit(text: str) -> None:
     except OSError as error:
         _drop()
         raise SystemFailure(f"standard output cannot be written: {error.strerror}", code=error.errno) from error
+
+
+def pour(chunks: Iterable[bytes]) -> None:
+    """Write bytes to standard output, all of them or an error.
+
+    Raises:
+        BrokenPipeError, SystemFailure: as `emit`.
+    """
+    if sys.stdout is None:
+        raise SystemFailure("standard output is closed; send it to a file, or to /dev/null")
+    for chunk in chunks:
+        try:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            _drop()
+            raise
+        except OSError as error:
+            _drop()
+            raise SystemFailure(f"standard output cannot be written: {error.strerror}", code=error.errno) from error
 
 
 def _drop() -> None:

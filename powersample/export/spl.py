@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import InvalidArgument
+from powersample.export.selection import clock_of, realtime_ns
 from powersample.formats import spl
-from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace, Window, to_realtime_ns
+from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace, Window
 
 SIMULATED = "SIMULATED"  # in the mark, the only free text that the format has
 
@@ -32,14 +33,15 @@ def spl_lines(
         DeviceNotFound: no such channel.
     """
     chosen = _chosen(trace, channel)
-    if trace.start_ns is None or (trace.meta.get("clock") is None and not trace.anchors):
+    clock = clock_of(trace)
+    if trace.start_ns is None or clock == "unanchored":
         raise InvalidArgument("this record does not know the time of day, which every line of a spl.txt bears")
-    if trace.meta.get("clock") == "start":
+    if clock == "start":
         raise InvalidArgument("this record counts from its start; a spl.txt bears the time of day")
-    if trace.meta.get("clock") == "local":
+    if clock == "local":
         zone_s = 0
     elif zone_s is None:
-        zone_s = _own_zone_s(int(_realtime_ns(trace, np.array([trace.start_ns], np.int64))[0]))
+        zone_s = _own_zone_s(int(_of_day_ns(trace, np.array([trace.start_ns], np.int64))[0]))
     label = f"{SIMULATED} {mark}" if trace.simulated else mark
     return _lines(trace, chosen, zone_s * 10**9, label)
 
@@ -49,7 +51,7 @@ def _lines(trace: Trace, channel: Channel, zone_ns: int, label: str) -> Iterator
     for piece in trace.chunks(channel.name):
         t_ns = piece.t_ns
         marks = [_mark(windows, at_ns, label, simulated=trace.simulated) for at_ns in t_ns.tolist()]
-        yield from spl.text(_realtime_ns(trace, t_ns) + zone_ns, piece.value, marks=marks)
+        yield from spl.text(_of_day_ns(trace, t_ns) + zone_ns, piece.value, marks=marks)
 
 
 def _mark(windows: list[Window], at_ns: int, label: str, *, simulated: bool) -> str:
@@ -77,10 +79,10 @@ def _chosen(trace: Trace, name: str | None) -> Channel:
     return totals[0]
 
 
-def _realtime_ns(trace: Trace, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ns since 1970; logs of others are on that clock already."""
-    found = None if trace.meta.get("clock") else to_realtime_ns(trace.anchors, t_ns)
-    return t_ns if found is None else found
+def _of_day_ns(trace: Trace, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    found = realtime_ns(trace, t_ns)
+    assert found is not None  # `spl_lines` refused the others
+    return found
 
 
 def _own_zone_s(at_ns: int) -> int:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small file that is either the old one or the new one, whenever somebody looks."""
+"""A file that is whole whenever somebody looks: the old one or the new one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+from powersample.errors import PowerSampleError
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -26,3 +29,30 @@ def replace_text(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write_new(path: Path, chunks: Iterable[bytes], *, replace: bool = False) -> None:
+    """Write a file that is whole or not there: beside its name first.
+
+    Raises:
+        OutputExists: it is there and `replace` is False; nothing was asked of `chunks` then.
+        DiskFull, AccessDenied, OSError: it cannot be written.
+    """
+    from powersample.store.writer import NEW, disk_trouble, exists, publish
+
+    if path.exists() and not replace:
+        raise exists(path)
+    new = path.with_name(path.name + NEW)
+    try:
+        with new.open("wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(new, path, replace=replace)
+    except PowerSampleError:
+        raise
+    except OSError as error:
+        raise disk_trouble(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
