@@ -27,6 +27,7 @@ from bench import (
     pinned,
     rapl,
     ring,
+    serve,
     spawn,
     stress,
     sync,
@@ -104,6 +105,7 @@ def main() -> int:
         "sync": sync.figures,
         "meters": meters.figures,
         "stress": stress.figures,
+        "serve": serve.figures,
     }
     if asked.list:
         print("\n".join(benchmarks))

@@ -14,7 +14,7 @@ from powersample.analysis.proofs import Proofs
 from powersample.analysis.told import Told
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
-from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
+from powersample.model import TRUTH_PREFIX, Channel, Energy, Kind, Trace, Window
 
 # By the last word of a channel's name. The driver's own samples come last until it is known what they average over.
 POWER_ORDER = ("instant", "usage", "average", "driver")
@@ -108,7 +108,7 @@ def window_energies(
     found: list[list[Measured]] = [[] for _ in windows]
     for (device, domain), names in groups.items():
         truths = truths_joules(trace, device, domain, windows) if trace.simulated else [None] * len(windows)
-        told = proofs.told(sorted(names, key=lambda one: _rank(trace, one)))
+        told = proofs.told(sorted(names, key=lambda one: rank(trace.channel(one))))
         for i, truth_j in enumerate(truths):
             mine = [one[i] for one in told]
             found[i] += _measured(trace, mine, windows[i], truth_j, settled=(device, domain) in dies)
@@ -123,7 +123,7 @@ def _measured(
     *,
     settled: bool = False,
 ) -> list[Measured]:
-    """Choose among one device and domain's channels, which come in the order of `_rank`.
+    """Choose among one device and domain's channels, which come in the order of `rank`.
 
     Args:
         trace: the recording.
@@ -133,7 +133,7 @@ def _measured(
         settled: whether the device's parts are measured by themselves.
     """
     measured: list[Measured] = []
-    for late, mine in groupby(told, key=lambda one: _is_late(trace, one.energy.channel)):
+    for late, mine in groupby(told, key=lambda one: _is_late(trace.channel(one.energy.channel))):
         choice = choose(list(mine), window)
         spare = late and settled
         chosen = None if spare else choice.primary
@@ -152,17 +152,17 @@ def _measured(
     return measured
 
 
-def _is_late(trace: Trace, name: str) -> bool:
+def _is_late(channel: Channel) -> bool:
     """Whether a channel is hwmon's, which may show what another source measures, too, and mostly better."""
-    return trace.channel(name).lane.startswith("hwmon:")
+    return channel.lane.startswith("hwmon:")
 
 
-def _rank(trace: Trace, name: str) -> tuple[bool, int, str]:
-    late = _is_late(trace, name)
-    if trace.channel(name).kind is Kind.ENERGY:
-        return late, 0, name
-    word = name.rpartition(".")[2]
-    return late, 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), name
+def rank(channel: Channel) -> tuple[bool, int, str]:
+    """Return a channel's place among its device's: counters before powers, hwmon's last."""
+    late, word = _is_late(channel), channel.name.rpartition(".")[2]
+    if channel.kind is Kind.ENERGY:
+        return late, 0, channel.name
+    return late, 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), channel.name
 
 
 def energy(
@@ -209,7 +209,7 @@ def energy(
             )
         what = f"{device!r} is not recorded" if device else f"{len(devices)} devices have {domain} energy"
         raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
-    names = sorted(mine, key=lambda one: _rank(trace, one))
+    names = sorted(mine, key=lambda one: rank(trace.channel(one)))
     told = [one[0] for one in Proofs(trace, [found], load_period_s).told(names)]
     measured = _measured(trace, told, found)
     return next((one.energy for one in measured if one.primary), measured[0].energy)
