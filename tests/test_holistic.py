@@ -12,7 +12,7 @@ from nodes import COEFFICIENTS, FULL, HOST, IDLE, METER, calibration, ladder, mo
 from traces import S
 
 from powersample.analysis import energy, holistic, judge
-from powersample.analysis.settling import TAU_S
+from powersample.analysis.settling import LEAST_LOSS, TAU_S
 from powersample.errors import InvalidArgument
 from powersample.fit.calibrate import calibrate, from_sheet
 from powersample.model import LaneStats, Window
@@ -77,12 +77,15 @@ def test_square_of_the_sum_is_integrated_over_bins_and_not_taken_of_the_mean():
 
 
 def test_fans_that_lag_behind_a_step_are_half_counted_and_lie_in_the_interval():
-    """Idle, then full power: over the window the integral of u(Q) - u(P) has a closed form for a linear u."""
+    """Idle, then full power: over the window the integral of u(Q) - u(P) has a closed form for a linear u.
+
+    What every supply loses at once does not lag.
+    """
     linear = (400.0, 1.1, 1.05, 1.12, 0.0)
     powers = {group: [IDLE[group], FULL[group]] for group in IDLE}
     made = trace([100.0, 100.0], powers, windows=[("run", 100, 160)])
     told = holistic(made, "run", calibration(node=model(coefficients=linear)))
-    step_w = sum((c - 1) * (FULL[group] - IDLE[group]) for c, group in zip(linear[1:4], IDLE, strict=True))
+    step_w = sum((c - 1 - LEAST_LOSS) * (FULL[group] - IDLE[group]) for c, group in zip(linear[1:4], IDLE, strict=True))
     lacks_j = step_w * TAU_S * (1 - np.exp(-60 / TAU_S))
     settled_j = 60 * wall_w(**FULL, coefficients=linear)
     assert told.total.joules == pytest.approx(settled_j - lacks_j / 2, rel=1e-4)
@@ -90,11 +93,53 @@ def test_fans_that_lag_behind_a_step_are_half_counted_and_lie_in_the_interval():
     assert told.total.high_j > settled_j
 
 
-def test_what_ran_before_the_recording_is_unknown_and_lowers_the_lower_end():
-    steady = holistic(trace([60.0], STEADY, windows=[RUN]), "run", calibration())
-    idle = holistic(trace([60.0], {group: [one] for group, one in IDLE.items()}, windows=[RUN]), "run", calibration())
-    assert steady.total.joules - steady.total.low_j > 1.5 * (steady.total.high_j - steady.total.joules)
-    assert idle.total.joules - idle.total.low_j == pytest.approx(idle.total.high_j - idle.total.joules, rel=0.01)
+def test_what_ran_before_the_recording_is_unknown_and_widens_to_the_side_where_it_may_have_been():
+    """Idle from the begin on: nothing can have been lower, but fans may still be fast; and the other way round."""
+    steady = {"idle": IDLE, "full": FULL, "middle": {group: (IDLE[group] + FULL[group]) / 2 for group in IDLE}}
+    told = {}
+    for name, powers in steady.items():
+        one = holistic(trace([60.0], {group: [w] for group, w in powers.items()}, windows=[RUN]), "run", calibration())
+        told[name] = (one.total.joules - one.total.low_j, one.total.high_j - one.total.joules)
+    assert told["idle"][1] > 3 * told["idle"][0]
+    assert told["full"][0] > 3 * told["full"][1]
+    assert told["middle"] == pytest.approx(told["middle"][::-1], rel=0.2)  # not quite: u has a square
+    assert min(told["middle"]) > 2 * told["idle"][0]
+
+
+@pytest.mark.parametrize("late_s", [0, 100, 400])
+def test_fans_still_fast_from_what_ended_before_the_record_are_in_the_interval_until_they_have_settled(late_s):
+    """A linear u, an idle record: from the top, u(Q) - u(P) = step exp(-t / tau), and all of it may follow heat."""
+    linear = (400.0, 1.1, 1.05, 1.12, 0.0)
+    found = calibration(node=model(misfit_w=0.0, scale=0.0, coefficients=linear), accuracy_pct=0.0)
+    made = trace([500.0], {group: [one] for group, one in IDLE.items()})
+    told = holistic(made, Window("w", late_s * S, (late_s + 60) * S), found)
+    step_w = sum((c - 1 - LEAST_LOSS) * (FULL[group] - IDLE[group]) for c, group in zip(linear[1:4], IDLE, strict=True))
+    most_j = step_w * TAU_S * (np.exp(-late_s / TAU_S) - np.exp(-(late_s + 60) / TAU_S))
+    assert told.total.high_j - told.total.joules == pytest.approx(most_j, rel=1e-2, abs=2)
+    assert told.total.joules - told.total.low_j == pytest.approx(0, abs=2)  # what counters' edges may hide
+    before = next(one for one in told.budget if one.term == "what ran before the recording")
+    assert (before.kind, before.value_j) == ("bound", pytest.approx(most_j, rel=1e-2, abs=2))
+
+
+def test_misfit_of_states_is_the_same_in_one_and_averages_out_over_several():
+    """Half of the time near idle and half near full power: two states whose misfits are not each other's."""
+
+    def misfit_j(made, window):
+        told = holistic(made, window, calibration(node=model(misfit_w=5.0)))
+        return next(one.value_j for one in told.budget if one.term == "the calibration's misfit")
+
+    both = wave(IDLE, FULL, 20, 5)
+    assert misfit_j(both, Window("w", 0, 200 * S)) == pytest.approx(2.042 * 5 * 200 / np.sqrt(2), rel=2e-3)
+    assert misfit_j(both, Window("w", 0, 20 * S)) == pytest.approx(2.042 * 5 * 20, rel=2e-3)
+
+
+def test_limit_of_the_meters_error_is_that_of_points_which_drew_as_much():
+    """0.1 % of the reading and 3 W of the range: in percent most when idle, and not so for the run."""
+    points = tuple(replace(one, accuracy_w=3 + 0.001 * one.wall_w) for one in calibration().points)
+    found = calibration(points=points, accuracy_pct=100 * points[0].accuracy_w / points[0].wall_w)
+    told = holistic(trace([60.0], STEADY, windows=[RUN]), "run", found)
+    limit_j = next(one.value_j for one in told.budget if one.term == "the meter's limits of error")
+    assert limit_j == pytest.approx(3 * 40 + 0.001 * told.total.joules, rel=1e-3)
 
 
 def test_bounds_are_the_papers_and_the_middle_is_told_without_a_model():
@@ -275,9 +320,15 @@ def test_value_lies_in_its_interval_adds_up_over_adjoining_windows_and_grows_wit
     assert told["longer"].total.joules > told["head"].total.joules
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_drawn_nodes_under_loads_that_were_on_no_rung_are_held_by_their_intervals(seed):
+def test_drawn_nodes_under_loads_that_were_on_no_rung_are_held_by_their_intervals():
     """Virtual time: fans lag behind by 15 to 60 s, supplies differ, and short runs follow an idle node."""
+    held = [one for seed in (1, 2, 3) for one in _held(seed)]
+    assert len(held) == 18
+    assert sum(held) >= 16  # of intervals of 95 %
+
+
+def _held(seed):
+    """Yield whether the interval holds the truth, window by window."""
     with make_node("paper-node", node_seed=seed) as node:
         found = calibrate(ladder(node), host=HOST)
     dice = np.random.default_rng(seed)
@@ -297,5 +348,5 @@ def test_drawn_nodes_under_loads_that_were_on_no_rung_are_held_by_their_interval
         for begin_s, end_s in ((200, 220), (200, 260), (220, 260), (200, 440), (380, 440), (260, 380)):
             told = holistic(made, Window("w", begin_s * S, end_s * S), found).total
             truth_j = node.truth_j("wall", start_ns + begin_s * S, start_ns + end_s * S)
-            assert told.low_j < truth_j < told.high_j
             assert told.joules == pytest.approx(truth_j, rel=0.05)
+            yield told.low_j < truth_j < told.high_j

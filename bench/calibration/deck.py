@@ -23,6 +23,7 @@ LADDERS = {
     "idle and primes": "primes:100",
 }
 METHODS = ("components", "bounds", "affine", "node")
+STARTED = "full"  # the ladder after which loads start in every way, and not on a rested node alone
 HULL = "PSQ-CAL-HULL"
 
 
@@ -35,6 +36,7 @@ class Row:
         seed: which of them.
         ladder: of `LADDERS`.
         kind: of load.
+        start: what was before it, of `loads.STARTS`.
         duration_s: of it.
         truth_j: exact energy at the plug.
         error_pct: of every method that the calibration allows, signed.
@@ -48,6 +50,7 @@ class Row:
     seed: int
     ladder: str
     kind: str
+    start: str
     duration_s: float
     truth_j: float
     error_pct: Mapping[str, float]
@@ -71,7 +74,11 @@ class Row:
 def rows(spec: str, seed: int, name: str) -> list[Row]:
     """Return the rows of one node after one ladder; its loads are the same after every ladder."""
     rungs, _ = ladder(parse_rungs(LADDERS[name]), {}, seed)
-    courses = [loads.draw(kind, SPECS[spec], f"{spec} {seed} {kind}") for kind in loads.KINDS]
+    courses = [
+        loads.draw(kind, SPECS[spec], f"{spec} {seed} {kind}", start)
+        for start in (loads.STARTS if name == STARTED else (loads.RESTED,))
+        for kind in loads.KINDS
+    ]
     drawn = world.draw(spec, seed, rungs, courses)
     calibration = calibrate(drawn.points, simulated=drawn.key)
     if not calibration.accepted:
@@ -85,7 +92,7 @@ def _row(spec: str, seed: int, name: str, calibration: Calibration, case: world.
     best = told[calibration.best]
     joules = {"components": best.measured_j} | {one: energy.total.joules for one, energy in told.items()}
     return Row(
-        spec, seed, name, case.kind, case.window.duration_s, case.truth_j,
+        spec, seed, name, case.kind, case.start, case.window.duration_s, case.truth_j,
         {one: 100 * (energy_j / case.truth_j - 1) for one, energy_j in joules.items()},
         calibration.best, best.total.low_j, best.total.high_j,
         any(reason.startswith(HULL) for reason in best.reasons), calibration.leave_one_out_max_pct,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.calibration.loads import Course
+from bench.calibration.loads import RESTED, Course
 from powersample.experiments.calibrate.climb import FAN_SPANS
 from powersample.experiments.calibrate.ground import BOARD, NodeGround
 from powersample.experiments.calibrate.plan import Rung, Times
@@ -31,7 +31,8 @@ READING_SHARE, RANGE_SHARE = 0.0007, 0.0004  # LMG450: 0.07 % of reading and 0.0
 RANGE_OF_FULL = 2.0  # assumed: the range's peak power over the greatest reading
 TIMES = Times()
 LOOK_S = 5.0
-REST_S = 300.0  # idle before a load: five time constants of the slowest fans but one
+REST_S = 300.0  # idle, or at full power, before a load: five time constants of the slowest fans
+FULL = {"package": 1.0, "dram": 1.0, "gpu": 1.0}
 BEFORE_S, AFTER_S, POLL_S = 5.0, 3.0, 0.1  # of a record around its load, and between its polls
 
 
@@ -41,12 +42,14 @@ class Case:
 
     Attributes:
         kind: of the load.
+        start: of it.
         window: over it.
         trace: what the counters told.
         truth_j: the exact energy at the plug.
     """
 
     kind: str
+    start: str
     window: Window
     trace: Trace
     truth_j: float
@@ -86,11 +89,14 @@ def draw(spec: str, seed: int, rungs: Sequence[Rung], courses: Sequence[Course])
             at_s += slot_s
         starts = []
         for course in courses:
-            powers.append((at_s, world.ground.powers_w(Rung("idle", {}))))
-            starts.append(at_s + REST_S)
+            if course.start != RESTED:
+                powers += [(at_s, world.powers_w(FULL)), (at_s + REST_S, world.powers_w({}))]
+            else:
+                powers.append((at_s, world.powers_w({})))
+            starts.append(at_s + REST_S + course.pause_s)
             powers += [(starts[-1] + t_s, world.powers_w(shares)) for t_s, shares in course.steps]
             at_s = starts[-1] + course.duration_s
-            powers.append((at_s, world.ground.powers_w(Rung("idle", {}))))
+            powers.append((at_s, world.powers_w({})))
             at_s += AFTER_S
         world.give(powers)
         points = tuple(world.point(rung, *span) for rung, span in zip(rungs, spans, strict=True))
@@ -177,7 +183,7 @@ class _World:
         window = Window(course.kind, _ns(start_s), _ns(start_s + course.duration_s))
         t_ns = np.arange(window.start_ns - round(BEFORE_S * S), window.end_ns + round(AFTER_S * S), round(POLL_S * S))
         trace = recorded(self.node, t_ns)
-        return Case(course.kind, window, trace, self.node.truth_j("wall", window.start_ns, window.end_ns))
+        return Case(course.kind, course.start, window, trace, self.node.truth_j("wall", window.start_ns, window.end_ns))
 
     def _gain(self, name: str) -> float:
         return float(self._told["counter_gains"][name.partition(".")[0]])

@@ -4,13 +4,15 @@
 Half of a 95 % interval; D is the window, f = sum of c_i x_i the model, X_i the integral of x_i, C the covariance of c:
 
     coefficients  t sqrt(X' C X)
-    misfit        t misfit_w D: how far a steady state lies from f stays the same while it lasts
+    misfit        t misfit_w D sqrt(sum of w_k^2): how far a steady state lies from f stays the same while it lasts, and
+                  differs from state to state: w_k is the share of time nearest to the k-th of the calibration's points
     components    1.96 u of each group's energy x df/dP; gain and offset left out: f was fitted to the same counters
     unlike        df/dP x each device's gain x (its energy - its group's mean), in quadrature: f was fitted to devices
                   that were loaded alike, and knows the mean of their gains alone
-    meter         its limits of error at the calibration, percent of the energy
+    meter         its limits of error at points that drew as much
     bins          what half as many bins would change
-    settling      see settling.py; to one side, in full
+    settling      half of the energy that fans lack or have too much, where all that is uncaptured follows heat
+    before        the same after an idle node, and after one at its top: the interval holds those of all three
     beyond        0.2 x (energy outside the calibrated powers), in full
 """
 
@@ -41,7 +43,7 @@ class Estimate:
     Attributes:
         joules: it.
         terms: what it may be off by to either side; bounds among them add up, the others in quadrature.
-        below_j: what it may be less by, beside that.
+        below_j: what it may be less by, beside that, for what ran before the recording.
         above_j: what it may be more by.
     """
 
@@ -67,8 +69,7 @@ class Estimate:
     @property
     def budget(self) -> tuple[BudgetTerm, ...]:
         """All terms."""
-        settling_j = max(self.below_j, self.above_j)
-        return (*self.terms, BudgetTerm("fans that have not settled", "bound", settling_j))
+        return (*self.terms, BudgetTerm("what ran before the recording", "bound", max(self.below_j, self.above_j)))
 
 
 def by_model(
@@ -108,14 +109,36 @@ def by_model(
     )
     terms = (
         BudgetTerm("the calibration's coefficients", "gain", t * math.sqrt(max(0.0, float(x @ covariance @ x)))),
-        BudgetTerm("the calibration's misfit", "gain", t * model.misfit_w * duration_s),
+        BudgetTerm("the calibration's misfit", "gain", t * model.misfit_w * duration_s * _alike(calibration, bins)),
         BudgetTerm("the components' own, without gain", "standard", own),
         BudgetTerm("gains of devices that are loaded unlike each other", "gain", unlike),
-        _meter(calibration, joules),
+        _meter(calibration, joules, duration_s),
         BudgetTerm("power within bins", "standard", abs(joules - float(integrals(bins.halved()) @ coefficients))),
         _beyond(calibration, bins),
     )
-    return Estimate(joules + unsettled.moved_j, terms, unsettled.below_j, unsettled.above_j)
+    return _settled(joules, terms, unsettled)
+
+
+def _settled(joules: float, terms: tuple[BudgetTerm, ...], unsettled: Unsettled) -> Estimate:
+    """Return what a settled node's energy is by what its fans do.
+
+    The share that follows heat is as much a rectangle as the meter's error, and adds in quadrature; what ran before is
+    no chance, and widens to its side.
+    """
+    chance_j = math.hypot(*(one.value_j for one in terms if one.kind != "bound"))
+
+    def ends(off_j: float) -> tuple[float, float]:
+        half_j = math.hypot(chance_j, off_j / 2)
+        return off_j / 2 - half_j, off_j / 2 + half_j
+
+    told, every = ends(unsettled.told_j), [ends(one) for one in (unsettled.least_j, unsettled.told_j, unsettled.most_j)]
+    lag = BudgetTerm("fans that have not settled", "standard", abs(unsettled.told_j) / 2)
+    return Estimate(
+        joules + unsettled.told_j / 2,
+        (*terms, lag),
+        below_j=told[0] - min(low_j for low_j, _ in every),
+        above_j=max(high_j for _, high_j in every) - told[1],
+    )
 
 
 def by_bounds(
@@ -186,17 +209,50 @@ def outside_reasons(calibration: Calibration, bins: Bins) -> list[str]:
     ]
 
 
+def _alike(calibration: Calibration, bins: Bins) -> float:
+    """Return how much of the misfit of single states is left in a window, 0 to 1: 1 where it stays near one point.
+
+    What is left of a fit at one point says nothing of the next, so that the ladder cannot tell states apart that have
+    one nearest point, and tells those apart that have not. Distances are in shares of the calibrated ranges.
+    """
+    ranges = {group: calibration.hull_w[group] for group in calibration.groups if group in calibration.hull_w}
+    spans = {group: high_w - low_w for group, (low_w, high_w) in ranges.items() if high_w > low_w}
+    points = [one for one in calibration.points if one.used]
+    if not spans or not points:
+        return 1.0
+    away = sum(
+        ((bins.watts[group][:, None] - np.array([one.components_w[group] for one in points])) / span_w) ** 2
+        for group, span_w in spans.items()
+    )
+    shares = np.bincount(np.argmin(away, axis=1), bins.seconds) / bins.seconds.sum()
+    return float(np.sqrt(shares @ shares))
+
+
 def _beyond(calibration: Calibration, bins: Bins) -> BudgetTerm:
     outside = outside_j(calibration, bins)
     groups_j = math.fsum(joules for name, joules in outside.items() if name != "sum")
     return BudgetTerm("outside of what was calibrated", "bound", BEYOND * max(groups_j, outside.get("sum", 0.0)))
 
 
-def _meter(calibration: Calibration, joules: float) -> BudgetTerm:
-    """Return the meter's limits of error; of no meter, the figures' own uncertainty says what it says."""
+def _meter(calibration: Calibration, joules: float, duration_s: float) -> BudgetTerm:
+    """Return the meter's limits of error, as at the calibration's points that drew as much.
+
+    A part of them is of the range, so that in percent they are greatest when the node is idle. Of no meter, the
+    figures' own uncertainty says what it says.
+    """
     pct = calibration.accuracy_pct
-    unknown = math.nan if calibration.source in ("meter", "bmc") else 0.0
-    return BudgetTerm("the meter's limits of error", "gain", unknown if pct is None else pct / 100 * joules)
+    known = {one.wall_w: one.accuracy_w for one in calibration.points if one.used and one.accuracy_w is not None}
+    if pct is None:
+        limit_j = math.nan if calibration.source in ("meter", "bmc") else 0.0
+    elif known:
+        walls_w = sorted(known)
+        wall_w = joules / duration_s
+        at_w = float(np.interp(wall_w, walls_w, [known[one] for one in walls_w]))
+        # Beyond the points no range is known: what is in percent there stays so.
+        limit_j = at_w * duration_s * max(1.0, wall_w / walls_w[-1])
+    else:
+        limit_j = pct / 100 * joules
+    return BudgetTerm("the meter's limits of error", "gain", limit_j)
 
 
 def _all(own_j: Mapping[str, float], calibration: Calibration) -> float:

@@ -43,9 +43,9 @@ class Wall:
         watts = {group: np.array([components_w[group]]) for group in self.model.groups}
         second = Bins(np.ones(1), watts)  # a second of them: its joules are the watts
         varied_w = self._varied_w(float(second.sum_w[0]))
-        apart = Unsettled(0.0, max(0.0, -varied_w), max(0.0, varied_w))
         none_j = dict.fromkeys(watts, 0.0)
-        found = by_model(self.calibration, self.model, second, none_j, none_j, apart)
+        settled = by_model(self.calibration, self.model, second, none_j, none_j, Unsettled())
+        found = replace(settled, below_j=max(0.0, -varied_w), above_j=max(0.0, varied_w))
         return found.joules, found.interval_j
 
     def _varied_w(self, mean_w: float) -> float:
