@@ -10,6 +10,7 @@ from powersample.analysis.dropout import Dropout, Missing, dropouts
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.gaps import Gap
 from powersample.analysis.holistic import Holistic, WallEnergy, holistic, holistics, judge_of
+from powersample.analysis.mean import MeanEnergy, RunningEnergy, mean_energy
 from powersample.analysis.plan import MeasurementPlan, plan
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
 from powersample.analysis.quality import Quality, carriers, quality
@@ -26,6 +27,7 @@ __all__ = [
     "Gap",
     "Holistic",
     "Judged",
+    "MeanEnergy",
     "Measured",
     "MeasurementPlan",
     "Missing",
@@ -33,6 +35,7 @@ __all__ = [
     "Quality",
     "RateSensitivity",
     "Relative",
+    "RunningEnergy",
     "Sum",
     "Thinned",
     "WallEnergy",
@@ -50,6 +53,7 @@ __all__ = [
     "holistics",
     "judge",
     "judge_of",
+    "mean_energy",
     "pace",
     "plan",
     "quality",

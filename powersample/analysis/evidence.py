@@ -35,12 +35,16 @@ from powersample.analysis.interval import beats_often, limit
 from powersample.analysis.told import Evidence, Told
 from powersample.model import Response, Window
 
+FEW = {1: 12.7062, 2: 4.3027, 3: 3.1824}  # where the expansion does not hold
+
 
 def student_95(freedom: float) -> float:
-    """Return the two-sided 95 % quantile of Student's t, to 1 % from 4 degrees of freedom on.
+    """Return the two-sided 95 % quantile of Student's t, to 1 %: exactly up to 3 degrees of freedom, and from 4 on.
 
     Source: the expansion about the normal quantile (Abramowitz and Stegun 26.7.5).
     """
+    if freedom in FEW:
+        return FEW[int(freedom)]
     z = 1.959964
     terms = (
         (z**3 + z) / 4,

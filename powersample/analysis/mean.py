@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Energies of one device put together: the mean of repeats of a work, and the sum of stretches that follow each other.
+
+    mean:  h^2 = shared^2 + max(t s / sqrt(n), own)^2      shared_k = sum(term_k) / n, own^2 = sum(own_i^2) / n^2
+    sum:   h^2 = shared^2 + sum(own_i^2)                   shared_k = sum(term_k)
+
+with h half of the 95 % interval, s the scatter of n repeats and t Student's factor for n - 1 degrees of freedom. What a
+board, a meter or a fit of clocks is off by is the same in every repeat: no number of repeats makes it smaller. What
+reconstruction is off by by chance is part of the scatter that is seen, so the larger of the two counts, not both: few
+repeats may scatter less than they can. Source: JCGM 100:2008, 4.2 and 5.2.2.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from powersample.analysis.evidence import student_95
+from powersample.analysis.interval import ORDER, verdict
+from powersample.errors import InvalidArgument
+from powersample.model import BudgetTerm, Energy
+
+# Of one sign and size in every repeat of a work, though each energy by itself takes them for chance.
+ALIKE = frozenset({"averaging lag at edges", "clock fit", "arrival latency"})
+
+
+@dataclass(frozen=True, slots=True)
+class MeanEnergy:
+    """Energy of one device over one of several repeats of a work.
+
+    Attributes:
+        joules: the mean of those that could be told; None when none could.
+        low_j: lower end of the mean's 95 % interval; None where a repeat has none.
+        high_j: its upper end.
+        verdict: as an energy's, "unrated" without an interval.
+        runs: how many could be told.
+        spread_j: standard deviation of single repeats; None of fewer than two.
+        budget: half-widths: "scatter of repeats" and "chance in each", of which the larger counts, and what all repeats
+            share, term by term.
+        reasons: each code once, with the first case.
+    """
+
+    joules: float | None
+    low_j: float | None
+    high_j: float | None
+    verdict: str
+    runs: int
+    spread_j: float | None
+    budget: tuple[BudgetTerm, ...]
+    reasons: tuple[str, ...]
+
+
+def mean_energy(energies: Sequence[Energy]) -> MeanEnergy:
+    """Return the mean of repeats, measured by one device.
+
+    Args:
+        energies: one a repeat; those whose joules are None are left out.
+
+    Raises:
+        InvalidArgument: none, or of several devices.
+    """
+    if len({(one.device, one.domain) for one in energies}) != 1:
+        raise InvalidArgument("a mean is of one device's energies", "Give the energies of one device and domain.")
+    told = [one for one in energies if one.joules is not None]
+    joules = [one.joules for one in told if one.joules is not None]
+    reasons = tuple({reason.split(" ", 1)[0]: reason for one in reversed(energies) for reason in one.reasons}.values())
+    if not told:
+        return MeanEnergy(None, None, None, "unusable", 0, None, (), reasons)
+    n = len(told)
+    mean_j = math.fsum(joules) / n
+    spread_j = math.sqrt(math.fsum((each - mean_j) ** 2 for each in joules) / (n - 1)) if n > 1 else None
+    if any(one.low_j is None for one in told):
+        return MeanEnergy(mean_j, None, None, "unrated", n, spread_j, (), reasons)
+    if n == 1:
+        only = told[0]
+        return MeanEnergy(mean_j, only.low_j, only.high_j, only.verdict, 1, None, only.budget, reasons)
+    shared = {name: value_j / n for name, value_j in _shared(told).items()}
+    own_j = math.sqrt(math.fsum(_own_j(one) ** 2 for one in told)) / n
+    scatter_j = student_95(n - 1) * (spread_j or 0.0) / math.sqrt(n)
+    half_j = math.hypot(max(scatter_j, own_j), *shared.values())
+    budget = (
+        BudgetTerm("scatter of repeats", "standard", scatter_j),
+        BudgetTerm("chance in each", "standard", own_j),
+        *(BudgetTerm(name, "gain", value_j) for name, value_j in shared.items()),
+    )
+    cap = max((_cap(one) for one in told), key=ORDER.index)
+    return MeanEnergy(
+        mean_j, max(0.0, mean_j - half_j), mean_j + half_j, verdict(half_j, mean_j, cap), n, spread_j, budget, reasons
+    )
+
+
+@dataclass(slots=True)
+class RunningEnergy:
+    """The sum of stretches of one device that do not overlap, for as many as come: it grows by nothing.
+
+    Attributes:
+        joules: so far.
+        seconds: that the stretches cover together.
+        untold_s: seconds of stretches whose energy could not be told; they are in no joules.
+        rated: whether every stretch had an interval.
+    """
+
+    joules: float = 0.0
+    seconds: float = 0.0
+    untold_s: float = 0.0
+    rated: bool = True
+    _own2: float = 0.0
+    _shared: dict[str, float] = field(default_factory=dict)
+
+    def add(self, energy: Energy, duration_s: float) -> None:
+        """Add a stretch of `duration_s`."""
+        if energy.joules is None:
+            self.untold_s += duration_s
+            return
+        self.joules += energy.joules
+        self.seconds += duration_s
+        self.rated = self.rated and energy.low_j is not None
+        self._own2 += _own_j(energy) ** 2
+        for name, value_j in _shared([energy]).items():
+            self._shared[name] = self._shared.get(name, 0.0) + value_j
+
+    @property
+    def half_j(self) -> float | None:
+        """Half of the sum's 95 % interval; None where a stretch has none, and before there is one."""
+        return math.hypot(math.sqrt(self._own2), *self._shared.values()) if self.rated and self.seconds else None
+
+
+def _shared(energies: Sequence[Energy]) -> dict[str, float]:
+    """Return the sum of every term that repeats have in common."""
+    found: dict[str, float] = {}
+    for one in energies:
+        for term in one.budget:
+            if term.kind == "gain" or term.term in ALIKE:
+                found[term.term] = found.get(term.term, 0.0) + term.value_j
+    return found
+
+
+def _own_j(one: Energy) -> float:
+    """Return what is one repeat's own: chance in quadrature, bounds linearly."""
+    own = [term for term in one.budget if term.kind != "gain" and term.term not in ALIKE]
+    return math.hypot(*(term.value_j for term in own if term.kind == "standard")) + math.fsum(
+        term.value_j for term in own if term.kind == "bound"
+    )
+
+
+def _cap(one: Energy) -> str:
+    """Return the verdict that gaps or shortness hold an energy down to; "good" where its width alone speaks."""
+    joules, high_j = one.joules or 0.0, one.high_j or 0.0
+    return one.verdict if ORDER.index(one.verdict) > ORDER.index(verdict(high_j - joules, joules)) else "good"
