@@ -30,6 +30,7 @@ from powersample.cli import (
     reproduce,
     serve,
     sim,
+    stat,
     stress,
     sync,
 )
@@ -42,6 +43,7 @@ VERBS = (
     demo,
     race,
     record,
+    stat,
     report,
     export,
     recover,
@@ -53,6 +55,7 @@ VERBS = (
     reproduce,
     audit,
 )
+WRAPPING = ("record", "stat", "sim")  # a program
 FAILED, USAGE, NOTHING_MEASURABLE = 1, 2, 3
 
 EPILOG = """\
@@ -92,9 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     fill_streams()
     command: list[str] = []
-    if (
-        arguments[:1] in (["record"], ["sim"]) and "--" in arguments
-    ):  # all behind it is the program's, whatever it looks like
+    if arguments and arguments[0] in WRAPPING and "--" in arguments:  # all behind it is the program's
         cut = arguments.index("--")
         arguments, command = arguments[:cut], arguments[cut + 1 :]
     top = parser()
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _mixed(options: argparse.Namespace, arguments: list[str]) -> bool:
     """Whether options follow a program that no `--` sets apart: meant for it, they would be taken for ours."""
     program: list[str] = getattr(options, "command", [])
-    if options.verb != "record" or not program:
+    if options.verb not in ("record", "stat") or not program:
         return False
     return any(one.startswith("-") for one in arguments[arguments.index(program[0]) :])
 

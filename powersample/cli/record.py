@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powersample.cli.output import refuse_other_suffix
-from powersample.cli.sampling import add_sampling, list_meters, plan_of
+from powersample.cli.sampling import add_sampling, add_simulated, list_meters, plan_of
 
 if TYPE_CHECKING:
     from powersample.session.syncing import SyncPlan
@@ -64,21 +64,7 @@ def add(verbs: Any) -> None:
         "default 30 s, 60 s for slow meters",
     )
     verb.add_argument("--sync-load", choices=("cpu", "gpu"), help="what works then; default cpu")
-    simulated = verb.add_argument_group("simulated node")
-    simulated.add_argument(
-        "--simulate",
-        metavar="NODE",
-        help="a100, gh200, h100, k40m, m40, p100, rtx2080ti, rtx3090, rtx4090 or v100; h100x4 for four GPUs; "
-        "h100+amd_milanx2 for another CPU, twice; h100+none for no CPU; paper-node for that of arXiv 2505.15631",
-    )
-    simulated.add_argument("--board", type=int, metavar="SEED", help="draw the board's errors; default a perfect one")
-    simulated.add_argument("--node-seed", type=int, metavar="SEED", help="draw fans, supply, boards and meter")
-    simulated.add_argument(
-        "--load",
-        metavar="KIND",
-        help="cpu (the program's CPU use, default), idle, script:FILE.csv (seconds,watts), trace:FILE (.parquet or "
-        ".csv) or wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs",
-    )
+    add_simulated(verb)
     verb.add_argument("--store-command", action="store_true", help="store the arguments, not only their hash")
     verb.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")
     verb.add_argument("command", nargs="*", help=argparse.SUPPRESS)

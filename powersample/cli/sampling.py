@@ -45,6 +45,25 @@ def add_sampling(verb: argparse.ArgumentParser, *, meters: bool = True) -> None:
     )
 
 
+def add_simulated(verb: argparse.ArgumentParser) -> None:
+    """Add what a verb that measures a program asks of a simulated node."""
+    simulated = verb.add_argument_group("simulated node")
+    simulated.add_argument(
+        "--simulate",
+        metavar="NODE",
+        help="a100, gh200, h100, k40m, m40, p100, rtx2080ti, rtx3090, rtx4090 or v100; h100x4 for four GPUs; "
+        "h100+amd_milanx2 for another CPU, twice; h100+none for no CPU; paper-node for that of arXiv 2505.15631",
+    )
+    simulated.add_argument("--board", type=int, metavar="SEED", help="draw the board's errors; default a perfect one")
+    simulated.add_argument("--node-seed", type=int, metavar="SEED", help="draw fans, supply, boards and meter")
+    simulated.add_argument(
+        "--load",
+        metavar="KIND",
+        help="cpu (the program's CPU use, default), idle, script:FILE.csv (seconds,watts), trace:FILE (.parquet or "
+        ".csv) or wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs",
+    )
+
+
 def list_meters() -> int:
     """Print the kinds of meters that an address may name."""
     from powersample.cli.output import emit

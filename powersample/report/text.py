@@ -53,7 +53,7 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
         data: the object.
         every: list every channel of every window, not only the one that stands for each device.
     """
-    lines = [*_block(headline(data)), *_block([origin(data)])]
+    lines = [*block(headline(data)), *block([origin(data)])]
     if not data["windows"]:
         lines += ["Nothing was recorded.", ""]
     elif every:
@@ -63,7 +63,7 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
     else:
         lines += [*_primaries(data, MOST_WINDOWS), *_reasons(data), "", *holistic_lines(data, MOST_NODES), ""]
     lines += [*_channels(data["channels"], every=every), *_lanes(data["lanes"])]
-    lines += [*_checks(data["checks"]), *[line for words in notes(data) for line in _paragraph(words, 2)]]
+    lines += [*check_lines(data["checks"]), *[line for words in notes(data) for line in paragraph(words, 2)]]
     if data["windows"] and not every:
         lines += [line for words in ("", *LEGEND) for line in wrap(words, WIDTH) or [""]]
     while lines and not lines[-1]:
@@ -80,9 +80,9 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
         most: windows to show.
     """
     grave = [check for check in data["checks"] if check["level"] != "info"]
-    missing = [line for words in untold(data) for line in _paragraph(words, 2)]
+    missing = [line for words in untold(data) for line in paragraph(words, 2)]
     return "\n".join(
-        [*_block(headline(data)), *_primaries(data, most), *holistic_lines(data, 1), *missing, *_checks(grave)]
+        [*block(headline(data)), *_primaries(data, most), *holistic_lines(data, 1), *missing, *check_lines(grave)]
     )
 
 
@@ -110,14 +110,15 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
         yield f"... and {len(data['windows']) - most} more windows; --json has all"
 
 
-def _block(sentences: Iterable[str]) -> list[str]:
+def block(sentences: Iterable[str]) -> list[str]:
+    """Return sentences, each in lines of its own, and an empty line after them if there are any."""
     lines = [line for words in sentences for line in wrap(words, WIDTH)]
     return [*lines, ""] if lines else []
 
 
 def _reasons(data: Mapping[str, Any]) -> Iterable[str]:
     for words in coded_reasons(data):
-        yield from _paragraph(words, 4)
+        yield from paragraph(words, 4)
 
 
 def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
@@ -159,10 +160,10 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
     ]
     yield f"  total: {', '.join(known)}" if known else "  total: none can be told"
     for reason in window["totals"]["reasons"]:
-        yield from _paragraph(reason, 4)
+        yield from paragraph(reason, 4)
     for energy in window["energies"]:
         for reason in energy["reasons"]:
-            yield from _paragraph(f"{energy['channel']}: {reason}", 4)
+            yield from paragraph(f"{energy['channel']}: {reason}", 4)
 
 
 def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
@@ -179,7 +180,7 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
     yield from _dropouts(everything, every=every)
     for one in [*channels, *aux]:
         for words in read_words(one):
-            yield from _paragraph(words, 2)
+            yield from paragraph(words, 2)
     yield ""
 
 
@@ -199,7 +200,7 @@ def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
         more = "" if len(one["dropouts"]) == one["dropouts_total"] else f", of the worst {len(one['dropouts'])}"
         worst = dropout(min(one["dropouts"], key=badness), origin_ns, one["sensor"])
         words = f"{one['name']}: {one['dropouts_total']} dropouts ({by_cause}{more}); the worst {worst}"
-        yield from _paragraph(words, 2)
+        yield from paragraph(words, 2)
 
 
 def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
@@ -213,10 +214,12 @@ def _lanes(lanes: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield ""
 
 
-def _checks(checks: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def check_lines(checks: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield each check with its level, code and fix."""
     for check in checks:
-        yield from _paragraph(f"{check['level']}: {check['code']} {check['what']}. {check['fix']}", 2)
+        yield from paragraph(f"{check['level']}: {check['code']} {check['what']}. {check['fix']}", 2)
 
 
-def _paragraph(words: str, hanging: int) -> list[str]:
+def paragraph(words: str, hanging: int) -> list[str]:
+    """Return words as indented lines, all but the first by `hanging` columns more."""
     return wrap(words, WIDTH - 2, initial_indent="  ", subsequent_indent=" " * (2 + hanging))

@@ -66,16 +66,18 @@ class Child:
     Args:
         command: Program and arguments, as for exec.
         environment: The whole environment of the program.
+        stdout: A descriptor for its standard output; None: this process's own.
 
     Raises:
         CommandNotFound: The command cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, stdout: int | None = None) -> None:
         resolve(command, environment)
         self._caught: list[int] = []
+        self._ending: int | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._process = subprocess.Popen(["/bin/sh", "-c", HOLD, "sh", *command], env=dict(environment))
+        self._process = subprocess.Popen(["/bin/sh", "-c", HOLD, "sh", *command], env=dict(environment), stdout=stdout)
         os.waitpid(self._process.pid, os.WUNTRACED)  # returns when it has stopped
 
     @property
@@ -101,6 +103,13 @@ class Child:
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         self._caught.append(number)
+        if number in ENDING and self._ending is None:
+            self._ending = number
+
+    @property
+    def ending_signal(self) -> int | None:
+        """The first signal to this process that ends programs, passed on or not; None without."""
+        return self._ending
 
     @property
     def asked_to_end(self) -> bool:

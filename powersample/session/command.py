@@ -89,10 +89,10 @@ def record_command(
         meters=meters,
     )
     environment = {**os.environ, ENVIRONMENT: str(recording.marks.absolute())}
-    watch = _watch(recording, on_trouble)
+    watch = watcher(recording, on_trouble)
     with recording, Child(command, environment) as child:
         if sync is None:
-            _apply(node, load, child.pid)
+            apply_to(node, load, child.pid)
         recording.start()
         time.sleep(recording.margin_s)
         if sync is not None:
@@ -100,7 +100,7 @@ def record_command(
             if seconds:
                 on_progress(f"bursts of load for {seconds:g} s, to synchronise by; then the program begins")
             recording.burst(lambda: child.asked_to_end)
-            _apply(node, load, child.pid)
+            apply_to(node, load, child.pid)
             time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)
         mark = writer.begin("run")
@@ -114,17 +114,18 @@ def record_command(
             if seconds and not child.asked_to_end:
                 on_progress(f"the program has ended; bursts of load for {seconds:g} s again")
             recording.burst(lambda: child.asked_to_end)
-        return _finish(recording, code, exit_code=code)
+        return finish(recording, code, exit_code=code)
 
 
-def _apply(node: Node | None, load: str, pid: int) -> None:
+def apply_to(node: Node | None, load: str, pid: int) -> None:
+    """Give a simulated node its load, see `simulate.apply_load`; nothing on real devices."""
     if node is not None:
         from powersample.session.simulate import apply_load
 
         apply_load(node, load, pid)
 
 
-def _watch(recording: Recording, on_trouble: Callable[[str], None]) -> Callable[[], None]:
+def watcher(recording: Recording, on_trouble: Callable[[str], None]) -> Callable[[], None]:
     """Return what tells of every trouble once, when it is called again and again."""
     told: set[str] = set()
 
@@ -137,7 +138,8 @@ def _watch(recording: Recording, on_trouble: Callable[[str], None]) -> Callable[
     return watch
 
 
-def _finish(recording: Recording, code: int | None, **more: object) -> CommandResult:
+def finish(recording: Recording, code: int | None, **more: object) -> CommandResult:
+    """Finish a recording; whatever fails is told in the result, for the program's exit code stands all the same."""
     try:
         trace = recording.finish(**more)
     except Exception as error:  # whatever it is: who started the program acts upon the program's own end
@@ -167,9 +169,9 @@ def record_for(
     if duration_s is not None and not duration_s > 0:
         raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
     recording = Recording(plan, output, node=node, in_process=False, replace=replace, meters=meters)
-    watch = _watch(recording, on_trouble)
+    watch = watcher(recording, on_trouble)
     with until_asked_to_end() as asked, recording:
-        _apply(node, load, 0)
+        apply_to(node, load, 0)
         recording.start()
         time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)
@@ -181,4 +183,4 @@ def record_for(
                 break
         writer.end(mark)
         time.sleep(recording.margin_s)
-        return _finish(recording, None)
+        return finish(recording, None)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`powersample stat`: run a program several times and tell its mean energy."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from powersample.cli.output import emit, refuse_other_suffix
+from powersample.cli.sampling import add_sampling, add_simulated, list_meters, plan_of
+
+if TYPE_CHECKING:
+    from powersample.session.repeat import Ran, RepeatResult
+
+EXAMPLE = """\
+examples:
+  powersample stat -r 5 -- python train.py
+  powersample stat -r 10 --warmup 1 --cooldown 10 -- ./solver input
+  powersample stat -I 1000 -- python train.py
+  powersample stat -r 5 --json --to stats.json -- python train.py
+  powersample stat --simulate h100 -r 3 -- python -c 'sum(range(10**7))'
+
+The table goes to standard error after the last run, as perf's does; the program's output stays its own. --json and
+--csv go to standard output, and the program's standard output to standard error then, so that nothing mixes; with
+--to FILE they go there, and the program's output stays its own.
+
+Every repeat is a window of one recording; -o keeps it for `powersample report`. The exit code is the program's, the
+first that is not 0. Exit codes of its own: as `powersample record`.
+"""
+
+
+def add(verbs: Any) -> None:
+    """Add the verb's arguments."""
+    verb = verbs.add_parser(
+        "stat",
+        help="run a program several times and tell its mean energy",
+        description="Run a program, once or several times, and tell the mean energy of every device.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="powersample stat [options] -- COMMAND ...",
+    )
+    verb.add_argument("-r", "--repeat", type=int, default=1, metavar="N", help="runs that count; default 1")
+    verb.add_argument("--warmup", type=int, default=0, metavar="N", help="runs before them that do not")
+    verb.add_argument("--cooldown", type=float, default=0.0, metavar="S", help="pause before every run but the first")
+    verb.add_argument("-i", "--ignore-failure", action="store_true", help="go on after a run that fails, and count it")
+    form = verb.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object")
+    form.add_argument("--csv", action="store_true", help="a row a device, then a row a run and device")
+    verb.add_argument("--to", type=Path, metavar="FILE", help="write the results there; replaces it")
+    verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="keep the trace; default none is kept")
+    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_sampling(verb)
+    add_simulated(verb)
+    verb.add_argument("--store-command", action="store_true", help="store the arguments in the trace, not only a hash")
+    verb.add_argument("-q", "--quiet", action="store_true", help="no line after each run")
+    verb.add_argument("command", nargs="*", help=argparse.SUPPRESS)
+    verb.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Repeat and answer with the program's exit code."""
+    from powersample import errors
+    from powersample.session.repeat import Repeats, repeat_command
+
+    if options.meter == ["help"]:
+        return list_meters()
+    if not options.command:
+        raise errors.InvalidArgument("nothing to run: add `-- COMMAND`")
+    if options.output is not None:
+        refuse_other_suffix(options.output)
+    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
+        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
+    repeats = Repeats(options.repeat, options.warmup, options.cooldown, options.ignore_failure)
+    plan, meters = plan_of(options)
+    node = None
+    with contextlib.ExitStack() as closing:
+        results = closing.enter_context(_results(options))
+        if options.simulate is not None:
+            from powersample.session.simulate import make_node, simulated_plan
+
+            node = closing.enter_context(
+                contextlib.closing(make_node(options.simulate, options.board, node_seed=options.node_seed))
+            )
+            plan = simulated_plan(plan, node)
+        output = options.output
+        if output is None:
+            folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="powersample-"))
+            output = Path(folder) / "stat.parquet"
+        try:
+            result = repeat_command(
+                plan,
+                output,
+                options.command,
+                repeats,
+                node=node,
+                load=options.load or "cpu",
+                replace=options.force,
+                store_command=options.store_command,
+                meters=meters,
+                stdout=sys.stderr.fileno() if results is sys.stdout else None,
+                on_trouble=lambda text: _note(f"{text}; the program goes on"),
+                on_run=lambda one: None if options.quiet or options.repeat + options.warmup == 1 else _ran(one),
+            )
+        except errors.NothingMeasurable as error:
+            raise errors.NothingMeasurable(
+                f"{error}\nThe program was not started: {shlex.join(options.command)}"
+            ) from error
+        _tell(options, result, results)
+        if options.output is not None and result.trace is not None:
+            _note(f"wrote {options.output}; next: powersample report {options.output}")
+    return result.exit_code
+
+
+@contextlib.contextmanager
+def _results(options: argparse.Namespace) -> Iterator[Any]:
+    """Give the stream that results go to; a file is opened before anything runs."""
+    if options.to is not None:
+        with options.to.open("w", encoding="utf-8") as file:
+            yield file
+    else:
+        yield sys.stdout if options.json or options.csv else sys.stderr
+
+
+def _tell(options: argparse.Namespace, result: RepeatResult, results: Any) -> None:
+    from powersample import errors
+    from powersample.report.stat import RunFacts, stat_report
+
+    for text in result.trouble:
+        _note(text)
+    if result.trace is None:
+        return
+    try:
+        report = stat_report(
+            result.trace,
+            [RunFacts(**asdict(one)) for one in result.runs],
+            command=options.command,
+            asked_runs=options.repeat,
+            asked_to_end=result.asked_to_end,
+        )
+    except errors.PowerSampleError as error:  # the program's exit code stands all the same
+        _note(str(error))
+        return
+    if options.json:
+        text = json.dumps(report.data, indent=1, allow_nan=False)
+    else:
+        text = report.csv.rstrip("\n") if options.csv else str(report)
+    if results is sys.stdout:
+        emit(text)
+    else:
+        print(text, file=results, flush=True)
+
+
+def _ran(one: Ran) -> None:
+    _note(f"{one.window} ended" + (f" with exit code {one.exit_code}" if one.exit_code else ""))
+
+
+def _note(text: str) -> None:
+    print(f"powersample: {text}", file=sys.stderr)

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `powersample stat` tells of repeats of a program: the mean energy of every device, as JSON, text and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from powersample.analysis import judge_of, mean_energy
+from powersample.analysis.evidence import student_95
+from powersample.model import BudgetTerm, Calibration, Energy, Trace
+from powersample.report.build import SCHEMA_VERSION, build
+from powersample.report.table import DASH, cut, interval, number, table, times
+from powersample.report.text import block, check_lines, paragraph
+from powersample.report.untold import untold
+from powersample.report.words import headline, place
+
+GROUP_OF = {"gpu": "gpu", "package": "cpu", "dram": "dram"}  # by domain
+NODE = "node"
+COMMAND = 60  # letters of it
+LEGEND = (
+    "95 %: of the mean; from the scatter of the runs (Student's t) or the chance in each, the larger, and what all "
+    "share, which no number of runs makes smaller: a board's gain, a meter's limits. spread: one standard deviation of "
+    "a run."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """One run, beside its window.
+
+    Attributes:
+        window: its window's name.
+        exit_code: the program's.
+        user_s: CPU time of it and of its children.
+        system_s: the same, in the kernel.
+        counted: whether it is in the mean.
+    """
+
+    window: str
+    exit_code: int
+    user_s: float
+    system_s: float
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatReport:
+    """What is told of repeats: `print` shows the table, `data` is the JSON object, `csv` a table for machines."""
+
+    data: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return "\n".join(_text(self.data))
+
+    @property
+    def csv(self) -> str:
+        """The means, then every run's energies, as CSV; see `CSV_COLUMNS`."""
+        out = io.StringIO()
+        rows = csv.DictWriter(out, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        rows.writeheader()
+        for one in self.data["means"]:
+            rows.writerow(one | {"kind": "mean", "window": "", "duration_s": self.data["elapsed"]["mean_s"]})
+        for run in self.data["runs"]:
+            kind = "run" if run["counted"] else "left out"
+            for one in run["energies"]:
+                rows.writerow(one | run | {"kind": kind, "runs": 1})
+        return out.getvalue()
+
+
+CSV_COLUMNS = (
+    *("kind", "window", "runs", "duration_s", "device", "uuid", "domain", "channel"),
+    *("joules", "low_j", "high_j", "spread_j", "mean_w", "verdict"),
+)
+
+
+def stat_report(
+    trace: Trace, runs: Sequence[RunFacts], *, command: Sequence[str], asked_runs: int, asked_to_end: int | None = None
+) -> StatReport:
+    """Return what a recording of repeats tells.
+
+    Args:
+        trace: the recording, with a window a run.
+        runs: in their order. Where none counts, those that are no warm-ups are shown, and are said to be cut short.
+        command: program and arguments.
+        asked_runs: how many were to count.
+        asked_to_end: the signal that ended it early; None without.
+    """
+    by_name = {one.name: one for one in trace.windows}
+    there = [one for one in runs if one.window in by_name]
+    base = build(trace, [by_name[one.window] for one in there]).data
+    told = [
+        asdict(one) | {"duration_s": window["duration_s"], "energies": _energies(window), "window_data": window}
+        for one, window in zip(there, base["windows"], strict=True)
+    ]
+    used = [one for one in told if one["counted"]]
+    partial = not used
+    if partial:
+        used = [one for one in told if not one["window"].startswith("warm-up")]
+    elapsed = _elapsed([one["duration_s"] for one in used])
+    means = _means(used, base)
+    used_windows = {one["window"] for one in used}
+    data = {
+        **{key: base[key] for key in ("simulated", "simulated_node", "simulated_meters", "checks", "meta")},
+        "schema_version": SCHEMA_VERSION,
+        "command": list(command),
+        "runs_asked": asked_runs,
+        "runs_told": len(used),
+        "warmups": sum(one["window"].startswith("warm-up") for one in told),
+        "partial": partial,
+        "ended_by": None if asked_to_end is None else signal.Signals(asked_to_end).name,
+        "elapsed": elapsed | {key: _mean([one[key] for one in used]) for key in ("user_s", "system_s")},
+        "means": means,
+        "idle": _idle(trace, means, elapsed["mean_s"]),
+        "untold": list(untold({**base, "windows": [one for one in base["windows"] if one["name"] in used_windows]})),
+        "sampled": _sampled(base, means),
+        "runs": [{key: value for key, value in one.items() if key != "window_data"} for one in told],
+    }
+    return StatReport(data)
+
+
+def _energies(window: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for one in (each for each in window["energies"] if each["primary"]):
+        device, by = place(one)
+        mean_w = one["joules"] / window["duration_s"] if one["joules"] is not None and one["whole"] else None
+        kept = {key: one[key] for key in ("channel", "domain", "joules", "low_j", "high_j", "verdict", "reasons")}
+        found.append(
+            {"device": device, "uuid": one["device"], **kept, "by": by, "mean_w": mean_w, "truth_j": one.get("truth_j")}
+        )
+    return found
+
+
+def _means(used: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a mean a device, and the whole node's where a calibration tells it of every run."""
+    windows = [one["window_data"] for one in used]
+    keys = dict.fromkeys(
+        (one["device"], one["domain"]) for window in windows for one in window["energies"] if one["primary"]
+    )
+    duration_s = _mean([one["duration_s"] for one in used])
+    found = []
+    for uuid, domain in keys:
+        rows = [
+            one
+            for window in windows
+            for one in window["energies"]
+            if one["primary"] and (one["device"], one["domain"]) == (uuid, domain)
+        ]
+        device, by = place(rows[0])
+        channels = list(dict.fromkeys(one["channel"] for one in rows))
+        names = {"device": device, "uuid": uuid, "domain": domain, "channel": channels[0], "by": by}
+        truths = [one.get("truth_j") for one in rows]
+        found.append(names | _mean_of([_energy(one) for one in rows], duration_s, truths))
+    nodes = [window["holistic"] for window in windows]
+    if nodes and all(one["total_j"] is not None and one["level"] is not None for one in nodes):
+        told = [
+            _energy(one | {"device": NODE, "domain": NODE, "channel": "", "joules": one["total_j"], "method": ""})
+            for one in nodes
+        ]
+        names = {"device": NODE, "uuid": None, "domain": NODE, "channel": None, "by": "calibration"}
+        found.append(names | _mean_of(told, duration_s, [one.get("truth_j") for one in nodes]))
+    return found
+
+
+def _mean_of(energies: Sequence[Energy], duration_s: float | None, truths: Sequence[float | None]) -> dict[str, Any]:
+    one = mean_energy(energies)
+    known = [each for each in truths if each is not None]
+    data = asdict(one) | {"budget": [asdict(term) for term in one.budget], "reasons": list(one.reasons)}
+    mean_w = one.joules / duration_s if one.joules is not None and duration_s else None
+    return data | {"mean_w": mean_w, "truth_j": _mean(known) if len(known) == len(energies) else None}
+
+
+def _energy(one: Mapping[str, Any]) -> Energy:
+    """Return the energy behind its JSON form."""
+    budget = tuple(BudgetTerm(term["term"], term["kind"], term["value_j"]) for term in one["budget"])
+    told = {key: one[key] for key in ("joules", "low_j", "high_j", "method", "verdict", "channel", "device", "domain")}
+    return Energy(**told, budget=budget, reasons=tuple(one["reasons"]))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _elapsed(seconds: Sequence[float]) -> dict[str, Any]:
+    mean_s = _mean(seconds)
+    half_s = None
+    if mean_s is not None and len(seconds) > 1:
+        scatter_s = math.sqrt(math.fsum((one - mean_s) ** 2 for one in seconds) / (len(seconds) - 1))
+        half_s = student_95(len(seconds) - 1) * scatter_s / math.sqrt(len(seconds))
+    low_s, high_s = (None, None) if mean_s is None or half_s is None else (max(0.0, mean_s - half_s), mean_s + half_s)
+    ends = {"least_s": min(seconds, default=None), "most_s": max(seconds, default=None)}
+    return {"mean_s": mean_s, "low_s": low_s, "high_s": high_s} | ends
+
+
+def _idle(trace: Trace, means: Sequence[Mapping[str, Any]], seconds: float | None) -> dict[str, Any] | None:
+    """Return what the idle node would have taken in the same time, group by group; None without a calibration."""
+    calibration = judge_of(trace).calibration
+    if calibration is None or not seconds:
+        return None
+    idle_w = _idle_w(calibration)
+    groups: dict[str, float] = {}
+    for one in means:
+        group = {NODE: "wall", "wall": "wall"}.get(one["domain"]) or GROUP_OF.get(one["domain"])
+        if group in idle_w and one["joules"] is not None and not (group == "wall" and "wall" in groups):
+            groups[group] = groups.get(group, 0.0) + one["joules"]
+    shares = [
+        {"group": name, "idle_w": idle_w[name], "idle_j": idle_w[name] * seconds, "joules": joules}
+        for name, joules in groups.items()
+    ]
+    return {"made_ns": calibration.made_ns, "groups": shares} if shares else None
+
+
+def _idle_w(calibration: Calibration) -> dict[str, float]:
+    """Return the idle node's power by group, "wall" the whole of it, over its idle points' time."""
+    points = [one for one in calibration.points if one.kernel == "idle" and one.used]
+    found: dict[str, float] = {}
+    for name in ("gpu", "cpu", "dram", "wall"):
+        watts = [one.wall_w if name == "wall" else one.components_w.get(name) for one in points]
+        known = [each for each in watts if each is not None and math.isfinite(each)]
+        if known and len(known) == len(points):
+            found[name] = math.fsum(known) / len(known)
+    return found
+
+
+def _sampled(base: Mapping[str, Any], means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    wanted = [one["channel"] for one in means]
+    keys = ("name", "achieved_hz", "polls", "sensor_period_s", "averaging_window_s", "dropouts_total", "errors")
+    return [{key: one[key] for key in keys} for one in base["channels"] if one["name"] in wanted]
+
+
+# ---- text --------------------------------------------------------------------------------------------------------
+
+
+def _text(data: Mapping[str, Any]) -> Iterable[str]:
+    yield from block(headline(data))
+    yield f"Power counter stats for {cut(shlex.join(data['command']), COMMAND)} ({_counts(data)}):"
+    yield ""
+    if not data["means"]:
+        yield "  No energy can be told."
+    else:
+        yield from _table(data)
+    yield ""
+    yield from _times(data["elapsed"])
+    yield from _idle_lines(data["idle"])
+    yield from _remarks(data)
+
+
+def _counts(data: Mapping[str, Any]) -> str:
+    told, asked = data["runs_told"], data["runs_asked"]
+    words = ["1 run, so no spread" if told == 1 else f"{told} runs"]
+    if data["partial"]:
+        words = [f"{told} cut short" if told else "none ended"]
+    if told != asked:
+        words.append(f"of {asked} asked for")
+    if data["warmups"]:
+        words.append(f"{data['warmups']} warm-up{'s' * (data['warmups'] > 1)}")
+    return ", ".join(words)
+
+
+def _table(data: Mapping[str, Any]) -> Iterable[str]:
+    simulated = data["simulated_node"]
+    spread = data["runs_told"] > 1
+    header = ["J", "device", "95 %", *(["spread"] if spread else []), "mean W", "by", "verdict"]
+    header += ["truth J", "error %"] if simulated else []
+    rows = []
+    for one in data["means"]:
+        row = [number(one["joules"]), cut(one["device"], 24), interval(one)]
+        if spread:
+            known = one["spread_j"] is not None and one["joules"]
+            row.append(f"{100 * one['spread_j'] / one['joules']:.2g} %" if known else DASH)
+        row += [number(one["mean_w"]), one["by"], one["verdict"]]
+        if simulated:
+            error = one["truth_j"] and one["joules"] is not None
+            off_pct = 100 * (one["joules"] - one["truth_j"]) / one["truth_j"] if error else None
+            row += [number(one["truth_j"]), DASH if off_pct is None else f"{round(off_pct, 2) + 0.0:+.2f}"]
+        rows.append(row)
+    align = "rlr" + "r" * spread + "rll" + "rr" * simulated
+    yield from table(header, rows, align, indent=2)
+
+
+def _times(elapsed: Mapping[str, Any]) -> Iterable[str]:
+    mean_s = elapsed["mean_s"]
+    if mean_s is None:
+        return
+    words = f"{number(mean_s)} s elapsed"
+    if elapsed["low_s"] is not None:
+        words += f" +-{100 * (elapsed['high_s'] - mean_s) / mean_s:.2g} %"
+        words += f" ({number(elapsed['least_s'])} to {number(elapsed['most_s'])})"
+    yield f"  {words}, {number(elapsed['user_s'])} s user, {number(elapsed['system_s'])} s sys"
+
+
+def _idle_lines(idle: Mapping[str, Any] | None) -> Iterable[str]:
+    if idle is None:
+        return
+    parts = [
+        f"{one['group']} {number(one['idle_j'])} J of {number(one['joules'])} ({number(one['idle_w'])} W)"
+        for one in idle["groups"]
+    ]
+    when = f", calibrated {datetime.fromtimestamp(idle['made_ns'] / 1e9, UTC):%Y-%m-%d}" if idle["made_ns"] else ""
+    yield from paragraph(f"idle share{when}: {'; '.join(parts)}", 2)
+
+
+def _remarks(data: Mapping[str, Any]) -> Iterable[str]:
+    yield ""
+    for one in data["runs"]:
+        if one["exit_code"] and not one["window"].startswith("warm-up"):
+            left_out = "" if one["counted"] or data["partial"] else "; it is in no mean"
+            yield from paragraph(f"{one['window']} ended with exit code {one['exit_code']}{left_out}", 2)
+        elif one["exit_code"]:
+            yield from paragraph(f"{one['window']} ended with exit code {one['exit_code']}", 2)
+    if data["ended_by"]:
+        yield from paragraph(f"ended early by {data['ended_by']}: this is what was measured until then", 2)
+    codes: dict[str, list[str]] = {}
+    for one in data["means"]:
+        for reason in one["reasons"]:
+            code, _, words = reason.partition(" ")
+            codes.setdefault(code, []).append(f"{one['device']}: {words}")
+    for code, cases in sorted(codes.items()):
+        more = f" (and {times(len(cases) - 1)} more)" if len(cases) > 1 else ""
+        yield from paragraph(f"{code} {cases[0]}{more}", 4)
+    for one in data["sampled"]:
+        failed = sum(one["errors"].values())
+        if one["dropouts_total"] or failed:
+            words = f"{one['name']}: {one['dropouts_total']} dropouts, {failed} failed reads in {one['polls']}"
+            yield from paragraph(words, 2)
+    for words in data["untold"]:
+        yield from paragraph(words, 2)
+    yield from check_lines([one for one in data["checks"] if one["level"] != "info"])
+    if data["runs_told"] > 1 and data["means"]:
+        yield from paragraph(LEGEND, 0)
