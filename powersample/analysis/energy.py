@@ -66,7 +66,9 @@ def channel_energies(trace: Trace, name: str, windows: Sequence[Window]) -> list
     if fit is not None and fit.accepted and fit.own_clock:
         told = map(partial(_placed, fit.placed()), told, long)
     return [
-        _awake(next(told), window, events) if window.end_ns > window.start_ns else _empty(channel, window)
+        _awake(_marked(next(told), window), window, events)
+        if window.end_ns > window.start_ns
+        else _empty(channel, window)
         for window in windows
     ]
 
@@ -93,10 +95,26 @@ def _placed(fit: ClockFit, told: Told, window: Window) -> Told:
     across_w = told.most_w - told.least_w
     at_most_w = across_w if math.isfinite(across_w) else joules / window.duration_s
     off_j = NORMAL_95 * max(fit.error_s(window.start_ns), fit.error_s(window.end_ns)) * at_most_w
+    return _wider(told, unsure, "clock fit", off_j)
+
+
+def _marked(told: Told, window: Window) -> Told:
+    """Return the same with what the accelerator's marks may be misplaced by: that long at the power of the edge.
+
+    That is at most the most power around the window; where that is not told, its mean is taken for it.
+    """
+    unsure, joules = told.reconstruction, told.energy.joules
+    if unsure is None or joules is None or not any(window.edge_errors_ns):
+        return told
+    edge_w = told.most_w if math.isfinite(told.most_w) else joules / window.duration_s
+    return _wider(told, unsure, "event marks", NORMAL_95 * math.hypot(*window.edge_errors_ns) / 1e9 * abs(edge_w))
+
+
+def _wider(told: Told, unsure: Reconstruction, term: str, off_j: float) -> Told:
     more = Reconstruction(
         math.hypot(unsure.half_j, off_j),
         math.hypot(unsure.unaliased_j, off_j),
-        (*unsure.terms, BudgetTerm("clock fit", "standard", off_j)),
+        (*unsure.terms, BudgetTerm(term, "standard", off_j)),
     )
     return replace(told, reconstruction=more)
 

@@ -6,8 +6,19 @@ from dataclasses import dataclass, replace
 
 from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import ORDER, Reconstruction, board_terms, half_width_j, limit, verdict
+from powersample.marks.device import UNSYNCHRONISED
+from powersample.marks.writer import RAISED
 from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window
-from powersample.model.energy import OPEN
+from powersample.model.energy import OPEN, UNRESOLVED
+
+FLAGS = {  # what a window's flags mean for its energies
+    OPEN: "PSQ-OPEN the window was never ended; it stands to the record's end",
+    RAISED: "PSQ-RAISED an exception left the window",
+    UNRESOLVED: "PSQ-EVENT when the accelerator came to the window's edges is not known; the host's marks stand, and "
+    "what was queued there may be on the wrong side of them",
+    UNSYNCHRONISED: "PSQ-ASYNC the accelerator could not be waited for at an edge; what was queued there may be on the "
+    "wrong side of it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +143,7 @@ def _unknown_cap(told: Told, window: Window) -> str:
 
 def plain(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:
     """Return an energy without an interval."""
-    if OPEN in window.flags:
-        reasons = [*reasons, "PSQ-OPEN the window was never ended; it stands to the record's end"]
+    reasons = [*reasons, *(text for flag, text in FLAGS.items() if flag in window.flags)]
     return Energy(
         joules=joules,
         low_j=None,

@@ -116,13 +116,10 @@ class Log:
         if window.marked == EVENT:
             self._places[key] = len(self._closed)
         self._closed.append(replace(window, end_ns=max(window.start_ns, mark.t_ns), flags=window.flags + more))
+        self._settle(key)
 
     def _edge(self, mark: Line) -> None:
-        """Put instants that were found out later in the place of the host's, once both of a window are there."""
-        from powersample.model.energy import UNRESOLVED
-
         key = (mark.pid, mark.mark)
-        place = self._places.get(key)
         try:
             edge, error_ns = mark.notes[0], float(mark.notes[1])
         except (IndexError, ValueError):
@@ -130,23 +127,30 @@ class Log:
             return
         if not (edge in ("begin", "end") and 0 <= error_ns < math.inf):
             self._unknown += 1
-        elif place is None:
+        elif key not in self._places and key not in self._running:
             self._unmatched += 1
         else:
-            found = self._edges.setdefault(key, {})
-            found[edge] = (mark.t_ns, error_ns)
-            if len(found) == 2:
-                (start_ns, first_ns), (end_ns, last_ns) = found["begin"], found["end"]
-                window = self._closed[place]
-                flags = tuple(flag for flag in window.flags if flag != UNRESOLVED)
-                del self._edges[key], self._places[key]
-                self._closed[place] = replace(
-                    window,
-                    start_ns=start_ns,
-                    end_ns=max(start_ns, end_ns),
-                    flags=flags,
-                    edge_errors_ns=(first_ns, last_ns),
-                )
+            self._edges.setdefault(key, {})[edge] = (mark.t_ns, error_ns)
+            self._settle(key)
+
+    def _settle(self, key: tuple[int, int]) -> None:
+        """Put instants that were found out in the place of the host's, once both of an ended window are there."""
+        from powersample.model.energy import UNRESOLVED
+
+        found = self._edges.get(key, {})
+        if key not in self._places or len(found) < 2:
+            return
+        (start_ns, first_ns), (end_ns, last_ns) = found["begin"], found["end"]
+        place = self._places.pop(key)
+        del self._edges[key]
+        window = self._closed[place]
+        self._closed[place] = replace(
+            window,
+            start_ns=start_ns,
+            end_ns=max(start_ns, end_ns),
+            flags=tuple(flag for flag in window.flags if flag != UNRESOLVED),
+            edge_errors_ns=(first_ns, last_ns),
+        )
 
 
 def parse(lines: Iterable[bytes], boot: str | None, end_ns: int | None) -> Marks:

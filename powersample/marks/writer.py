@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from powersample.errors import InvalidArgument, StateError
 from powersample.marks import lines
-from powersample.marks.device import check_mode, cuda, in_data_worker, synchronise
+from powersample.marks.device import EVENT, check_mode, cuda, in_data_worker, synchronise
+from powersample.marks.events import EventClock
 
 WRITE_EVERY_S = 0.5  # what a kill may cost of the marks that wait
 MOST_WAITING = 4096
@@ -60,6 +61,8 @@ class MarkWriter:
         self._write_lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._clock: EventClock | None = None
+        self._lost = False
         self._pid = os.getpid()
         self._tell = ""  # to be warned of once
         self._silent = lines.time_is_shifted()
@@ -88,12 +91,12 @@ class MarkWriter:
         if self._silent:
             self._warn()
             return 0
-        way, notes = self._edge(sync)
-        now = time.monotonic_ns()
         with self._lock:
             self._last += 1
             mark = self._last
-            self._open[mark] = way
+        way, notes = self._edge(sync, mark, "begin")
+        self._open[mark] = way
+        now = time.monotonic_ns()
         self._put(_Mark("begin", mark, now, threading.get_native_id(), name, notes), later=way == "event")
         return mark
 
@@ -115,7 +118,7 @@ class MarkWriter:
             raise StateError(f"window {mark} was ended before, or never begun", "End each window once.")
         if self._silent:
             return
-        _, notes = self._edge(way)
+        _, notes = self._edge(way, mark, "end")
         now = time.monotonic_ns()
         if raised:
             notes = (*notes, RAISED)
@@ -123,11 +126,11 @@ class MarkWriter:
 
     def span(self, name: str, start_ns: int, sync: str) -> tuple[int, str, tuple[str, ...]]:
         """Mark a window that began at `start_ns` and ends now; return its end, how it is marked, and its flags."""
-        _, notes = self._edge(sync)
-        now = time.monotonic_ns()
         with self._lock:
             self._last += 1
             mark, tid = self._last, threading.get_native_id()
+        _, notes = self._edge(sync, mark, "end")
+        now = time.monotonic_ns()
         self._put(_Mark("begin", mark, start_ns, tid, name, notes), later=True)
         self._put(_Mark("end", mark, now, tid, "", notes), later=False)
         return now, notes[0] if notes else "", notes[1:]
@@ -159,23 +162,56 @@ class MarkWriter:
             batch = []
             while self._waiting:
                 batch.append(self._waiting.popleft())
+            if self._clock is not None:
+                batch += self._edges(self._clock)
             if batch and not self._silent:
                 self._write(b"".join(lines.line(*mark, pid=self._pid) for mark in batch))
 
-    def close(self) -> None:
-        """Write what waits, and wait for nothing more."""
-        self._ended.set()
+    def find_out(self, *, wait: bool = False) -> None:
+        """Find out the instants of the events so far, and write what waits.
+
+        Args:
+            wait: for the device to come to all of them, ten seconds at most; without, those it has come to.
+        """
+        used = cuda()
+        if self._clock is not None and used is not None and not self._silent:
+            self._clock.find_out(used, wait=wait)
         self.flush()
 
-    def _edge(self, sync: str) -> tuple[str, tuple[str, ...]]:
-        """Make the device ready for a mark; return the way that the window is marked, and what the mark tells of it."""
+    def close(self) -> None:
+        """Find out and write what waits, and wait for nothing more."""
+        self._ended.set()
+        self.find_out(wait=True)
+
+    def _edge(self, sync: str, mark: int, edge: str) -> tuple[str, tuple[str, ...]]:
+        """Have the device mark an edge, or wait for it; return how that is done, and what the mark tells of it."""
         if sync == "none":
             return sync, ()
         check_mode(sync)
         used = cuda()
-        if sync == "event":
+        if sync != EVENT:
+            return ("none", ()) if used is None else ("device", synchronise(used))
+        if used is None:
             return sync, ()
-        return ("none", ()) if used is None else ("device", synchronise(used))
+        clock = self._clock
+        if clock is None:
+            with self._lock:
+                clock = self._clock = self._clock or EventClock()
+        clock.record(used, mark, edge)
+        return sync, (EVENT,)
+
+    def _edges(self, clock: EventClock) -> list[_Mark]:
+        """Return what was found out of events, as marks."""
+        found, lost = clock.take()
+        if lost and not self._lost:
+            self._lost = True
+            warnings.warn(
+                f"powersample: the device's events are lost, windows stand by the host's marks: {lost}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        tid = threading.get_native_id()
+        return [_Mark("edge", one.mark, one.t_ns, tid, "", (one.edge, f"{one.error_ns:.1f}")) for one in found]
 
     def _put(self, mark: _Mark, *, later: bool) -> None:
         self._waiting.append(mark)

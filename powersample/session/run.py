@@ -173,7 +173,7 @@ class Run(Windows):
                 recording.start()
                 time.sleep(recording.margin_s)
                 writer = MarkWriter(recording.marks)
-                self._run_mark = writer.begin("run")
+                self._run_mark = writer.begin("run", "auto")
             except BaseException:  # a Ctrl-C too: no lane may run on that nobody can stop
                 if recording is not None:
                     recording.discard()
@@ -246,7 +246,7 @@ class Run(Windows):
         if self._recording is None:
             raise errors.StateError("this Run has not recorded anything yet")
         if (writer := self._writer) is not None:
-            writer.flush()
+            writer.find_out()
         return self._recording.so_far()
 
     @property
@@ -303,10 +303,14 @@ class Run(Windows):
     def _settled(self, window: str | Window) -> tuple[StoredTrace, Window]:
         """Return a trace that holds all that a window's energies need, and the window."""
         from powersample.analysis import find_window
-        from powersample.model.energy import OPEN
+        from powersample.model.energy import OPEN, UNRESOLVED
 
         trace = self.trace
         found = find_window(trace, window)
+        if (writer := self._writer) is not None and UNRESOLVED in found.flags and OPEN not in found.flags:
+            writer.find_out(wait=True)
+            trace = self.trace
+            found = find_window(trace, window)
         if self._recording is not None:
             if OPEN in found.flags:
                 raise errors.StateError(f"window {found.name!r} is still open", "End it first.")
