@@ -44,6 +44,7 @@ DOORS = {
     "codecarbon": ("experiments/baselines/",),
     "cuda": ("experiments/baselines/",),
     "cupy": ("loads/tensors.py",),
+    "perfetto": ("export/perfetto_trace.py",),
     "pymodbus": ("meters/modbus.py",),
     "pynvml": ("experiments/baselines/",),
     "pyvisa": ("meters/visa.py",),

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from powersample.export import Selection
     from powersample.model import Trace
 
-FORMATS = ("csv", "influx", "ptdaemon")
-SUFFIXES = {".csv": "csv", ".lp": "influx"}
+FORMATS = ("csv", "influx", "chrome", "perfetto", "ptdaemon")
+SUFFIXES = {".csv": "csv", ".lp": "influx", ".json": "chrome", ".pftrace": "perfetto", ".tar": "perfetto"}
+GZIP = ".gz"
 STDOUT = Path("-")
 
 EXAMPLE = """\
@@ -24,11 +25,15 @@ examples:
   powersample export run.parquet -o run.csv
   powersample export run.parquet -f csv --changes --channel 'gpu*.power.instant' -o small.csv
   powersample export run.parquet -f influx --tag job=4711 | curl --data-binary @- http://db:8086/write?db=power
+  powersample export run.parquet --merge torch_trace.json.gz -o both.json
   powersample export run.parquet -f ptdaemon --channel wall.power --zone +01:00 --mark training
 
 csv       a row a reading, for pandas, Excel and R; the windows in OUT.windows.csv beside it
 influx    line protocol, for InfluxDB, VictoriaMetrics, QuestDB, Telegraf
+chrome    Chrome's JSON: counters, windows, gaps, for chrome://tracing and ui.perfetto.dev; with --merge inside torch's
+perfetto  the same as protobuf, smaller and with units; with --merge a TAR with torch's JSON and Perfetto's manifest
 ptdaemon  one power channel as SPEC PTDaemon's spl.txt, stamped with local time; the mark is the window's name
+OUT may end in .gz: it is packed then.
 """
 
 
@@ -59,6 +64,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--tag", action="append", default=[], metavar="KEY=VALUE", help="influx: one more tag on every point"
     )
+    verb.add_argument("--merge", type=Path, metavar="TORCH", help="chrome, perfetto: beside this profile of torch")
     verb.add_argument("--zone", metavar="+HH:MM", help="ptdaemon: of the local time (default: this machine's)")
     verb.add_argument("--mark", default="powersample", help="ptdaemon: label outside of windows (default: %(default)s)")
     verb.set_defaults(run=run)
@@ -71,14 +77,14 @@ def run(options: argparse.Namespace) -> int:
     from powersample.readers import read
 
     output = None if options.output in (None, STDOUT) else options.output
-    chosen = options.format or (SUFFIXES.get(output.suffix.lower()) if output else None)
+    chosen = options.format or (SUFFIXES.get(_unpacked(output).suffix.lower()) if output else None)
     if chosen is None:
         raise InvalidArgument(f"which format is meant is not certain: give -f {', '.join(FORMATS)}")
     _check(options, chosen)
     trace = read(options.file)
     if isinstance(trace, RunTable):
         raise InvalidArgument(f"{options.file} holds totals of runs and no samples")
-    writers = {"csv": _csv, "influx": _influx, "ptdaemon": _ptdaemon}
+    writers = {"csv": _csv, "influx": _influx, "chrome": _timeline, "perfetto": _timeline, "ptdaemon": _ptdaemon}
     writers[chosen](options, trace, output)
     return 0
 
@@ -91,9 +97,14 @@ def _check(options: argparse.Namespace, chosen: str) -> None:
         "--changes": (options.changes, ("csv", "influx")),
         "--tag": (options.tag, ("influx",)),
         "--zone": (options.zone, ("ptdaemon",)),
-        "--start": (options.start, ("csv", "influx")),
-        "--end": (options.end, ("csv", "influx")),
+        "--merge": (options.merge, ("chrome", "perfetto")),
+        "--start": (options.start, FORMATS[:-1]),
+        "--end": (options.end, FORMATS[:-1]),
     }
+    if chosen == "perfetto" and options.output in (None, STDOUT):
+        raise InvalidArgument("a Perfetto trace is no text for standard output: name a file with -o")
+    if chosen == "perfetto" and options.merge and _unpacked(options.output).suffix == ".pftrace":
+        raise InvalidArgument(f"with --merge, {options.output} is an archive of two traces: let its name end in .tar")
     for name, (given, formats) in takers.items():
         if given and chosen not in formats:
             raise InvalidArgument(f"{name} is of {' and '.join(formats)} only, not of {chosen}")
@@ -106,7 +117,7 @@ def _csv(options: argparse.Namespace, trace: Trace, output: Path | None) -> None
 
     chosen = _selection(options, trace)
     windows = windows_csv(chosen)
-    beside = output.with_suffix(".windows.csv") if output else None
+    beside = _unpacked(output).with_suffix(".windows.csv") if output else None
     if windows is not None and beside is None:
         _say(f"{len(chosen.windows)} windows are left out: with -o they are written beside")
     if windows is not None and beside is not None and beside.exists() and not options.force:
@@ -125,6 +136,21 @@ def _influx(options: argparse.Namespace, trace: Trace, output: Path | None) -> N
         raise InvalidArgument("--tag is KEY=VALUE, and neither is empty")
     chosen = _selection(options, trace, truth=False)
     _write(influx_chunks(chosen, only_changes=options.changes, tags=tags), output, force=options.force)
+
+
+def _timeline(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
+    from powersample.export import archive_chunks, chrome_chunks, perfetto_chunks
+    from powersample.readers import read_torch
+
+    torch = None if options.merge is None else read_torch(options.merge)
+    chosen = _selection(options, trace)
+    if (options.format or SUFFIXES[_unpacked(output or STDOUT).suffix.lower()]) == "chrome":
+        chunks = chrome_chunks(chosen, torch)
+    elif torch is None:
+        chunks = perfetto_chunks(chosen)
+    else:
+        chunks = archive_chunks(chosen, torch, output.parent if output else None)
+    _write(chunks, output, force=options.force)
 
 
 def _ptdaemon(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
@@ -155,7 +181,20 @@ def _write(chunks: Iterator[bytes], output: Path | None, *, force: bool) -> None
     if output is None:
         pour(chunks)
     else:
-        write_new(output, chunks, replace=force)
+        write_new(output, _packed(chunks) if output.suffix == GZIP else chunks, replace=force)
+
+
+def _unpacked(output: Path) -> Path:
+    return output.with_suffix("") if output.suffix == GZIP else output
+
+
+def _packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import zlib
+
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)  # with gzip's header
+    for chunk in chunks:
+        yield packer.compress(chunk)
+    yield packer.flush()
 
 
 def _say(text: str) -> None:

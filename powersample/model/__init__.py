@@ -3,7 +3,7 @@
 
 from powersample.model.calibration import Calibration, LinearModel, OperatingPoint
 from powersample.model.channel import KEPT_DTYPE, METER_DTYPE, SAMPLE_DTYPE, Channel, Kind
-from powersample.model.clock import Anchor, to_realtime_ns
+from powersample.model.clock import Anchor, to_boottime_ns, to_realtime_ns
 from powersample.model.clock_fit import ClockFit, Knot
 from powersample.model.energy import BudgetTerm, Energy, Window
 from powersample.model.host import host_of, simulated_key
@@ -44,5 +44,6 @@ __all__ = [
     "Window",
     "host_of",
     "simulated_key",
+    "to_boottime_ns",
     "to_realtime_ns",
 ]

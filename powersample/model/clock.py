@@ -39,13 +39,6 @@ class Anchor:
         )
 
 
-def _steps(anchors: Sequence[Anchor]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    t_ns = np.array([anchor.monotonic_ns for anchor in anchors], np.int64)
-    offset_ns = np.array([anchor.realtime_ns - anchor.monotonic_ns for anchor in anchors], np.int64)
-    stepped = np.abs(np.diff(offset_ns)) > SLEW_LIMIT * np.diff(t_ns) + STEP_SLACK_NS
-    return t_ns, offset_ns, stepped
-
-
 def to_realtime_ns(anchors: Sequence[Anchor], t_ns: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Map CLOCK_MONOTONIC to CLOCK_REALTIME by the anchors around each instant.
 
@@ -59,9 +52,18 @@ def to_realtime_ns(anchors: Sequence[Anchor], t_ns: NDArray[np.int64]) -> NDArra
     Returns:
         int64 ns since 1970 UTC, of the same shape; None without anchors.
     """
-    if not anchors:
-        return None
-    at_ns, offset_ns, stepped = _steps(anchors)
+    return _mapped(anchors, [anchor.realtime_ns for anchor in anchors], t_ns) if anchors else None
+
+
+def to_boottime_ns(anchors: Sequence[Anchor], t_ns: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Map CLOCK_MONOTONIC to CLOCK_BOOTTIME, which counts suspends too, as `to_realtime_ns` maps to its clock."""
+    return _mapped(anchors, [anchor.boottime_ns for anchor in anchors], t_ns) if anchors else None
+
+
+def _mapped(anchors: Sequence[Anchor], other_ns: Sequence[int], t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    at_ns = np.array([anchor.monotonic_ns for anchor in anchors], np.int64)
+    offset_ns = np.array(other_ns, np.int64) - at_ns
+    stepped = np.abs(np.diff(offset_ns)) > SLEW_LIMIT * np.diff(at_ns) + STEP_SLACK_NS
     t_ns = np.asarray(t_ns, np.int64)
     left = np.clip(np.searchsorted(at_ns, t_ns, "right") - 1, 0, len(at_ns) - 1)
     right = np.minimum(left + 1, len(at_ns) - 1)
