@@ -178,6 +178,36 @@ def test_solution_is_never_negative_and_none_of_its_neighbours_is_better(noise, 
             assert np.sum((values - rows @ beside) ** 2) >= cost - 1e-9
 
 
+@pytest.mark.parametrize("square", [0.0, 0.02, 0.04])  # up to one standard deviation above the boundary
+def test_interval_holds_the_truth_where_a_term_is_held_at_the_boundary(square):
+    """A line and a square that cannot be negative, told beyond the points; only fits that hold it at 0 are counted."""
+    dice, x = np.random.default_rng(7), np.linspace(0, 10, 8)
+    rows = np.column_stack((np.ones(8), x, x**2))
+    truth, at = np.array([3.0, 1.0, square]), np.array([1.0, 12.0, 144.0])
+    prior = Prior(np.zeros(3), np.full(3, np.inf), np.array([False, True, True]))
+    held, narrow = [], []
+    for _ in range(1500):
+        found, covariance = solve(rows, rows @ truth + dice.standard_normal(8), np.ones(8), prior)
+        if found[2] == 0:
+            off = abs(float(at @ (found - truth)))
+            held.append(off <= 1.96 * np.sqrt(at @ covariance @ at))
+            line = np.linalg.inv(rows[:, :2].T @ rows[:, :2])  # as if 0 were known
+            narrow.append(off <= 1.96 * np.sqrt(at[:2] @ line @ at[:2]))
+    assert len(held) > 100
+    assert np.mean(held) >= 0.95
+    if square == 0.04:
+        assert np.mean(narrow) < 0.7
+
+
+def test_covariance_of_terms_that_points_do_not_tell_apart_is_of_those_that_are_not_held():
+    rows = np.column_stack((np.ones(4), np.arange(4.0), np.arange(4.0)))  # two terms are one
+    found, covariance = solve(
+        rows, 2 + np.arange(4.0), np.ones(4), Prior(np.zeros(3), np.full(3, np.inf), np.ones(3, bool))
+    )
+    assert sum(found[1:]) == pytest.approx(1)
+    assert np.isfinite(covariance).all()
+
+
 # ---- other people's ----------------------------------------------------------------------------------------------
 
 

@@ -42,13 +42,17 @@ def solve(rows: Floats, values: Floats, sd: Floats, prior: Prior) -> tuple[Float
         prior: of the coefficients.
 
     Returns:
-        float64 (terms,) and float64 (terms, terms); one that is held at 0 has no variance.
+        float64 (terms,) and float64 (terms, terms), the covariance as if no term were held at 0. One that is held is
+        not known to be 0, but not to be above what the points allow: without its variance, intervals would hold the
+        truth in as few as half of the cases where it is one standard deviation above 0. Where the points do not tell
+        all terms apart, the covariance of those that are not held.
     """
     weight = np.where(np.isinf(prior.sd), 0.0, 1 / prior.sd)
     # One system: a line a point, and a line a term that something is known of.
     system = np.concatenate((rows / sd[:, None], np.diag(weight)))
     right = np.concatenate((values / sd, weight * np.where(np.isinf(prior.sd), 0.0, prior.mean)))
     best: tuple[float, Floats, Floats] | None = None
+    everything = _plain(system, right)
     for free in _choices(prior.positive):
         found = _plain(system[:, free], right)
         if found is None:
@@ -60,6 +64,8 @@ def solve(rows: Floats, values: Floats, sd: Floats, prior: Prior) -> tuple[Float
         if best is None or cost < best[0]:
             whole, spread = np.zeros(len(prior.mean)), np.zeros((len(prior.mean),) * 2)
             whole[free], spread[np.ix_(free, free)] = part, covariance
+            if everything is not None:
+                spread = everything[1]
             best = cost, whole, spread
         if len(free) == len(prior.mean):  # nothing had to be held: there is no better
             break
