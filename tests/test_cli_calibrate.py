@@ -55,10 +55,13 @@ def test_points_of_a_table_have_their_load_level_and_sums():
     assert points[3].wall_w == 650 + 1.2 * 760
 
 
-def test_row_with_an_empty_cell_is_left_out_and_counted():
-    read = parse((TABLE + "fma,1,,3,900\nfma,1,2,3,n/a\n").encode(), "t", COLUMNS)
+def test_rows_that_are_no_point_are_left_out_and_named_with_their_reason():
+    read = parse((TABLE + "fma,1,,3,900\nfma,1,2,3,n/a\n" + "mix,1,,1,1\n" * 7).encode(), "t", COLUMNS)
     assert len(read.points) == 8
-    assert read.notes == ("2 lines with an empty cell, or one that is no number, are left out",)
+    assert read.notes == (
+        "lines 10, 12, 13, 14, 15 and 3 more are left out: p1 is empty",
+        "line 11 is left out: wall is no number",
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,10 @@ def test_row_with_an_empty_cell_is_left_out_and_counted():
         ("load;p0;p1;g;wall\nidle;1;2;3;9,5\n", r"line 2: 9,5 has a decimal comma.*decimal points"),
         ("load,p0,p1,g,wall\nidle,1,2,3,9,5\n", "6 cells under 5 columns"),
         ("load,p0,p1,g,wall,wall\n", "several columns 'wall'"),
-        ("load,p0,p1,g,wall\n\n", "no line below the header"),
+        ("load,p0,p1,g,wall\n\n", "no operating point below the header$"),
+        ("load,p0,p1,g,wall\nidle,1,2,3,\n", "no operating point below the header; line 2 is left out: wall is empty"),
+        ("", "t is empty"),
+        ("\n \n", "t is empty"),
     ],
 )
 def test_table_that_is_not_what_it_should_be_says_where(text, why):
@@ -116,6 +122,14 @@ def test_text_has_points_bounds_models_and_picture(own, capsys):
     assert "wall = 650 W + 1.2 sum" in text
     assert "accepted" in text
     assert (own / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_that_is_fitted_and_not_kept_says_so(own, capsys):
+    assert run("--from", "t.csv", *ASKED, "--load-column", "load") == 0
+    assert "nothing is kept: -o FILE.json keeps it" in capsys.readouterr().err
+    assert sorted(one.name for one in own.iterdir()) == ["t.csv"]
+    assert run("--from", "t.csv", *ASKED, "--load-column", "load", "-o", "node.json") == 0
+    assert "nothing is kept" not in capsys.readouterr().err
 
 
 def test_calibration_is_kept_where_it_is_asked_and_found_for_this_host(own, capsys):

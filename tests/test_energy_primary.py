@@ -47,6 +47,16 @@ def test_totals_with_one_gpu_missing_are_missing():
     assert (covered_s, codes, found["gpu_j"]) == (0, ["PSQ-PARTIAL"], None)
 
 
+def test_totals_of_eight_blind_gpus_say_so_in_one_short_line():
+    blind = [Series.empty(channel(f"gpu{i}.power.instant", device=f"GPU-{i}" + 30 * "0")) for i in range(8)]
+    reasons = totals(energies(Trace.of(blind), window := Window("w", 4 * S, 6 * S)), window)["reasons"]
+    assert reasons == [f"PSQ-PARTIAL no energy of GPU-0{30 * '0'} (and of 7 more) can be told: no gpu_j"]
+    part = Window("w", 0, 16 * S)
+    (reason,) = totals(energies(node(8), part), part)["reasons"]
+    assert reason.startswith("PSQ-PARTIAL gpu0.")
+    assert "of GPU-0 (and of 7 more) speaks for 9.99" in reason or "(and of 7 more) speaks for 10 s of 16 s" in reason
+
+
 @pytest.mark.parametrize(("end_s", "whole"), [(16, False), (10.05, True)])
 def test_totals_are_told_only_when_the_window_is_covered(end_s, whole):
     """600 J of which 1000 J are true look like an energy."""

@@ -238,15 +238,19 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
         for one in measured:
             if one.energy.domain == domain and not one.spare:
                 devices[one.energy.device] = one if one.primary else devices.get(one.energy.device)
-        lacking = []
+        absent, part = [], []
         for device, primary in devices.items():
             told = primary.energy if primary else None
             covered_s.append(told.covered_s if told else 0.0)
             if told is None or told.joules is None:
-                lacking.append(f"PSQ-PARTIAL no energy of {device} can be told: no {key}")
+                absent.append(device)
             elif not whole(told, window):
-                share = f"{told.covered_s:.4g} s of {window.duration_s:.4g} s"
-                lacking.append(f"PSQ-PARTIAL {told.channel} speaks for {share} of {device}: no {key}")
+                part.append((told.covered_s, f"{told.channel} of {device}"))
+        lacking = [f"PSQ-PARTIAL no energy of {absent[0]}{_more(absent)} can be told: no {key}"] if absent else []
+        if part:  # the least covered stands for all: eight GPUs' identities would be a page
+            least_s, name = min(part)
+            share = f"{least_s:.4g} s of {window.duration_s:.4g} s"
+            lacking.append(f"PSQ-PARTIAL {name}{_more(part)} speaks for {share}: no {key}")
         known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
         sums[key] = sum(known) if devices and not lacking else None
         reasons += lacking
@@ -256,6 +260,10 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
         if one.primary and any(one.energy.domain == TOTALS[key] and sums[key] is not None for key in PARTS)
     ]
     return sums | _interval(parts) | {"covered_s": min(covered_s, default=None), "reasons": reasons}
+
+
+def _more(some: Sequence[object]) -> str:
+    return f" (and of {len(some) - 1} more)" if len(some) > 1 else ""
 
 
 def _interval(parts: Sequence[Energy]) -> dict[str, Any]:

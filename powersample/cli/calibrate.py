@@ -259,6 +259,11 @@ def _keep(calibration: Calibration, options: argparse.Namespace) -> None:
 
     wanted = [options.output] if options.output is not None else []
     wanted += [None] if options.this_host else []
+    if not wanted and calibration.accepted:
+        print(
+            "powersample: nothing is kept: -o FILE.json keeps it, and --this-host where `record` finds it",
+            file=sys.stderr,
+        )
     for path in wanted:
         if not calibration.accepted:
             print("powersample: it was refused, and is not kept", file=sys.stderr)

@@ -10,19 +10,18 @@ import csv
 import io
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from powersample.errors import BadFormat, InvalidArgument
-from powersample.formats.parsed import as_text, counted
+from powersample.formats.parsed import as_text
 from powersample.formats.power_csv import COMMA, header_of
 from powersample.model import OperatingPoint
 from powersample.model.calibration import GROUPS, KERNELS
 
 IDLE, OTHER = "idle", "other"
 PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-LEFT_OUT = "lines with an empty cell, or one that is no number, are left out"
+NAMED = 5  # lines that a note names
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +51,15 @@ class PointColumns:
             raise InvalidArgument("no component: what the counters see must be told, beside the wall")
 
     @property
+    def numbers(self) -> tuple[str, ...]:
+        """Columns of which a point needs a number."""
+        parts = (name for names in self.components.values() for name in names)
+        return (self.wall, *parts, *(() if self.samples is None else (self.samples,)))
+
+    @property
     def named(self) -> tuple[str, ...]:
         """All columns that must be there."""
-        more = [name for name in (self.load, self.level, self.samples) if name is not None]
-        return (self.wall, *(name for names in self.components.values() for name in names), *more)
+        return (*self.numbers, *(name for name in (self.load, self.level) if name is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ def parse(data: bytes, where: str, columns: PointColumns) -> PointTable:
         BadFormat: no such column, decimal commas, a line with more cells than the header, or no line that can be read.
     """
     text = as_text(data, where)
+    if not text.strip():
+        raise BadFormat(f"{where} is empty", "Write a header, and a row an operating point.")
     header, separator = header_of(text)
     if missing := [name for name in columns.named if name not in header]:
         raise BadFormat(f"{where}, line 1: there is no column {missing[0]!r}; there are {', '.join(header)}")
@@ -87,7 +93,7 @@ def parse(data: bytes, where: str, columns: PointColumns) -> PointTable:
         raise BadFormat(f"{where}, line 1: there are several columns {double[0]!r}")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     next(reader)
-    wrong: Counter[str] = Counter()
+    wrong: dict[str, list[int]] = {}
     points, samples = [], []
     for cells in reader:
         if not any(cell.strip() for cell in cells):
@@ -99,20 +105,33 @@ def parse(data: bytes, where: str, columns: PointColumns) -> PointTable:
             )
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         place = f"{where}, line {reader.line_num}"
-        powers = {
-            group: [_number(row.get(name, ""), place) for name in names] for group, names in columns.components.items()
-        }
-        wall_w = _number(row.get(columns.wall, ""), place)
-        count = 1.0 if columns.samples is None else _number(row.get(columns.samples, ""), place)
-        if not all(map(math.isfinite, (wall_w, count, *(w for some in powers.values() for w in some)))) or count <= 0:
-            wrong[LEFT_OUT] += 1
+        numbers = {name: _number(row.get(name, ""), place) for name in columns.numbers}
+        count = 1.0 if columns.samples is None else numbers[columns.samples]
+        if why := _why_not(row, numbers) or ("" if count > 0 else f"{columns.samples} is not above 0"):
+            wrong.setdefault(why, []).append(reader.line_num)
             continue
-        parts = {group: math.fsum(some) for group, some in powers.items()}
-        points.append(_point(row, columns, parts, wall_w, reader.line_num, place))
+        parts = {group: math.fsum(numbers[name] for name in names) for group, names in columns.components.items()}
+        points.append(_point(row, columns, parts, numbers[columns.wall], reader.line_num, place))
         samples.append(count)
+    notes = tuple(f"{_lines(lines)} left out: {why}" for why, lines in wrong.items())
     if not points:
-        raise BadFormat(f"{where}: no line below the header can be read")
-    return PointTable(tuple(points), None if columns.samples is None else tuple(samples), counted(wrong))
+        raise BadFormat(f"{where}: no operating point below the header" + "".join(f"; {note}" for note in notes))
+    return PointTable(tuple(points), None if columns.samples is None else tuple(samples), notes)
+
+
+def _why_not(row: Mapping[str, str], numbers: Mapping[str, float]) -> str:
+    """Return why a line is no point; "" if it is one."""
+    wrong = next((name for name, value in numbers.items() if not math.isfinite(value)), None)
+    if wrong is None:
+        return ""
+    return f"{wrong} is no number" if row.get(wrong) else f"{wrong} is empty"
+
+
+def _lines(numbers: Sequence[int]) -> str:
+    """Return "line 3", or "lines 3, 4 and 7 more"."""
+    named = ", ".join(map(str, numbers[:NAMED]))
+    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+    return f"line {named} is" if len(numbers) == 1 else f"lines {named}{more} are"
 
 
 def _point(
