@@ -2,6 +2,7 @@
 """From operating points to models of a node: closed forms, other people's measurements, and what must be refused."""
 
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from powersample import errors
-from powersample.fit.calibrate import calibrate
+from powersample.fit.calibrate import calibrate, from_sheet
+from powersample.fit.follows import unsure
 from powersample.fit.node_model import fit_model
 from powersample.fit.ridge import Prior, solve
 from powersample.model import OperatingPoint
@@ -274,6 +276,37 @@ def test_idle_node_that_drifted_is_told():
     later = point("idle", 0.0, 100, 30, 200, wall=wall_of(100, 30, 200) + 12)
     reasons = calibrate([*ladder(), later]).reasons
     assert reasons[0].startswith("PSQ-CAL-DRIFT: idle, +12.0 W")
+
+
+def test_rows_of_a_table_have_no_order_in_time_that_could_drift():
+    later = point("idle", 0.0, 100, 30, 200, wall=wall_of(100, 30, 200) + 12)
+    assert not [one for one in calibrate([*ladder(), later], source="file").reasons if "DRIFT" in one]
+
+
+@pytest.mark.parametrize(("less_w", "chance_w", "told"), [(5.0, 0.0, True), (5.0, 3.0, False), (-5.0, 0.0, False)])
+def test_load_whose_uncaptured_power_is_below_that_of_idle_is_told(less_w, chance_w, told):
+    """Beyond chance: no supply or fan takes less under load."""
+    idle_w = wall_of(100, 30, 200) - 330
+    points = [replace(one, wall_u_w=chance_w) for one in ladder()]
+    points = [replace(one, wall_w=one.sum_w + idle_w - less_w) if "stream 1" in one.name else one for one in points]
+    reasons = [one for one in calibrate(points).reasons if one.startswith("PSQ-CAL-BUSY")]
+    assert bool(reasons) is told
+    if told:
+        assert reasons[0].startswith("PSQ-CAL-BUSY: P_busy of stream is 5.0 W below P_idle")
+
+
+def test_data_sheet_whose_bounds_are_the_wrong_way_round_is_told():
+    assert (
+        from_sheet(("cpu",), 811.0, {"primes": 783.0}).reasons[1].startswith("PSQ-CAL-BUSY: P_busy of primes is 28.0")
+    )
+
+
+def test_points_whose_chance_nobody_knows_are_told_and_fitted():
+    points = [replace(ladder()[0], marks=unsure([0.1, math.nan])), *ladder()[1:]]
+    found = calibrate(points)
+    assert found.reasons[0].startswith("PSQ-CAL-UNSURE: of 1 of 12 points")
+    assert found.node == calibrate(ladder()).node
+    assert unsure([0.1, 0.2]) == ()
 
 
 def test_bounds_of_a_data_sheet_are_labelled():

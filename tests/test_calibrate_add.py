@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nodes import FULL, HOST, IDLE, METER, trace, wall_w
+from traces import channel, polls, series
 
 from powersample.cli import main
 from powersample.errors import InvalidArgument
 from powersample.fit import steady_points
 from powersample.fit.calibrate import calibrate, from_sheet
-from powersample.model import Anchor, OperatingPoint
+from powersample.model import Anchor, OperatingPoint, Trace
 from powersample.store import save
 from powersample.store.calibrations import load_calibration, save_calibration
 
@@ -63,6 +64,19 @@ def test_recording_without_a_meter_or_a_component_is_refused():
         steady_points(trace([130.0], powers), GROUPS)
     with pytest.raises(KeyError):
         steady_points(trace([130.0], powers, meter=1.0), ("npu",))
+
+
+def test_point_of_a_component_without_an_interval_says_that_its_chance_is_unknown():
+    """Not 0, as if it were known to the joule: the rest is told, and the point bears a mark."""
+    made = recording([0.5], [130])
+    t_ns = polls(0, 130, 100)
+    power = channel("gpu0.power.instant", device="GPU-0", sensor="nobody.knows")
+    told = series(power, t_ns, np.full(len(t_ns), round(1000 * between(0.5)["gpu"])))
+    others = [made.series(name) for name in made.channels if name != "gpu0.energy"]
+    (point,) = steady_points(Trace.of([*others, told], meta=made.meta, anchors=made.anchors), GROUPS).points
+    assert point.marks == ("unsure",)
+    assert set(point.components_u_w) == {"cpu", "dram"}
+    assert point.wall_u_w > 0
 
 
 # ---- the verb ----------------------------------------------------------------------------------------------------

@@ -249,6 +249,12 @@ def test_power_below_that_of_idle_devices_is_refused():
     assert refusals(row_of(cpu_w=8.0), idle) == ["PSC-CPU"]
 
 
+def test_bounds_the_wrong_way_round_are_told_and_put_in_order():
+    found = correct(row_of(), Uncaptured(811.0, {"primes": 783.0}, "x"), RAPL)
+    assert [one.code for one in found.remarks] == ["PSC-BUSY"]
+    assert found.low_j < found.high_j
+
+
 def test_powers_outside_the_calibrated_and_forced_memory_are_remarks():
     hull = Uncaptured(783.0, {"primes": 811.0}, "x", hull_w={"gpu": (280.0, 400.0)})
     row = row_of(ram_energy=0.1, energy_consumed=(800 * 600 / KWH_J) + 0.1)

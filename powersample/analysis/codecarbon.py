@@ -255,6 +255,12 @@ def _too_little(row: CarbonRow, added: Uncaptured, asked: Asked) -> Iterator[Rem
 
 
 def _remarks(row: CarbonRow, added: Uncaptured, rule_w: float | None) -> Iterator[Remark]:
+    if added.low_w < added.idle_w:
+        load = min(added.busy_w, key=lambda one: added.busy_w[one])
+        what = f"the uncaptured power under {load}, {added.low_w:.4g} W, is below the idle node's, {added.idle_w:.4g} W"
+        yield Remark(
+            "PSC-BUSY", what, "No supply or fan takes less under load: look at both, and whether they are swapped."
+        )
     for name, watts in _components_w(row).items():
         low_w, high_w = added.hull_w.get(name, (watts, watts))
         if not low_w <= watts <= high_w:

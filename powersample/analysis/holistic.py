@@ -22,7 +22,7 @@ from powersample.analysis.course import GROUPS, KEYS, Course, course
 from powersample.analysis.interval import verdict
 from powersample.analysis.node_energy import Estimate, by_bounds, by_load, by_model, outside_reasons
 from powersample.analysis.primary import Measured, find_window, totals, window_energies
-from powersample.analysis.relative import own_j
+from powersample.analysis.relative import chance_j
 from powersample.analysis.settling import Settling
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
@@ -210,8 +210,7 @@ def _meter(joules: float | None, measured: Sequence[Measured]) -> WallEnergy | N
 
 def _own_j(measured: Sequence[Measured], group: str) -> float:
     """Return half of the interval of a group's energy, gain and offset left out; NaN where one device has none."""
-    mine = [one.energy for one in _primaries(measured, GROUPS[group])]
-    return math.hypot(*map(own_j, mine)) if all(one.low_j is not None for one in mine) else math.nan
+    return chance_j([one.energy for one in _primaries(measured, GROUPS[group])])
 
 
 def _unlike_j(measured: Sequence[Measured], group: str) -> float:

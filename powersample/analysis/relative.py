@@ -127,3 +127,11 @@ def own_j(one: Energy) -> float:
     """Return what is the window's own, half of its 95 % interval: reconstruction in quadrature, bounds linearly."""
     standard2 = sum(term.value_j**2 for term in one.budget if term.kind == "standard")
     return math.sqrt(standard2) + sum(term.value_j for term in one.budget if term.kind == "bound")
+
+
+def chance_j(energies: Sequence[Energy]) -> float:
+    """Return half of the 95 % interval of a sum of devices' energies by chance, gain and offset left out.
+
+    NaN where one of them has no interval: what is unknown of one is unknown of all together.
+    """
+    return math.hypot(*map(own_j, energies)) if all(one.low_j is not None for one in energies) else math.nan

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from powersample.errors import InvalidArgument
-from powersample.fit.follows import MOST_UNSTEADY, THROTTLED, UNSTEADY, refusal
+from powersample.fit.follows import MOST_UNSTEADY, THROTTLED, UNSTEADY, UNSURE, refusal
 from powersample.fit.node_model import SLOPE, SLOPE_SD, TERMS, chance_w, fit_model
 from powersample.model import Calibration, OperatingPoint
 from powersample.model.calibration import GROUPS, SOURCES, SUM
@@ -81,6 +81,7 @@ def calibrate(points: Iterable[OperatingPoint], *, source: str = "meter", **abou
         reasons=(
             *([refused] if refused else ()),
             *_remarks(used, groups, source),
+            *_below_idle(idle, used, groups),
             *still.values(),
         ),
         source=source,
@@ -124,6 +125,7 @@ def from_sheet(
         accepted=bool(p_busy_w),
         reasons=(
             *_sourced(source),
+            *_below(p_idle_w, {load: (watts, 0.0) for load, watts in p_busy_w.items()}),
             *(() if p_busy_w else ("PSQ-CAL-FEW: a lower bound alone: what is it under load?",)),
         ),
         source=source,
@@ -209,10 +211,16 @@ def _hull(points: Sequence[OperatingPoint], groups: Sequence[str]) -> dict[str, 
 
 def _remarks(points: Sequence[OperatingPoint], groups: Sequence[str], source: str) -> Iterator[str]:
     yield from _sourced(source)
-    yield from _drift([one for one in points if one.kernel == IDLE], groups)
+    if source != "file":  # a table's order is anybody's
+        yield from _drift([one for one in points if one.kernel == IDLE], groups)
     unsteady = [one.name for one in points if UNSTEADY in one.marks]
     if 0 < len(unsteady) <= MOST_UNSTEADY * len(points):
         yield f"PSQ-CAL-UNSTEADY: {_some(unsteady, points)} had not settled{_names(unsteady)}: give them longer"
+    if unknown := [one.name for one in points if UNSURE in one.marks]:
+        yield (
+            f"PSQ-CAL-UNSURE: of {_some(unknown, points)} nobody knows how unsure their components are by chance"
+            f"{_names(unknown)}: what it does stays in the model's misfit"
+        )
     if held := [one.name for one in points if THROTTLED in one.marks]:
         yield (
             f"PSQ-CAL-THROTTLED: {_some(held, points)} were held back by heat{_names(held)}: they are fitted, for "
@@ -242,6 +250,30 @@ def _drift(idle: Sequence[OperatingPoint], groups: Sequence[str]) -> Iterator[st
         yield (
             f"PSQ-CAL-DRIFT: idle, {last - first:+.1f} W more went uncaptured at the end than at the start: "
             "the node had not settled; let it stand before, and calibrate again"
+        )
+
+
+def _below_idle(
+    idle: Sequence[OperatingPoint], points: Sequence[OperatingPoint], groups: Sequence[str]
+) -> Iterator[str]:
+    if idle:
+        slopes, busy = dict.fromkeys(groups, 1.0), _busy(points, groups)
+        rest_w = float(np.mean([chance_w(one, slopes) for one in idle]))
+        chance = {load: max(chance_w(one, slopes) for one in points if load in (one.kernel, one.name)) for load in busy}
+        unsure = {load: (watts, DRIFT_SD * float(np.hypot(chance[load], rest_w))) for load, (watts, _) in busy.items()}
+        yield from _below(_uncaptured(idle, groups)[0], unsure)
+
+
+def _below(p_idle_w: float, p_busy_w: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    """Yield what is to be said of loads whose uncaptured power is below the idle node's by more than chance, W."""
+    low_w = {load: watts for load, (watts, unsure_w) in p_busy_w.items() if watts < p_idle_w - unsure_w}
+    if low_w:
+        load = min(low_w, key=lambda one: low_w[one])
+        more = f", and of {len(low_w) - 1} more" if len(low_w) > 1 else ""
+        yield (
+            f"PSQ-CAL-BUSY: P_busy of {load}{more} is {p_idle_w - low_w[load]:.1f} W below P_idle, and no supply or "
+            "fan takes less under load: counters that tell too much, an idle point that had not settled, or columns "
+            "of different times"
         )
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,12 @@ LEAST_SPAN = 0.02  # of the wall's power, between the least and the most loaded 
 FEWER_SD = 4.0
 UNSTEADY, MOST_UNSTEADY = "unsteady", 0.5  # mark of a point, and the share of points that may bear it
 THROTTLED = "throttled"
+UNSURE = "unsure"  # what chance does to one of its components is unknown
+
+
+def unsure(components_u_w: Iterable[float]) -> tuple[str, ...]:
+    """Return the mark of a point one of whose components has no interval; nothing where all have."""
+    return () if all(map(math.isfinite, components_u_w)) else (UNSURE,)
 
 
 def refusal(points: Sequence[OperatingPoint], groups: Sequence[str]) -> str | None:

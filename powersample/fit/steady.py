@@ -17,8 +17,9 @@ import numpy as np
 from powersample.analysis import Measured, totals, window_energies
 from powersample.analysis.course import GROUPS, KEYS
 from powersample.analysis.interval import NORMAL_95
-from powersample.analysis.relative import own_j
+from powersample.analysis.relative import chance_j
 from powersample.errors import InvalidArgument
+from powersample.fit.follows import unsure
 from powersample.model import MeterInfo, OperatingPoint, Trace, Window, to_realtime_ns
 
 SLICE_S = 10.0
@@ -139,9 +140,9 @@ def _slice(window: Window, measured: Sequence[Measured], groups: Sequence[str]) 
 
 
 def _chance_w(measured: Sequence[Measured], domain: str, duration_s: float) -> float:
+    """Return the standard uncertainty by chance of a domain's mean power, W; NaN where one has no interval."""
     mine = [one.energy for one in measured if one.primary and not one.spare and one.energy.domain == domain]
-    halves_j = [own_j(one) for one in mine if one.low_j is not None]
-    return math.hypot(*halves_j) / NORMAL_95 / duration_s
+    return chance_j(mine) / NORMAL_95 / duration_s
 
 
 def _still(slices: Sequence[_Slice]) -> bool:
@@ -160,21 +161,22 @@ def _point(trace: Trace, slices: Sequence[_Slice], slice_s: float) -> OperatingP
     wall = np.array([one.wall_w for one in slices])
     model_free_w = wall - np.array([one.sum_w for one in slices])  # where parts move with the wall, that is no scatter
     scatter_w = float(np.std(model_free_w, ddof=1))
-    wall_u_w = max(scatter_w, math.sqrt(math.fsum(one.wall_u_w**2 for one in slices) / count)) / math.sqrt(count)
+    chance_w = math.sqrt(math.fsum(one.wall_u_w**2 for one in slices) / count)
+    wall_u_w = (max(scatter_w, chance_w) if math.isfinite(chance_w) else scatter_w) / math.sqrt(count)
+    parts_u_w = {group: math.sqrt(math.fsum(one.parts_u_w[group] ** 2 for one in slices)) / count for group in parts_w}
     real_ns = to_realtime_ns(trace.anchors, np.array([slices[0].start_ns]))
     return OperatingPoint(
         name=f"recorded at {sum(parts_w.values()):.0f} W",
         kernel=OTHER,
         level=None,
         components_w=parts_w,
-        components_u_w={
-            group: math.sqrt(math.fsum(one.parts_u_w[group] ** 2 for one in slices)) / count for group in parts_w
-        },
+        components_u_w={group: u_w for group, u_w in parts_u_w.items() if math.isfinite(u_w)},
         wall_w=float(wall.mean()),
         wall_u_w=wall_u_w,
         accuracy_w=_accuracy_w(trace, float(wall.mean())),
         duration_s=count * slice_s,
         start_ns=None if real_ns is None else int(real_ns[0]),
+        marks=unsure(parts_u_w.values()),
     )
 
 

@@ -22,6 +22,7 @@ from powersample.experiments.calibrate.journal import Journal, counted
 from powersample.experiments.calibrate.plan import FULL, GPU, Rung, Times, ladder, parse_rungs
 from powersample.experiments.calibrate.seen import WALL, RecordingSeen
 from powersample.experiments.calibrate.surroundings import look
+from powersample.fit.follows import unsure
 from powersample.model import OperatingPoint, host_of, simulated_key
 from powersample.session.meters import Asked
 from powersample.session.recording import NO_METERS, Recording
@@ -226,7 +227,7 @@ def point_of(taken: Taken) -> OperatingPoint:
         start_ns=window.start_ns + time.time_ns() - time.monotonic_ns(),
         temperature_c=taken.around.temperature_c,
         fan_rpm=taken.around.fan_rpm,
-        marks=taken.marks,
+        marks=(*taken.marks, *unsure(means.components_u_w.get(group, math.nan) for group in means.components_w)),
         used=DISTURBED not in taken.marks,
     )
 

@@ -165,9 +165,7 @@ class RecordingSeen:
 
 def _chance_w(measured: Sequence[Measured], domain: str, window: Window) -> float:
     """Return the standard uncertainty by chance of a domain's mean power, W; NaN where one has no interval."""
-    from powersample.analysis.relative import own_j
+    from powersample.analysis.relative import chance_j
 
-    mine = [one.energy for one in measured if one.primary and one.energy.domain == domain]
-    if any(one.low_j is None for one in mine):
-        return math.nan
-    return math.sqrt(sum(own_j(one) ** 2 for one in mine)) / NORMAL_95 / window.duration_s
+    mine = [one.energy for one in measured if one.primary and not one.spare and one.energy.domain == domain]
+    return chance_j(mine) / NORMAL_95 / window.duration_s
