@@ -14,7 +14,7 @@ QUIET = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--window-size=1200,900",
 )  # fmt: skip
-VOID = {"meta", "br", "path", "line", "circle", "rect", "i"}
+VOID = {"img", "meta", "br", "path", "line", "circle", "rect", "i"}
 
 
 class Page(HTMLParser):

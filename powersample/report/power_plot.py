@@ -25,7 +25,7 @@ MOST_PANELS = 12
 MOST_NAMED = 24  # windows; of more, none is named
 MOST_BANDS = 400
 MOST_POINTS = 60_000
-WIDTH_IN, PANEL_IN, LETTERS = 10.0, 1.75, 185
+WIDTH_IN, PANEL_IN, LETTERS = 10.0, 1.75, 162
 STYLES = {"good": "-", "fair": "-", "poor": "--"}
 
 

@@ -271,6 +271,7 @@
     });
     drawLane();
     tell();
+    setTimeout(() => { root.dataset.drawnMs = Math.round(performance.now()); });  // since the browser was asked for it
     new ResizeObserver(() => {
       for (const { plot, box } of plots) {
         if (box.clientWidth && box.clientWidth !== plot.width) plot.setSize({ width: box.clientWidth, height: HEIGHT });

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report's page in Debian's Chromium: what its script draws, and that nobody complains meanwhile.
+
+The page itself notes errors, rejections and what its policy forbade at its root element, where the dumped page shows
+them. Where there is no browser, these tests are skipped and say so; test_html.py reads the page without one.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from pages import Page, browse
+from test_html import HOSTILE
+from traces import S, channel, node, polls, series
+
+from powersample.model import Anchor, Trace, Window
+from powersample.report import build
+from powersample.report.html import html
+
+
+def looked_at(trace, tmp_path, *, change=str, name="run.parquet"):
+    """Return the page once its script has run, and the attributes of its root."""
+    path = tmp_path / "page.html"
+    path.write_text(change(html(trace, build(trace), name)), encoding="utf-8")
+    page = Page(browse(path))
+    return page, next(attrs for tag, attrs in page.tags if tag == "html")
+
+
+def test_page_draws_every_panel_without_a_complaint_whatever_names_hold(tmp_path):
+    windows = [Window("run", 0, 10 * S), *(Window(name, i * S, (i + 1) * S) for i, name in enumerate(HOSTILE))]
+    page, root = looked_at(node(3, windows=windows), tmp_path, name=HOSTILE[0])
+    assert root.get("data-errors") is None
+    assert root.get("data-broken") is None
+    assert root["data-panels"] == "3"
+    assert len([attrs for tag, attrs in page.tags if tag == "canvas"]) == 4
+    assert len([attrs for tag, attrs in page.tags if tag == "option"]) == 2 + len(HOSTILE)
+    assert "power.instant" in page.text
+
+
+def test_what_is_wrong_with_a_page_is_noted_and_what_was_planted_does_not_run(tmp_path):
+    """The net under the escaping: were a name to come through, it would neither run nor load.
+
+    And the fake must be able to fail: the complaints of this page stand where the other tests look for some.
+    """
+    planted = "<script>document.documentElement.dataset.broken = 1</script><img src='http://127.0.0.1:9/x.png'>"
+
+    def damage(text):
+        text = re.sub(r'(id="data">).*?(</script>)', r"\1{\2", text, flags=re.DOTALL)
+        return text.replace("<main>", f"<main>{planted}")
+
+    _, root = looked_at(node(), tmp_path, change=damage)
+    assert root.get("data-broken") is None
+    assert all(word in root["data-errors"] for word in ("script-src", "img-src", "JSON"))
+
+
+def one_reading_and_only_failures():
+    t_ns = polls(0, 20, 10)
+    failing = channel("gpu1.power.instant", device="GPU-1")
+    failures = series(failing, t_ns, np.zeros(len(t_ns)), np.full(len(t_ns), 15, np.uint16))
+    return Trace.of([series(channel(), [5 * S], [100_000]), failures])
+
+
+def suspend_and_many_windows():
+    t_ns = polls(0, 20, 10)
+    gone = ((0, 0), (10, 0), (20, 900 * S))
+    return Trace.of(
+        [series(channel(), t_ns, 100_000 + t_ns % 7)],
+        anchors=[Anchor(at * S, at * S, at * S + asleep, at * S + asleep, 100) for at, asleep in gone],
+        windows=[Window(f"step {i}", i * S // 1000, (i + 1) * S // 1000) for i in range(9999)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("trace", "panels"),
+    [(lambda: Trace.of([]), None), (one_reading_and_only_failures, "2"), (suspend_and_many_windows, "1")],
+    ids=["nothing", "one reading, only failures", "suspend, many windows"],
+)
+def test_odd_traces_draw_without_a_complaint(trace, panels, tmp_path):
+    page, root = looked_at(trace(), tmp_path)
+    assert root.get("data-errors") is None
+    assert root.get("data-panels") == panels
+    assert ("9999 windows in view: they are shaded when you zoom in." in page.text) == (panels == "1")
