@@ -8,7 +8,7 @@ drawn, nor across a suspend.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -21,7 +21,6 @@ from powersample.analysis.bins import binned_w, grid_of
 from powersample.analysis.polls import polls
 from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace
 from powersample.report.reduce import Points, Reducer
-from powersample.report.table import number
 from powersample.report.words import place
 
 MOST_POINTS = 80_000  # of all curves together: some 0.9 MB in a page
@@ -31,6 +30,7 @@ MOST_CURVES = 3  # of a device
 LEAST_BIN_S = 0.1  # of a counter: its reads jitter, and what is told of shorter spans is mostly that
 UPDATES_A_BIN = 10
 CUTS_SHARE = 16  # one in so many points may be spent on edges of windows
+HIDES = 1.5  # update periods from one reading to the next, from which an update went unread
 DOMAINS = ("wall", "gpu", "module", "package", "dram", "core", "uncore", "psys", "supply")  # the order of panels
 
 
@@ -147,7 +147,7 @@ class _Draw:
             return Curve(channel.name, label, "as read, each value until the next", self._power(channel))
         least_s = max(LEAST_BIN_S, UPDATES_A_BIN * (self._period_s.get(channel.name) or 0.0))
         grid_ns = grid_of(self._trace, least_s)
-        how = "no mean power" if len(grid_ns) < 2 else f"mean power over {(grid_ns[1] - grid_ns[0]) / 1e9:.3g} s by it"
+        how = "no mean power" if len(grid_ns) < 2 else f"mean power over {(grid_ns[1] - grid_ns[0]) / 1e9:.3g} s"
         return Curve(channel.name, label, how, self._counter(channel, grid_ns))
 
     def truth(self, channel: Channel) -> Curve:
@@ -166,7 +166,8 @@ class _Draw:
 
     def _power(self, channel: Channel) -> Points:
         reducer = Reducer(self._most, self._cuts)
-        gap_ns = pace(self._trace, channel.name).gap_ns
+        hides_ns = HIDES * (self._period_s.get(channel.name) or 0.0) * 1e9
+        gap_ns = max(pace(self._trace, channel.name).gap_ns, hides_ns)
         woken_ns = np.array([self._woken_ns(channel, *span) for span in self._sleeps], np.int64)
         changes = _Changes()
         for piece in polls(self._trace.chunks(channel.name), counter=False):
@@ -246,16 +247,13 @@ def leaves(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def spans(panel: Panel, data: Mapping[str, Any]) -> Iterator[tuple[int, int, str, str]]:
-    """Yield what a panel's drawn channels lack: start and end in ns, "gap" or "dropout", and the cause in words."""
+def spans(panel: Panel, data: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return the spans in which a panel's channels were not read for so long that an update went by: begin, end, ns."""
     drawn = {curve.channel for curve in panel.curves}
-    seen = set()
+    found: dict[tuple[int, int], None] = {}
     for channel in data["channels"]:
-        if channel["name"] not in drawn or channel["carried_by"]:
-            continue
-        for kind in ("dropout", "gap"):
-            for one in channel[kind + "s"]:
-                key = (one["start_ns"], one["end_ns"])
-                if key not in seen:
-                    seen.add(key)
-                    yield *key, kind, f"{channel['name']}: {one['cause']}"
+        if channel["name"] in drawn and not channel["carried_by"]:
+            hides_ns = HIDES * (channel["sensor_period_s"] or 0.0) * 1e9
+            holes = [one for one in channel["gaps"] if one["end_ns"] - one["start_ns"] > hides_ns]
+            found |= dict.fromkeys((one["start_ns"], one["end_ns"]) for one in [*channel["dropouts"], *holes])
+    return list(found)

@@ -135,7 +135,7 @@ def _plotted(trace: Trace, data: Mapping[str, Any], shown: Sequence[Panel], name
                 "verdicts": "".join(_verdict(panel, window) for window in windows),
                 "missing": [
                     {"start": seconds(first_ns), "end": seconds(last_ns)}
-                    for first_ns, last_ns, *_ in list(spans(panel, data))[:MOST_SPANS]
+                    for first_ns, last_ns in spans(panel, data)[:MOST_SPANS]
                 ],
             }
             for panel in shown

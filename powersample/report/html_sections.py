@@ -15,7 +15,16 @@ from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, number
 from powersample.report.text import LEGEND, TOTAL_NAMES
 from powersample.report.untold import untold
-from powersample.report.words import POLLED, SENSORS, coded_reasons, notes, polled_cells, read_words, sensor_cells
+from powersample.report.words import (
+    POLLED,
+    SENSORS,
+    coded_reasons,
+    notes,
+    polled_cells,
+    read_words,
+    sensor_cells,
+    sensor_meaning,
+)
 
 OPEN_PANELS = 8  # the others are drawn when somebody opens them
 MOST_SHADED = 200
@@ -55,7 +64,8 @@ def _summary(data: Mapping[str, Any]) -> str:
         return '<section class="sum"><p class="big">Nothing was recorded.</p></section>'
     window = max(data["windows"], key=lambda one: float(one["duration_s"]))
     told = _told(window)
-    where = f"in {name(window['name'])}, {escaped(number(window['duration_s']))} s"
+    which = "in the longest window, " if len(data["windows"]) > 1 else "in "
+    where = f"{which}{name(window['name'])}, {escaped(number(window['duration_s']))} s"
     parts = [f'<p class="origin">{where}</p>']
     if told is None:
         parts.append('<p class="big">No total can be told.</p>')
@@ -143,7 +153,7 @@ def _power(data: Mapping[str, Any], panels: Sequence[Panel], start_ns: int, end_
     yield (
         '<p class="note">Seconds since the first reading, on a clock that stops while the machine sleeps. Shaded: '
         "windows, with their verdict for the device as a line at the top. Striped, and never drawn over: "
-        "what nobody read.</p>"
+        "where an update of the sensor went unread.</p>"
     )
     for one in [one for one in data["clock"]["events"] if one["kind"] == "suspend"][:MOST_SLEEPS]:
         first_s, last_s = ((one[key] - start_ns) / 1e9 for key in ("start_ns", "end_ns"))
@@ -160,14 +170,18 @@ def _power(data: Mapping[str, Any], panels: Sequence[Panel], start_ns: int, end_
         top_w = 1.05 * max(
             (float(curve.points.value.max()) for curve in panel.curves[:1] if len(curve.points)), default=0.0
         )
-        holes = list(dict.fromkeys((first, last) for first, last, *_ in spans(panel, data)))
+        holes = spans(panel, data)
         shape = outline(panel, holes, shaded, (start_ns, end_ns), top_w)
         keys = " ".join(
             f'<span><i class="key {"" if curve.truth else f"c{k}"}"></i>{escaped(curve.label, ROOM)}: '
             f"{escaped(curve.how)}{_reduced(curve.points.width_ns)}</span>"
             for k, curve in enumerate(panel.curves)
         )
-        missing = f'<span><i class="key missing"></i>{len(holes)} without readings</span>' if holes else ""
+        missing = (
+            f'<span><i class="key missing"></i>{len(holes)} {"span" if len(holes) == 1 else "spans"} unread</span>'
+            if holes
+            else ""
+        )
         board = f" <small>{escaped(panel.board, ROOM)}</small>" if panel.board else ""
         is_open = " open" if i < OPEN_PANELS else ""
         yield (
@@ -233,12 +247,16 @@ def _node(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sensors(data: Mapping[str, Any]) -> Iterator[str]:
-    told = {one["name"]: words for one in data["channels"] if one["kind"] != "aux" and (words := sensor_words(one))}
+    told = [one for one in data["channels"] if one["kind"] != "aux"]
     if not told:
         return
     yield "<h2>The sensors, in words</h2>"
-    rows = "".join(f"<dt>{name(channel)}</dt><dd>{escaped(words)}</dd>" for channel, words in told.items())
-    yield f'<dl class="facts">{rows}</dl>'
+    rows = [
+        f'<dt>{name(one["name"])}</dt><dd>{escaped(sensor_meaning(one))}<br><span class="note">'
+        f"{escaped(sensor_words(one))}</span></dd>"
+        for one in told
+    ]
+    yield f'<dl class="facts">{"".join(rows)}</dl>'
 
 
 # ---- checks, notes, where it comes from ------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
     high_in = 0.9 + PANEL_IN * len(shown) + below_in
     figure = sheet(WIDTH_IN, high_in)
     figure.set_layout_engine("constrained", rect=(0, below_in / high_in, 1, 1 - below_in / high_in))
+    from matplotlib import rc_context
+
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axis, panel in zip(axes, shown, strict=True):
         _panel(axis, panel, data, trace.start_ns)
@@ -61,18 +63,19 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
     axes[-1].set_xlim(0, max(1e-6, ((trace.end_ns or 0) - trace.start_ns) / 1e9))
     said = headline(data)
     if said:
-        figure.suptitle(said[0], fontsize=11, fontweight="bold")
-    figure.text(0.008, 0.01, "\n".join(caption), fontsize=7.5, va="bottom", color="0.25", linespacing=1.35)
-    figure.savefig(path)
+        figure.suptitle(_literal(said[0]), fontsize=11, fontweight="bold")
+    figure.text(0.008, 0.01, _literal("\n".join(caption)), fontsize=7.5, va="bottom", color="0.25", linespacing=1.35)
+    with rc_context({"svg.fonttype": "none"}):  # a paper's own letters, and text that can be searched
+        figure.savefig(path)
 
 
 def _panel(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> None:
     for curve, colour in [*zip([c for c in panel.curves if not c.truth], CURVES, strict=False)][::-1]:
-        _line(axis, curve, start_ns, color=colour, lw=1.0, label=cut(curve.label, 30))
+        _line(axis, curve, start_ns, color=colour, lw=1.0, label=_literal(curve.label, 30))
     for curve in panel.curves:
         if curve.truth:
             _line(axis, curve, start_ns, color=TRUTH, lw=2.2, label=curve.label, zorder=1.5)
-    for first_ns, last_ns, *_ in list(spans(panel, data))[:MOST_BANDS]:
+    for first_ns, last_ns in spans(panel, data)[:MOST_BANDS]:
         axis.axvspan(
             (first_ns - start_ns) / 1e9, (last_ns - start_ns) / 1e9, color=VERMILLION, alpha=0.25, lw=0, zorder=1
         )
@@ -83,8 +86,8 @@ def _panel(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> 
     axis.margins(y=0.08)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("W")
-    board = f", {cut(panel.board, 50)}" if panel.board else ""
-    axis.set_title(f"{cut(panel.name, 50)}{board}", loc="left", fontsize=9)
+    board = f", {_literal(panel.board, 50)}" if panel.board else ""
+    axis.set_title(f"{_literal(panel.name, 50)}{board}", loc="left", fontsize=9)
     axis.legend(loc="upper right", ncols=4, fontsize=7, frameon=False, bbox_to_anchor=(1.0, 1.18))
     axis.grid(alpha=0.2)
     axis.spines[["top", "right"]].set_visible(False)
@@ -126,9 +129,14 @@ def _names(axis: Axes, data: Mapping[str, Any], start_ns: int) -> None:
     for one in shown:
         middle_s = ((one["start_ns"] + one["end_ns"]) / 2 - start_ns) / 1e9
         axis.text(
-            middle_s, 0.97, cut(one["name"], 16), fontsize=6.5, color="0.3", ha="center", va="top", clip_on=True,
+            middle_s, 0.97, _literal(one["name"], 16), fontsize=6.5, color="0.3", ha="center", va="top", clip_on=True,
             transform=axis.get_xaxis_transform(),
         )  # fmt: skip
+
+
+def _literal(text: str, room: int | None = None) -> str:
+    """Return a text that matplotlib does not take for a formula."""
+    return (text if room is None else cut(text, room)).replace("$", r"\$")
 
 
 def _caption(data: Mapping[str, Any], shown: Sequence[Panel], known: int, name: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ WORDS_OF_ORIGIN = {
 }
 POLLED = ("channel", "asked Hz", "got Hz", "polls", "updates", "of", "stale %", "errors", "gaps", "stalls")
 SENSORS = ("channel", "T s", "from", "W s", "from", "dropouts", "unread", "may hide J")
+ALIKE = 0.9  # of a sensor's period and what its values average: from here on they are the same
 LEFT_OUT = {
     "unknown": "lines of the marks' file are no marks",
     "unmatched": "ends of windows have no begin",
@@ -206,3 +207,28 @@ def _short(origin: str | None) -> str:
     if word in WORDS_OF_ORIGIN:
         return WORDS_OF_ORIGIN[word]
     return "default" if word.startswith("a wide default") else "table"
+
+
+def sensor_meaning(one: Mapping[str, Any]) -> str:
+    """Return in plain words what a channel's values can show of a load, and how they were read."""
+    period_s, window_s = one["sensor_period_s"], one["averaging_window_s"]
+    if one["kind"] == "energy":
+        words = ["A counter: its gain between two readings is known however the load moved, as far as its sensor saw."]
+        if period_s:
+            words.append(f"It moves every {_ms(period_s)}; a shorter window's edges lie between its steps.")
+    else:
+        words = [f"A new value every {_ms(period_s)}." if period_s else "How often it has a new value is not known."]
+        if window_s and period_s and window_s < ALIKE * period_s:
+            words.append(f"Each is the mean of {_ms(window_s)}: what happens in the rest of that time is in no value.")
+        elif window_s and period_s and window_s * ALIKE > period_s:
+            words.append(f"Each is the mean of the last {_ms(window_s)}: a step of the load shows as a ramp that long.")
+        elif window_s:
+            words.append(f"Each is the mean of {_ms(window_s)}, one after the other: nothing is left out.")
+    if one["achieved_hz"]:
+        seen = "" if one["stale_share"] is None else f", {100 * one['stale_share']:.0f} % of them the last value again"
+        words.append(f"It was read {number(one['achieved_hz'])} times a second{seen}.")
+    return " ".join(words)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.4g} ms"

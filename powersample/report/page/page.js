@@ -156,13 +156,13 @@
   function options(panel, box) {
     const soft = () => colour("soft"), grid = { stroke: () => colour("line"), width: 1 };
     const axis = { stroke: soft, grid, ticks: grid, font: FONT };
-    const lines = panel.curves.map((one, i) => {
-      const name = one.truth ? "truth" : ["blue", "orange", "green"][i];
+    const colours = ["blue", "orange", "green"];
+    const lines = panel.curves.map((one) => {
+      const name = one.truth ? "truth" : colours.shift();
       return {
         label: one.label,
         stroke: () => colour(name),
-        fill: one.truth ? () => colour("tint") : undefined,
-        width: one.truth ? 1 : i ? 1.1 : 1.6,
+        width: one.truth ? 2 : name === "blue" ? 1.6 : 1.1,
         paths: uPlot.paths.stepped({ align: 1 }),
         points: { show: one.length < 2 },
         value: (_, watts) => (watts == null ? "–" : `${watts.toPrecision(4)} W`),
@@ -203,6 +203,7 @@
 
   function draw(figure, panel) {
     const box = figure.querySelector(".plot");
+    panel.curves.sort((one, other) => other.truth - one.truth);  // the truth lies below the readings
     for (const one of panel.curves) one.points ||= points(one);
     for (const one of panel.curves) one.length = one.points[0].length;
     figure.classList.add("drawn");

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`report --png` and `--svg`: power over time for a paper, which says what was measured how."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+from traces import S, channel, node, polls, series
+
+from powersample.cli import main
+from powersample.errors import InvalidArgument
+from powersample.model import Trace, Window
+from powersample.report import build
+from powersample.report.power_plot import plot
+from powersample.store import save
+
+BOARD = {"uuid": "GPU-0", "name": "NVIDIA H100 PCIe", "architecture": "hopper", "index": 0}
+WINDOWS = [Window("run", 0, 10 * S), *(Window(f"epoch {i}", 5 * i * S, 5 * (i + 1) * S) for i in range(2))]
+
+
+def words(trace, path, name="run.parquet"):
+    """The texts of the picture."""
+    plot(trace, build(trace), path, name)
+    return re.findall(r"<text [^>]*>([^<]*)</text>", path.read_text(encoding="utf-8"))
+
+
+def test_picture_says_what_was_measured_how(tmp_path):
+    trace = node(2, windows=WINDOWS, meta={"devices": [BOARD], "driver": "535.247.01", "host": "n1"})
+    said = "\n".join(words(trace, tmp_path / "x.svg"))
+    for one in ("gpu0, NVIDIA H100 PCIe", "gpu1", "power.instant", "epoch 0", "epoch 1", "W", "driver 535.247.01"):
+        assert one in said
+    assert "time since the first reading, s" in said
+    caption = " ".join(said.split())
+    assert "run 1000.0 J" in caption
+    assert re.search(r"by [\w.]+, [\w ]+, n = \d+ updates in \d+ reads at 100\.0 Hz", caption)
+    assert "95 % interval" in said
+    assert "SIMULATED" not in said
+
+
+def test_simulated_picture_says_so_above_and_below(tmp_path):
+    trace = node(windows=WINDOWS, meta={"simulated": True, "simulated_node": {"profile": "h100"}})
+    said = words(trace, tmp_path / "x.svg")
+    assert "SIMULATED NODE h100, not a measurement" in said
+    assert "SIMULATED: not a measurement. Grey: the simulated node's exact power." in said
+
+
+@pytest.mark.parametrize(("end", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_picture_is_of_the_kind_that_its_name_says(end, magic, tmp_path):
+    trace = node(windows=[Window(r"a & <b> $\frac{$", 0, 10 * S)])
+    path = tmp_path / f"x{end}"
+    plot(trace, build(trace), path, "na$me.parquet")
+    assert path.read_bytes().startswith(magic)
+
+
+def test_nothing_to_draw_is_refused(tmp_path):
+    failed = series(channel(), polls(0, 1, 10), np.zeros(101), np.full(101, 15, np.uint16))
+    for trace in (Trace.of([]), Trace.of([failed])):
+        with pytest.raises(InvalidArgument, match="nothing to draw"):
+            plot(trace, build(trace), tmp_path / "x.png", "run.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_line_is_broken_at_a_gap(tmp_path):
+    t_ns = polls(0, 10, 10)
+    t_ns = t_ns[(t_ns < 3 * S) | (t_ns > 5 * S)]
+    whole, broken = tmp_path / "whole.svg", tmp_path / "broken.svg"
+    for path, times in ((whole, polls(0, 10, 10)), (broken, t_ns)):
+        trace = Trace.of([series(channel(), times, np.full(len(times), 100_000))])
+        plot(trace, build(trace), path, "x")
+    paths = (re.findall(r' d="([^"]+)"', path.read_text(encoding="utf-8")) for path in (whole, broken))
+    moves = [max(len(re.findall("M ", one)) for one in each) for each in paths]
+    assert moves == [1, 2]
+
+
+def test_verb_draws_both_kinds_and_refuses_what_it_cannot(tmp_path, capsys, monkeypatch):
+    recording = tmp_path / "run.parquet"
+    save(node(windows=WINDOWS), recording)
+    png, svg = tmp_path / "x.png", tmp_path / "x.svg"
+    assert main(["report", str(recording), "--png", str(png), "--svg", str(svg)]) == 0
+    assert capsys.readouterr().err == f"powersample: wrote {png}\npowersample: wrote {svg}\n"
+    assert main(["report", str(recording), "--png", str(png)]) == 1
+    assert "exists" in capsys.readouterr().err
+    assert main(["report", str(recording), "--svg", str(tmp_path / "y.png")]) == 2
+    assert "let it end in .svg" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
+    assert main(["report", str(recording), "--svg", str(tmp_path / "y.svg")]) == 1
+    assert "--svg needs matplotlib" in capsys.readouterr().err
