@@ -60,6 +60,7 @@ def test_recordings_own_calibration_is_used_and_named():
     assert max(map(len, text.splitlines())) <= 100
     text = " ".join(text.split())
     assert "whole node, calibrated by ZES ZIMMER LMG450 (up to 0.5 % off" in text
+    assert "by a P_busy that varies with the load, the open question of arXiv 2505.15631; 54 %" in text
     assert "54 % of it measured in components, 46 % modelled; bounds as in arXiv 2505.15631: [" in text
 
 

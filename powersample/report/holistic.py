@@ -23,8 +23,9 @@ ANYWAY = "--calibration-anyway"
 SHOWN_SHARE = 0.005
 UNBROKEN = "\N{NO-BREAK SPACE}%"
 TRUTH = ("truth J", "error %")
+PAPER = "arXiv 2505.15631"
 HOW = {
-    "model": "",
+    "model": f", by a P_busy that varies with the load, the open question of {PAPER}",
     "load": ", with the uncaptured power of the load that was named",
     "bounds": ", the middle of its bounds",
 }
@@ -34,7 +35,6 @@ LEGEND = {
     "bounds": "bounds: with the uncaptured power of the idle node and of a busy one, less node.",
     "off meter": "off meter: node less the meter.",
 }
-PAPER = "arXiv 2505.15631"
 FIXES = {
     "PSQ-CAL-REFUSED": "Calibrate this node again: powersample calibrate.",
     "PSQ-CAL-GROUPS": "Record the same sources as for the calibration.",
