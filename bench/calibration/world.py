@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibration.loads import RESTED, Course
-from powersample.experiments.calibrate.climb import FAN_SPANS
 from powersample.experiments.calibrate.ground import BOARD, NodeGround
 from powersample.experiments.calibrate.plan import Rung, Times
-from powersample.experiments.calibrate.steadiness import Readings, last_trend, trend
+from powersample.experiments.calibrate.steadiness import LAG_SPANS, Load, Readings, followed, standing
 from powersample.experiments.reproduce.recorded import counted_parts, recorded
 from powersample.model import OperatingPoint, Trace, Window, simulated_key
 from powersample.session.simulate import make_node
@@ -117,6 +116,7 @@ class _World:
         most_w = sum(high for _, high in self._ranges_w.values())
         self._range_w = RANGE_OF_FULL * most_w
         self._counters = counted_parts(node)
+        self._lag_s, self._heat_w = LAG_SPANS * TIMES.per_s, None
 
     def powers_w(self, shares: Mapping[str, float]) -> dict[str, float]:
         """Return every part's power, by shares of ranges ("gpu0", "gpu", "package", "dram"); the board's follows."""
@@ -135,17 +135,20 @@ class _World:
     def point(self, rung: Rung, begin_s: float, end_s: float) -> OperatingPoint:
         """Return a rung's point, once the meter stands still."""
         readings = self._readings(begin_s, end_s)
-        begin_ns = _ns(begin_s)
-        start_ns, steady = begin_ns + round(TIMES.least_s * S), False
-        while not steady and start_ns < begin_ns + round(TIMES.settle_s * S):  # as `Climb` does it
-            start_ns += round(LOOK_S * S)
-            stop_ns = start_ns + round(TIMES.dwell_s * S)
-            before = last_trend(readings, start_ns, begin_ns, TIMES.window_s)
-            within = trend(readings.between(start_ns, stop_ns))
-            steady = all(line is not None and line.steady(TIMES) for line in (before, within))
+        begin_ns, dwell_ns = _ns(begin_s), round(TIMES.dwell_s * S)
+        load = Load(begin_ns, begin_ns, self._heat_w, self._lag_s)
+        stop_ns, steady = begin_ns + round(TIMES.least_s * S), False
+        while not steady and stop_ns < begin_ns + round(TIMES.settle_s * S):  # as `Climb` does it
+            stop_ns += round(LOOK_S * S)
+            stands = standing(readings, stop_ns - dwell_ns, stop_ns, load, TIMES)
+            steady = stands is not None and stands.steady(TIMES)
+        start_ns = stop_ns - dwell_ns
         noise_w = self._noise_w / (TIMES.dwell_s / CYCLE_S) ** 0.5
-        to_come_w = abs(within.slope_w_s) * FAN_SPANS * TIMES.per_s / 3**0.5
-        wall_w = float(np.mean(readings.between(start_ns, stop_ns).watts))
+        told_w = float(np.mean(readings.between(start_ns, stop_ns).watts))
+        self._lag_s, self._heat_w = followed(
+            self._lag_s, self._heat_w, told_w, [stands], TIMES.settle_s + TIMES.dwell_s
+        )
+        wall_w = told_w + stands.to_come_w
         seconds = (stop_ns - start_ns) / S
         parts = {
             group: sum(self._gain(name) * self.node.truth_j(name, start_ns, stop_ns) for name in names) / seconds
@@ -160,7 +163,7 @@ class _World:
             / seconds
         )
         return OperatingPoint(
-            rung.name, rung.kernel, rung.level, parts, {}, wall_w, math.hypot(noise_w, to_come_w),
+            rung.name, rung.kernel, rung.level, parts, {}, wall_w, math.hypot(noise_w, stands.to_come_u_w),
             accuracy_w=READING_SHARE * wall_w + RANGE_SHARE * self._range_w, duration_s=seconds,
             marks=() if steady else ("unsteady",),
         )  # fmt: skip

@@ -50,7 +50,7 @@ def add_live(verb: argparse.ArgumentParser) -> None:
     climb.add_argument("--rungs", metavar="LIST", help="KERNEL:PERCENT,...; + for at once: primes:50,gpu:100+mix:100")
     climb.add_argument("--short", action="store_true", help="a ladder of half as many points")
     climb.add_argument("--dwell", type=float, metavar="S", help="of each point; default 30")
-    climb.add_argument("--settle", type=float, metavar="S", help="wait for a steady meter, at most; default 180")
+    climb.add_argument("--settle", type=float, metavar="S", help="wait for a steady meter, at most; default 240")
     climb.add_argument("--tries", type=int, metavar="N", help="for a point that was spoiled, in all; default 3")
     climb.add_argument("--seed", type=int, metavar="N", help="of the order; default 0")
     climb.add_argument(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Up the ladder: each rung once it is steady, again where others or a lost meter spoiled it, in bounded time.
 
-What a rung's means are taken over begins once the meter was found steady, and ends while the load goes on.
+A rung's means are taken over the last seconds before it was seen that the meter had stood still during all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from powersample.errors import DeviceError
 from powersample.experiments.calibrate.plan import GPU, IDLE, Rung, Times
-from powersample.experiments.calibrate.steadiness import last_trend, trend
+from powersample.experiments.calibrate.steadiness import LAG_SPANS, Load, Standing, followed, standing
 from powersample.fit.follows import THROTTLED, UNSTEADY
 from powersample.model import Window
 
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 DISTURBED = "disturbed"  # a mark, as `fit.follows` has others
 LOOK_S = 1.0  # between looks at the meter; less where the window is short
 LOOKS_A_WINDOW = 4
-AFTER_CHANGE_S = 0.3  # supplies hold up for tens of ms, loads need as long to be there
+AFTER_CHANGE_S = 1.0  # supplies hold up for tens of ms, loads need as long to be there, and boards average a second
 TRIES = 3  # of one rung
 MOST_GPU_PCT = 5.0  # of the time that a GPU may work where none is to: a display's does
-FAN_SPANS = 3  # lag of fans in spans of `Times.per_s`, 30 s of 10 s: what a slope says is still to come
 
 
 class MeterLost(DeviceError):  # noqa: N818 (as in errors.py)
@@ -43,10 +42,12 @@ class Taken:
     Attributes:
         rung: the rung.
         window: over which.
-        means: what was found.
+        means: what was found; the wall's is as the meter told it.
         marks: "unsteady", "disturbed", "throttled".
         settled_s: from the load's begin until its window began.
         drift_pct: what the meter still rose by in `Times.per_s`, %; NaN where nobody could tell.
+        to_come_w: by how much the wall would still have risen until it had settled.
+        to_come_u_w: standard uncertainty of that.
         others_cpus: how many CPUs others kept busy; NaN where nobody could tell.
         around: temperature and fans.
     """
@@ -57,6 +58,8 @@ class Taken:
     marks: tuple[str, ...]
     settled_s: float
     drift_pct: float
+    to_come_w: float
+    to_come_u_w: float
     others_cpus: float
     around: Surroundings
 
@@ -109,6 +112,11 @@ class Climb:
     tell: Callable[[Progress], None] = lambda _: None
     tries: int = TRIES
     _running: tuple[Rung, int] | None = field(default=None, init=False)
+    _lag_s: float = field(default=0.0, init=False)
+    _heat_w: float | None = field(default=None, init=False)  # wall power that fans follow, at the last rung's end
+
+    def __post_init__(self) -> None:
+        self._lag_s = LAG_SPANS * self.times.per_s
 
     def run(self, rungs: Sequence[Rung], keep: Callable[[Taken], None], trouble: list[str]) -> None:
         """Measure rungs in order; those that were spoiled come again, before the last.
@@ -153,7 +161,12 @@ class Climb:
         return self._running[1]
 
     def _pace_s(self) -> float:
-        return max(self.times.least_s, 2 * self.times.window_s) + self.times.dwell_s + self.seen.late_s
+        return max(self.times.least_s, self._span_s + self.seen.late_s)
+
+    @property
+    def _span_s(self) -> float:
+        """How long the meter must have stood still: during a point, and for `window_s`."""
+        return max(self.times.window_s, self.times.dwell_s)
 
     def _spoiled(self, taken: Taken) -> str:
         """Return why a rung should be measured again; "" when it need not."""
@@ -166,84 +179,82 @@ class Climb:
     def _rung(self, rung: Rung, where: Progress, trouble: list[str], after_it: Rung | None) -> Taken:
         """Measure a rung; what comes after it begins before this one's energies are told, which takes a while."""
         begin_ns, before = self._begin(rung), self.look()
-        latest_ns = begin_ns + round(self.times.settle_s * 1e9)
-        while True:
-            start_ns, steady, accounts = self._settle(begin_ns, where)
-            end_ns = start_ns + round(self.times.dwell_s * 1e9)
-            self.tell(replace(where, doing="measuring"))
-            self.seen.sleep((end_ns - self.seen.now_ns()) * 1e-9)
-            after, others_cpus = self.look(), self._others(accounts)
-            self.ground.check()
-            self.seen.sleep(self.seen.late_s)
-            told = [trend(one.between(start_ns, end_ns)) for one in self.seen.readings(start_ns)]
-            lines = [line for line in told if line is not None]
-            stayed = all(line.steady(self.times) for line in lines)
-            if stayed or not steady or self.seen.now_ns() >= latest_ns:
-                break  # else it only seemed so: before the fans moved, or at a crest
+        end_ns, stands, steady, others_cpus = self._settle(begin_ns, where)
+        after = self.look()
         trouble += [f"{rung.name}: {text}" for text in self.ground.end()]
         self._running = None
         busy = self.watch is not None and others_cpus > self.watch.limit_cpus
         if after_it is not None and not busy:
             self._begin(after_it)
-        window = Window(rung.name, start_ns, end_ns, (), "calibrate")
-        means = self.seen.means(window)
-        to_come_w = sum(abs(line.slope_w_s) for line in lines) * FAN_SPANS * self.times.per_s / math.sqrt(3)
+        start_ns = end_ns - round(self.times.dwell_s * 1e9)
+        means = self.seen.means(Window(rung.name, start_ns, end_ns, (), "calibrate"))
+        self._lag_s, self._heat_w = followed(
+            self._lag_s, self._heat_w, means.wall_w, stands, (end_ns - begin_ns) * 1e-9
+        )
         busy = busy or (GPU not in rung.parts and means.gpu_busy_pct > MOST_GPU_PCT)
         held_back = means.throttled or before.held_back(after)
-        marked = ((UNSTEADY, not (steady and stayed)), (DISTURBED, busy), (THROTTLED, held_back))
+        marked = ((UNSTEADY, not steady), (DISTURBED, busy), (THROTTLED, held_back))
         return Taken(
             rung=rung,
-            window=window,
-            means=replace(means, wall_u_w=math.hypot(means.wall_u_w, to_come_w)),
+            window=Window(rung.name, start_ns, end_ns, (), "calibrate"),
+            means=means,
             marks=tuple(mark for mark, true in marked if true),
             settled_s=(start_ns - begin_ns) * 1e-9,
-            drift_pct=max((line.drift_pct(self.times.per_s) for line in lines), key=abs, default=math.nan),
+            drift_pct=max((one.line.drift_pct(self.times.per_s) for one in stands), key=abs, default=math.nan),
+            to_come_w=sum(one.to_come_w for one in stands),
+            to_come_u_w=sum(one.to_come_u_w for one in stands),
             others_cpus=others_cpus,
             around=after,
         )
 
-    def _settle(self, begin_ns: int, where: Progress) -> tuple[int, bool, Accounts | None]:
-        """Wait until the meter stands still.
+    def _settle(self, begin_ns: int, where: Progress) -> tuple[int, list[Standing], bool, float]:
+        """Wait until every meter has stood still for a point's length.
 
         Returns:
-            Since when, whether it does, and the CPUs' accounts of then.
+            Until when, how each one stands, whether they stand still, and how many CPUs others kept busy.
         """
-        window_s = self.times.window_s
+        times, span_ns, late_ns = self.times, round(self._span_s * 1e9), round(self.seen.late_s * 1e9)
         first_ns = begin_ns + round((AFTER_CHANGE_S + self.seen.unsure_s) * 1e9)
-        soonest_ns = begin_ns + round(self.times.least_s * 1e9)
-        latest_ns = first_ns + round(self.times.settle_s * 1e9)
-        heard_ns = begin_ns
+        latest_ns = first_ns + max(round(times.settle_s * 1e9), span_ns + late_ns)
+        load, heard_ns, accounts = Load(begin_ns, first_ns, self._heat_w, self._lag_s), begin_ns, [self._look_at_cpus()]
         while True:
-            self.seen.sleep(min(LOOK_S, window_s / LOOKS_A_WINDOW))
+            self.seen.sleep(min(LOOK_S, times.window_s / LOOKS_A_WINDOW))
             self.ground.check()
-            accounts = self._look_at_cpus()
+            accounts.append(self._look_at_cpus())
             now_ns = self.seen.now_ns()
-            readings = self.seen.readings(max(begin_ns, now_ns - round(3 * window_s * 1e9)))
+            readings = self.seen.readings(begin_ns)
             if readings and all(len(one) for one in readings):
                 heard_ns = min(int(one.t_ns[-1]) for one in readings)
             lost_s = (now_ns - heard_ns) * 1e-9
-            if lost_s > self.times.lost_s:
+            if lost_s > times.lost_s:
                 raise MeterLost(
                     f"the meter has told nothing for {lost_s:.0f} s",
                     "Look at its plug, its cable and its power, and run the same command again: it goes on from here.",
                 )
-            gone = lost_s > 2 * max(window_s, LOOK_S)
+            gone = lost_s > 2 * max(times.window_s, LOOK_S)
             wall_w = None if gone else sum(float(one.watts[-1]) for one in readings if len(one)) or None
-            self.tell(replace(where, doing="waiting for the meter" if gone else "settling", wall_w=wall_w))
+            end_ns = now_ns - late_ns
+            doing = "waiting for the meter" if gone else "settling" if end_ns - span_ns < first_ns else "measuring"
+            self.tell(replace(where, doing=doing, wall_w=wall_w))
             if gone:  # what settles meanwhile cannot be seen
-                latest_ns = max(latest_ns, now_ns + round(window_s * 1e9))
+                latest_ns = max(latest_ns, now_ns + span_ns)
                 continue
-            lines = [last_trend(one, heard_ns, first_ns, window_s) for one in readings]
-            steady = bool(lines) and all(line is not None and line.steady(self.times) for line in lines)
-            if (steady and now_ns >= soonest_ns) or now_ns > latest_ns:
-                return now_ns, steady, accounts
+            if end_ns - span_ns < first_ns or now_ns < begin_ns + round(times.least_s * 1e9):
+                continue
+            told = [standing(one, end_ns - span_ns, end_ns, load, times) for one in readings]
+            stands = [one for one in told if one is not None]
+            steady = bool(told) and len(stands) == len(told) and all(one.steady(times) for one in stands)
+            if steady or now_ns > latest_ns:
+                return end_ns, stands, steady, self._others(accounts, end_ns - round(times.dwell_s * 1e9))
 
     def _look_at_cpus(self) -> Accounts | None:
         return None if self.watch is None else self.watch.look(self.seen.now_ns())
 
-    def _others(self, before: Accounts | None) -> float:
-        now = self._look_at_cpus()
-        return math.nan if before is None or now is None else before.others_cpus(now)
+    def _others(self, looks: Sequence[Accounts | None], start_ns: int) -> float:
+        """Return how many CPUs others kept busy from the last look before an instant until now."""
+        known = [one for one in looks if one is not None]
+        before = [one for one in known if one.at_ns <= start_ns]
+        return before[-1].others_cpus(known[-1]) if before else math.nan
 
 
 def _place(rung: Rung, todo: Sequence[Rung]) -> int:

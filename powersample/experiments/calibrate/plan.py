@@ -61,12 +61,12 @@ class Times:
     """How long a point is given.
 
     Attributes:
-        window_s: over which the meter must be steady.
+        window_s: over which the meter must be steady at least; it must be over all of a point.
         limit_pct: by how much it may rise or fall in `per_s`, % of its mean.
         per_s: see `limit_pct`.
         least_s: how long that is not believed after the load has changed: fans begin to move late.
         settle_s: how long that is waited for; then the point is marked "unsteady".
-        dwell_s: what a point's means are taken over, once it is steady.
+        dwell_s: what a point's means are taken over: the end of that time.
         lost_s: how long a meter that tells nothing is waited for.
     """
 
@@ -74,7 +74,7 @@ class Times:
     limit_pct: float = 0.1
     per_s: float = 10.0
     least_s: float = 40.0
-    settle_s: float = 180.0
+    settle_s: float = 240.0
     dwell_s: float = 30.0
     lost_s: float = 60.0
 
@@ -85,10 +85,10 @@ class Times:
             raise InvalidArgument(f"a point of {self.dwell_s:g} s: {LEAST_DWELL_SHARE * self.window_s:g} s or more")
         if not self.settle_s >= max(self.window_s, self.least_s) or not self.lost_s > 0:
             raise InvalidArgument(f"{self.settle_s:g} s to settle: {max(self.window_s, self.least_s):g} s or more")
-        if not self.settle_s + 2 * self.dwell_s <= LONGEST_S / 2:  # the rest is for a meter that is waited for
+        if not self.settle_s + self.dwell_s <= LONGEST_S / 2:  # the rest is for a meter that is waited for
             raise InvalidArgument(
                 f"{self.dwell_s:g} s after up to {self.settle_s:g} s: a load lasts {LONGEST_S / 3600:g} h at most",
-                f"Keep --settle and twice --dwell below {LONGEST_S / 2:g} s together.",
+                f"Keep --settle and --dwell below {LONGEST_S / 2:g} s together.",
             )
 
     def fitting(self, cycle_s: float) -> Times:
@@ -176,12 +176,11 @@ def ladder(rungs: Sequence[Rung], lacks: Mapping[str, str], seed: int) -> tuple[
 def duration_s(count: int, times: Times, beside_s: float = 0.0) -> tuple[float, float]:
     """Return how long so many points take: at least, and at most if none has to be repeated.
 
-    A point is begun again as long as it may settle, where its load had only seemed steady.
-
     Args:
         count: of points.
         times: of each.
         beside_s: what else, such as bursts to synchronise by.
     """
-    least = BETWEEN_S + max(times.least_s, times.window_s) + times.dwell_s
-    return beside_s + count * least, beside_s + count * (BETWEEN_S + times.settle_s + 2 * times.dwell_s)
+    span_s = max(times.window_s, times.dwell_s)
+    least = BETWEEN_S + max(times.least_s, span_s)
+    return beside_s + count * least, beside_s + count * (BETWEEN_S + max(times.settle_s, span_s))

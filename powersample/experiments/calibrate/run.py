@@ -212,7 +212,10 @@ def remaining(rungs: tuple[Rung, ...], points: list[OperatingPoint]) -> list[Run
 
 
 def point_of(taken: Taken) -> OperatingPoint:
-    """Return the operating point of a rung; one that others disturbed is no point of the load that it names."""
+    """Return the operating point of a rung, with what its fans had still to do at the wall.
+
+    One that others disturbed is no point of the load that it names.
+    """
     means, window = taken.means, taken.window
     return OperatingPoint(
         name=taken.rung.name,
@@ -220,8 +223,8 @@ def point_of(taken: Taken) -> OperatingPoint:
         level=taken.rung.level,
         components_w=dict(means.components_w),
         components_u_w=dict(means.components_u_w),
-        wall_w=means.wall_w,
-        wall_u_w=means.wall_u_w,
+        wall_w=means.wall_w + taken.to_come_w,
+        wall_u_w=math.hypot(means.wall_u_w, taken.to_come_u_w),
         accuracy_w=means.accuracy_w if math.isfinite(means.accuracy_w) else None,
         duration_s=window.duration_s,
         start_ns=window.start_ns + time.time_ns() - time.monotonic_ns(),
