@@ -33,6 +33,7 @@ from powersample.cli import (
     stat,
     stress,
     sync,
+    top,
 )
 from powersample.cli.process import ending_in_order, fill_streams
 
@@ -44,6 +45,7 @@ VERBS = (
     race,
     record,
     stat,
+    top,
     report,
     export,
     recover,

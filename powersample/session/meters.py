@@ -61,7 +61,7 @@ class Meters:
 
     def __init__(self, asked: Asked, node: Node | None) -> None:
         self._asked, self._node = asked, node
-        self._made = [make_meter(one) for one in _plugged_in(asked.addresses, node)]
+        self._made = [make_meter(one) for one in plugged_in(asked.addresses, node)]
         self.recorder = MeterRecorder(())
         self.notes: tuple[str, ...] = ()
 
@@ -88,8 +88,12 @@ class Meters:
         self.recorder.stop()
 
 
-def _plugged_in(addresses: Sequence[Address], node: Node | None) -> list[Address]:
-    """Return addresses with "sim" replaced by the port of the node's own meter, where there is a node."""
+def plugged_in(addresses: Sequence[Address], node: Node | None) -> list[Address]:
+    """Return addresses with "sim" replaced by the port of the node's own meter, where there is a node.
+
+    Raises:
+        InvalidArgument: "sim" twice.
+    """
     own = [address for address in addresses if address.kind == SIMULATED]
     if node is None or not own:
         return list(addresses)
