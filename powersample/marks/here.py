@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Marks in whatever recording this program has: that of `powersample record` around it, or of a `Run` in it."""
+"""Marks in whatever recording this program has.
+
+That is the one of `powersample record` around it, or of a `Run` in it; in a rank of a job, the one of its node's rank
+that records.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,14 @@ import os
 import threading
 
 from powersample.marks.device import check_mode
+from powersample.marks.job import JobMarks
 from powersample.marks.lines import ENVIRONMENT
 from powersample.marks.window import WindowMark
-from powersample.marks.writer import MarkWriter, check_name
+from powersample.marks.writer import MarkWriter, check_name, writer_of
 
 _by_path: dict[str, MarkWriter] = {}
 _lock = threading.Lock()
+_job_marks = JobMarks()
 
 
 def _after_fork() -> None:
@@ -31,14 +37,15 @@ def _flush() -> None:
 
 
 def _writer() -> MarkWriter | None:
-    path = os.environ.get(ENVIRONMENT)
+    path = os.environ.get(ENVIRONMENT) or _job_marks.path()
     if not path:
         return None
     found = _by_path.get(path)
-    if found is None:
+    if found is None or found.ended:
         with _lock:
-            found = _by_path.get(path) or MarkWriter(path)
-            _by_path[path] = found
+            found = _by_path.get(path)
+            if found is None or found.ended:
+                found = _by_path[path] = MarkWriter(path)
     return found
 
 
@@ -90,6 +97,8 @@ def end(mark: int, *, raised: bool = False) -> None:
         StateError: it was ended before, or never begun.
     """
     writer = _writer()
+    if writer is None or not writer.holds(mark):  # it may have begun in a recording that is over, or in another
+        writer = writer_of(mark) or writer
     if writer is not None:
         writer.end(mark, raised=raised)
 

@@ -4,9 +4,9 @@
     v1 begin|end|event ID MONOTONIC_NS BOOT_ID PID TID "NAME" [NOTE ...]
     v1 edge ID MONOTONIC_NS BOOT_ID PID TID "" begin|end ERROR_NS
 
-The name is a JSON string. Notes are words: how the edge was marked ("device", "event", "unsynchronised"), or that an
-exception left the window ("raised"); unknown ones are let pass. An `edge` tells later, with its standard error, when an
-edge that was marked by an event was: it replaces the host's instant.
+The name is a JSON string. Notes are words: how the edge was marked ("device", "event", "unsynchronised"), that an
+exception left the window ("raised"), which rank of a job marks ("rank=1"); unknown ones are let pass. An `edge` tells
+later, with its standard error, when an edge that was marked by an event was: it replaces the host's instant.
 """
 
 from __future__ import annotations

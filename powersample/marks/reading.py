@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from powersample.marks.device import DEVICE, EVENT, UNSYNCHRONISED
 from powersample.marks.lines import Line, parse_line
-from powersample.marks.writer import RAISED
+from powersample.marks.writer import RAISED, RANK
 
 if TYPE_CHECKING:
     from powersample.model import Window
@@ -102,9 +102,11 @@ class Log:
         self._edges.pop(key, None)
         marked = next((way for way in (DEVICE, EVENT) if way in mark.notes), "")
         flags = tuple(note for note in mark.notes if note in FLAGS)
+        rank = next((note.removeprefix(RANK) for note in mark.notes if note.startswith(RANK)), "")
+        source = f"marks pid {mark.pid}" + (f" rank {rank}" if rank else "")
         if marked == EVENT:
             flags = (UNRESOLVED, *flags)
-        self._running[key] = Window(mark.name, mark.t_ns, mark.t_ns, flags, f"marks pid {mark.pid}", marked)
+        self._running[key] = Window(mark.name, mark.t_ns, mark.t_ns, flags, source, marked)
 
     def _end(self, mark: Line) -> None:
         key = (mark.pid, mark.mark)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -16,10 +17,12 @@ from powersample.errors import InvalidArgument, StateError
 from powersample.marks import lines
 from powersample.marks.device import EVENT, check_mode, cuda, in_data_worker, synchronise
 from powersample.marks.events import EventClock
+from powersample.marks.job import local_rank
 
 WRITE_EVERY_S = 0.5  # what a kill may cost of the marks that wait
 MOST_WAITING = 4096
 RAISED = "raised"  # the window was left by an exception
+RANK = "rank="
 
 
 class _Mark(NamedTuple):
@@ -55,7 +58,6 @@ class MarkWriter:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._open: dict[int, str] = {}  # how each is marked
-        self._last = 0
         self._waiting: deque[_Mark] = deque()
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
@@ -63,6 +65,9 @@ class MarkWriter:
         self._thread: threading.Thread | None = None
         self._clock: EventClock | None = None
         self._lost = False
+        self.ended = False  # whether its recording is over
+        rank = local_rank()
+        self._rank = () if rank is None else (f"{RANK}{rank}",)
         self._pid = os.getpid()
         self._tell = ""  # to be warned of once
         self._silent = lines.time_is_shifted()
@@ -91,13 +96,11 @@ class MarkWriter:
         if self._silent:
             self._warn()
             return 0
-        with self._lock:
-            self._last += 1
-            mark = self._last
+        mark = next(_NUMBERS)
         way, notes = self._edge(sync, mark, "begin")
         self._open[mark] = way
         now = time.monotonic_ns()
-        self._put(_Mark("begin", mark, now, threading.get_native_id(), name, notes), later=way == "event")
+        self._put(_Mark("begin", mark, now, threading.get_native_id(), name, notes + self._rank), later=way == "event")
         return mark
 
     def end(self, mark: int, *, raised: bool = False) -> None:
@@ -112,8 +115,7 @@ class MarkWriter:
         """
         if mark == 0 or self.hushed:
             return
-        with self._lock:
-            way = self._open.pop(mark, None)
+        way = self._open.pop(mark, None)
         if way is None:
             raise StateError(f"window {mark} was ended before, or never begun", "End each window once.")
         if self._silent:
@@ -126,12 +128,10 @@ class MarkWriter:
 
     def span(self, name: str, start_ns: int, sync: str) -> tuple[int, str, tuple[str, ...]]:
         """Mark a window that began at `start_ns` and ends now; return its end, how it is marked, and its flags."""
-        with self._lock:
-            self._last += 1
-            mark, tid = self._last, threading.get_native_id()
+        mark, tid = next(_NUMBERS), threading.get_native_id()
         _, notes = self._edge(sync, mark, "end")
         now = time.monotonic_ns()
-        self._put(_Mark("begin", mark, start_ns, tid, name, notes), later=True)
+        self._put(_Mark("begin", mark, start_ns, tid, name, notes + self._rank), later=True)
         self._put(_Mark("end", mark, now, tid, "", notes), later=False)
         return now, notes[0] if notes else "", notes[1:]
 
@@ -146,10 +146,12 @@ class MarkWriter:
             self._warn()
             return
         now = time.monotonic_ns()
-        with self._lock:
-            self._last += 1
-            mark = self._last
+        mark = next(_NUMBERS)
         self._put(_Mark("event", mark, now, threading.get_native_id(), name, ()), later=False)
+
+    def holds(self, mark: int) -> bool:
+        """Whether a window is open here; 0, that is nowhere, is."""
+        return mark == 0 or mark in self._open
 
     @property
     def hushed(self) -> bool:
@@ -243,7 +245,7 @@ class MarkWriter:
             finally:
                 os.close(file)
         except FileNotFoundError:  # the recording has ended before this program
-            self._silent = True
+            self._silent = self.ended = True
         except OSError as error:  # the measured program matters more than its marks
             self._silent = True
             warnings.warn(f"powersample: no more marks, {self.path}: {error.strerror}", RuntimeWarning, stacklevel=5)
@@ -276,6 +278,12 @@ def _write_now_and_then(writer: weakref.ref[MarkWriter], ended: threading.Event)
 
 
 _WRITERS: weakref.WeakSet[MarkWriter] = weakref.WeakSet()
+_NUMBERS = itertools.count(1)  # of this process: a window may end in another recording than it began in
+
+
+def writer_of(mark: int) -> MarkWriter | None:
+    """Return the writer where a window is open."""
+    return next((writer for writer in list(_WRITERS) if mark in writer._open), None)
 
 
 def _after_fork() -> None:

@@ -279,6 +279,10 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if data["meta"].get("recovered") and not data["meta"].get("spool_end"):
         what = "the recording was cut short and recovered"
         yield check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")
+    if others := data["meta"].get("other_samplers"):
+        pids = ", ".join(str(one["pid"]) for one in others)
+        what = f"another sampler of this node ran at the same time: process {pids}"
+        yield check("PSQ-SAMPLERS", "info", what, "Energies are right all the same; calls cost twice.")
     yield from _device_checks(data["meta"].get("devices") or ())
     yield from _lane_checks(data["lanes"])
     for channel in data["channels"]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from powersample.sim import Node
     from powersample.store import Converter, StoredTrace
     from powersample.store.lock import SpoolLock
+    from powersample.store.samplers import Registration, Sampler
     from powersample.store.spool import Scan
 
 # Recording goes on around every window: what covers an edge is published up to a period and a window later.
@@ -114,6 +115,7 @@ class Recording:
         self._ending = threading.Event()
         self._converter: Converter | None = None
         self._lock: SpoolLock | None = None
+        self._place: Registration | None = None
         self._made = False
         self._scans: dict[int, Scan] = {}
         self._trouble: list[str] = []
@@ -138,10 +140,12 @@ class Recording:
 
         Raises:
             OutputExists: Another recording of the same output has begun meanwhile.
+            StateError: Another process of this job samples this node.
             PowerSampleError: A meter cannot be used; see `meters.contract.Meter.open`.
         """
         from powersample.store import Converter
         from powersample.store.lock import SpoolLock
+        from powersample.store.samplers import Registration
 
         try:
             self.spool.mkdir()
@@ -157,6 +161,7 @@ class Recording:
                 raise errors.NothingMeasurable("\n  ".join(["nothing here can be measured.", *self._meta["notes"]]))
             self._write_meta()
             self.marks.touch()
+            self._place = Registration(self._sampler(), self.marks)
             self._converter = Converter(self.spool, self.output, replace=self._replace)
             self.recorder.start(keep=(self._lock.fd,))
             self.meters.recorder.start(self.spool)
@@ -167,6 +172,17 @@ class Recording:
         except BaseException:
             self.discard()
             raise
+
+    def _sampler(self) -> Sampler:
+        from powersample.marks.job import job
+        from powersample.store.samplers import Sampler
+
+        if self.node is None:
+            node = kind = f"{self.plan.sysfs or '/sys'} {self.plan.nvml_library or ''}"
+        else:
+            node = os.fspath(self.node.directory)
+            kind = f"simulated {self.node.name} {self.node.describe()['seed']}"
+        return Sampler(os.getpid(), node, kind, job(), api.now_ns())
 
     def _convert(self, converter: Converter) -> None:
         while not self._ending.wait(CONVERT_EVERY_S):
@@ -227,6 +243,8 @@ class Recording:
         self._stop()
         end_ns = api.now_ns()
         self._meta.update(more, ended_ns=end_ns, trouble=self.trouble())
+        if self._place is not None and (others := self._place.others()):
+            self._meta["other_samplers"] = [{"pid": one.pid, "started_ns": one.started_ns} for one in others]
         extra: Iterable[Series] = ()
         if self.node is not None:
             from powersample.session.simulate import truth_series
@@ -287,6 +305,8 @@ class Recording:
         self.meters.close()
         if self._background is not None:
             self._background.join()
+        if self._place is not None:
+            self._place.release()
 
     def what_is_left(self) -> str:
         """Say where the recording is that could not be finished, and how to get it."""

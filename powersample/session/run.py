@@ -146,6 +146,7 @@ class Run(Windows):
         self._run_mark = 0
         self._marked_before: str | None = None
         self._pid = os.getpid()
+        self._source: list[str] = []
         self._state = threading.Lock()
 
     # ---- life --------------------------------------------------------------------------------------------------
@@ -180,6 +181,7 @@ class Run(Windows):
                 self._close_node()
                 raise
             self._pid, self._recording = os.getpid(), recording
+            self._source = ["marks", "pid", str(self._pid)]
             self._enter(writer)
             self._marked_before = enlist(writer)
         return self
@@ -261,7 +263,7 @@ class Run(Windows):
         beside a slow meter two of its cycles).
 
         Args:
-            window: A window's name, if only one bears it, or the window.
+            window: A window's name, if only one bears it, or only one of this process's; or the window.
             device: "gpu0", "package-0" or a UUID; None when there is only one.
             domain: "gpu", "module", "package", "dram", ...
 
@@ -306,11 +308,11 @@ class Run(Windows):
         from powersample.model.energy import OPEN, UNRESOLVED
 
         trace = self.trace
-        found = find_window(trace, window)
+        found = find_window(trace, self._mine(trace, window))
         if (writer := self._writer) is not None and UNRESOLVED in found.flags and OPEN not in found.flags:
             writer.find_out(wait=True)
             trace = self.trace
-            found = find_window(trace, window)
+            found = find_window(trace, self._mine(trace, window))
         if self._recording is not None:
             if OPEN in found.flags:
                 raise errors.StateError(f"window {found.name!r} is still open", "End it first.")
@@ -319,6 +321,11 @@ class Run(Windows):
                 time.sleep(missing_s)
                 trace = self.trace
         return trace, found
+
+    def _mine(self, trace: StoredTrace, window: str | Window) -> str | Window:
+        """Return, of windows that several ranks call the same, this process's."""
+        own = [one for one in trace.windows if one.name == window and one.source.split()[:3] == self._source]
+        return own[0] if len(own) == 1 else window
 
 
 class _Scratch:

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranks of a job on one node: one records, all mark in its recording, and a second sampler is refused."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import powersample as ps
+from powersample import errors
+from powersample.marks import job
+from powersample.model import Trace
+from powersample.store.samplers import Registration, Sampler
+
+ROOT = Path(__file__).parents[1]
+TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    folder = tmp_path / "runtime"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    for rank, names in job.LAUNCHERS:
+        for name in (rank, *names):
+            monkeypatch.delenv(name, raising=False)
+    return folder / "powersample"
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """Make this process local rank 0 of a job of torchrun."""
+    for name, value in {"LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def rank(program, number=1, **more):
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "LOCAL_RANK": str(number), "POWERSAMPLE_MARKS": ""} | more,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def done(process, code=0, timeout=60):
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == code, err
+    return out
+
+
+MARKS = "import powersample as ps\nwith ps.window('epoch 0'):\n    with ps.step(): pass"
+
+
+def test_rank_without_a_recording_of_its_own_marks_in_that_of_its_job(torchrun):
+    with ps.measure(simulate="h100") as run:
+        with run.window("epoch 0"):
+            done(rank(MARKS))
+        mine = run.energy("epoch 0")  # of the two that are called so, this process's
+    found = {(window.name, window.source.partition(" rank ")[2]): window for window in run.windows}
+    assert set(found) == {("run", "0"), ("epoch 0", "0"), ("epoch 0", "1"), ("step", "1")}
+    assert mine.joules > 0
+    assert run.energy("epoch 0").joules == pytest.approx(
+        run.energy(found["epoch 0", "0"]).joules
+    )  # the node's, once, whoever marks
+
+
+def test_rank_of_another_job_marks_elsewhere(torchrun):
+    with ps.measure(simulate="h100") as run:
+        done(rank(MARKS, MASTER_PORT="29501"))
+        done(rank(MARKS, LOCAL_RANK=""))
+    assert [window.name for window in run.windows] == ["run"]
+
+
+def test_second_sampler_of_a_job_is_refused_with_the_owners_process(torchrun):
+    program = "import powersample as ps\nwith ps.measure(simulate='h100'): pass"
+    with ps.measure(simulate="h100") as run:
+        other = rank(program)
+        _, err = other.communicate(timeout=60)
+        assert other.returncode == 1
+        assert f"process {os.getpid()}, of this job, samples this node already" in err
+        assert "mark with ps.window" in err
+    assert "other_samplers" not in run.trace.meta
+
+
+def test_sampler_that_was_killed_leaves_its_place_free(torchrun, runtime):
+    program = (
+        "import time, powersample as ps\nwith ps.measure(simulate='h100'):\n    print('on', flush=True); time.sleep(60)"
+    )
+    other = rank(program)
+    assert other.stdout.readline() == "on\n"
+    with pytest.raises(errors.StateError, match=f"process {other.pid}"):
+        ps.measure(simulate="h100").start()
+    other.kill()
+    other.communicate()
+    with ps.measure(simulate="h100"):
+        pass
+    assert not list(runtime.glob("sampler-*"))
+    assert not list(runtime.glob("marks-*"))
+
+
+def test_rank_that_is_killed_leaves_an_open_window_and_the_recording_whole(torchrun):
+    program = (
+        "import time, powersample as ps\nwith ps.window('epoch 0'):\n"
+        "    with ps.window('batch'): pass\n    print('on', flush=True); time.sleep(60)"
+    )
+    with ps.measure(simulate="h100") as run:
+        other = rank(program)
+        assert other.stdout.readline() == "on\n"
+        other.send_signal(signal.SIGKILL)
+        other.communicate()
+        time.sleep(0.2)
+    flags = {window.name: window.flags for window in run.windows}
+    assert flags == {"run": (), "epoch 0": ("open",), "batch": ()}
+    assert run.energy().joules > 0
+
+
+def test_window_that_outlives_its_recording_is_no_error(torchrun):
+    """Rank 0 may record an epoch and stop while another rank is still inside it, and begin again."""
+    program = (
+        "import sys, powersample as ps\nfrom powersample.marks import job\njob.LOOK_EVERY_NS = 0\n"
+        "with ps.window('long'):\n    print('on', flush=True); sys.stdin.readline()\n"
+        "with ps.window('second'): pass"
+    )
+    with ps.measure(simulate="h100") as first:
+        other = rank(program)
+        assert other.stdout.readline() == "on\n"
+    with ps.measure(simulate="h100") as second:
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        done(other)
+    assert [(w.name, w.flags) for w in first.windows] == [("run", ()), ("long", ("open",))]
+    assert [w.name for w in second.windows] == ["run", "second"]
+
+
+def test_independent_sampler_of_the_node_is_told_and_not_refused(tmp_path):
+    """Two processes that have nothing to do with each other may record the same node."""
+    me = Sampler(os.getpid(), "/sys", "/sys", None, 5)
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom powersample.store.samplers import Registration, Sampler\n"
+        "place = Registration(Sampler(os.getpid(), '/sys', '/sys', None, 7), Path('m'))\n"
+        "print('on', flush=True); sys.stdin.readline(); place.release()"
+    )
+    place = Registration(me, tmp_path / "marks")
+    assert place.others() == []
+    other = rank(program)
+    assert other.stdout.readline() == "on\n"
+    assert [one.pid for one in place.others()] == [other.pid]
+    other.communicate("go\n", timeout=60)
+    assert [one.pid for one in place.others()] == [other.pid]  # it ran beside for a while
+    place.release()
+    assert Registration(me, tmp_path / "marks").others() == []
+
+
+def test_report_tells_of_another_sampler():
+    trace = Trace.of([], meta={"other_samplers": [{"pid": 4711, "started_ns": 1}]})
+    (check,) = [one for one in ps.make_report(trace).data["checks"] if one["code"] == "PSQ-SAMPLERS"]
+    assert "4711" in check["what"]
+
+
+def test_folder_that_others_may_write_is_not_used(runtime, monkeypatch, tmp_path):
+    runtime.mkdir(mode=0o755)
+    runtime.chmod(0o755)
+    assert job.runtime_folder() != runtime
+    monkeypatch.setattr(job, "runtime_folder", lambda: None)
+    assert job.publish("job", tmp_path) is None
+    assert job.JobMarks().path() is None
+
+
+@pytest.mark.skipif(not TORCH, reason="torch is not installed")
+def test_two_ranks_of_torchrun_with_gloo_account_for_their_node_once(tmp_path):
+    """A real job: rank 0 measures, both mark, an all-reduce joins them, and each device is counted once."""
+    program = tmp_path / "train.py"
+    program.write_text(
+        "import json, os, sys, torch, torch.distributed as dist, powersample as ps\n"
+        "dist.init_process_group('gloo')\n"
+        "rank, grad = dist.get_rank(), torch.ones(1000)\n"
+        "def train():\n"
+        "    for epoch in range(2):\n"
+        "        with ps.window(f'epoch {epoch}'):\n"
+        "            for _ in range(5):\n"
+        "                with ps.step():\n"
+        "                    dist.all_reduce(grad)\n"
+        "if rank == 0:\n"
+        "    with ps.measure(simulate='h100', output=sys.argv[1]) as run:\n"
+        "        dist.barrier(); train(); dist.barrier()\n"
+        "else:\n"
+        "    dist.barrier(); train(); dist.barrier()\n"
+        "dist.destroy_process_group()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    ran = subprocess.run(
+        [*command, str(tmp_path / "run.parquet")],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    trace = ps.load(tmp_path / "run.parquet")
+    by_rank = {}
+    for window in trace.windows:
+        by_rank.setdefault(window.source.partition(" rank ")[2], []).append(window.name)
+    assert sorted(by_rank["1"]) == ["epoch 0", "epoch 1"] + ["step"] * 10
+    assert sorted(by_rank["0"]) == ["epoch 0", "epoch 1", "run"] + ["step"] * 10
+    assert [channel for channel in trace.channels if channel.endswith("gpu0.energy") and "truth" not in channel] == [
+        "gpu0.energy"
+    ]
+    assert ps.energy(trace, "run").joules > 0
