@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The site's pages: what they show is what comes out, their code runs, and nothing is fetched from anywhere."""
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +33,10 @@ def recorded(tmp_path_factory):
     """Run the commands of the page on verdicts, as they stand there; return the folder and the report."""
     folder = tmp_path_factory.mktemp("verdict")
     (folder / "train.py").write_text(blocks("verdict.md", "python")[0], encoding="utf-8")
-    record, report = next(text for text in blocks("verdict.md", "") if "record" in text).splitlines()
+    commands = next(text for text in blocks("verdict.md", "") if "record" in text)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     run = {"cwd": folder, "env": environment, "shell": True, "check": True, "capture_output": True, "text": True}
-    subprocess.run(record, **run)
-    return folder, subprocess.run(report, **run).stdout
+    return folder, subprocess.run(commands, **run).stdout
 
 
 def ratio(folder):
@@ -68,6 +69,37 @@ def test_example_of_a_verdict_is_what_the_commands_print(recorded):
 def test_statement_that_nobody_prints_is_found(recorded):
     assert "epoch, gpu#: good" not in statements(recorded[1])
     assert statements("a: 1 J\n    goes on 2.5e+02\n") == ["a: # J goes on #"]
+
+
+def test_exports_of_the_page_are_written(recorded, monkeypatch):
+    """In this process: each is a second by itself."""
+    from powersample.cli import main
+
+    monkeypatch.chdir(recorded[0])
+    for line in blocks("export.md", "")[0].splitlines():
+        assert main(shlex.split(line)[1:]) == 0
+    for name in ("run.csv", "run.windows.csv", "small.csv", "run.influx", "run.json"):
+        assert "SIM" in Path(name).read_text("utf-8"), name
+    assert Path("small.csv").stat().st_size < Path("run.csv").stat().st_size / 10
+
+
+def test_stat_of_the_page_tells_a_mean(capfd):
+    from powersample.cli import main
+
+    command = next(text for text in blocks("stat.md", "") if "--simulate" in text)
+    assert main(shlex.split(command)[1:]) == 0
+    assert json.loads(capfd.readouterr().out)["simulated"]
+
+
+def test_permissions_are_what_the_doctor_prints(capsys):
+    from powersample.cli import main
+    from powersample.doctor.box import HOST_SYS
+
+    page = (DOCS / "permissions.md").read_text("utf-8")
+    assert HOST_SYS.removeprefix("docker run ").removesuffix(" ...") in page
+    assert main(["doctor", "--print-udev"]) == 0
+    for line in re.findall(r"^#   (.*?)(?:      \(.*)?$", capsys.readouterr().out, re.MULTILINE):
+        assert line in page
 
 
 def test_quick_start_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
