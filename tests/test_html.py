@@ -45,7 +45,7 @@ def test_page_says_in_order_what_a_reviewer_asks():
     windows = [Window("run", 0, 10 * S), *(Window(f"epoch {i}", 2 * i * S, 2 * (i + 1) * S) for i in range(5))]
     _, page = page_of(node(2, windows=windows))
     assert page.headings == [
-        "run.parquet", "Energy per window and device", "gpu0", "gpu1", "Power over time", "gpu0", "gpu1",
+        "run.parquet", "Energy per window and device", "All devices", "gpu0", "gpu1", "Power over time", "gpu0", "gpu1",
         "What the data are worth", "The whole node", "The sensors, in words", "Checks", "Reasons that figures bear",
         "How each number came about", "Where it comes from",
     ]  # fmt: skip
@@ -56,7 +56,13 @@ def test_every_energy_of_the_json_stands_in_a_table():
     windows = [Window("run", 0, 10 * S), Window("epoch 1", 2 * S, 5 * S)]
     trace = node(2, windows=windows)
     _, page = page_of(trace)
-    for gpu, table in enumerate(page.tables[:2]):
+    together, *each = page.tables[:3]
+    assert [row[:3] for row in together] == [
+        ["window", "s", "GPU J"],
+        ["run", "10.00", "3000.0"],
+        ["epoch 1", "3.000", "900.0"],
+    ]
+    for gpu, table in enumerate(each):
         head, *rows = table
         assert [row[0] for row in rows] == ["run", "epoch 1"]
         assert [float(row[head.index("J")]) for row in rows] == [1000 * (gpu + 1), 300 * (gpu + 1)]

@@ -12,13 +12,15 @@ from typing import Any
 from powersample.analysis.repeats import stem
 from powersample.report.curves import Panel
 from powersample.report.html_parts import escaped, name, table, verdict, whisker
-from powersample.report.table import interval, number
-from powersample.report.text import LEGEND
+from powersample.report.table import DASH, interval, number
+from powersample.report.text import LEGEND, TOTAL_NAMES
 from powersample.report.words import error_pct, place
 
 ALONE = 60  # windows of one stem that stand in rows of their own; of more, all are one row
 SHOWN = 12  # of them, the highest
 MOST_ROWS = 400  # of a device; of more windows, every stem is one row
+OPEN_TABLES = 12  # of devices; the others when somebody opens them
+SUMS = {key: TOTAL_NAMES[key] for key in ("gpu_j", "cpu_j", "dram_j")}
 Told = tuple[Mapping[str, Any], Mapping[str, Any]]  # a window, and its energy of one device
 
 
@@ -40,10 +42,53 @@ def energies(data: Mapping[str, Any], panels: Sequence[Panel]) -> Iterator[str]:
             devices.setdefault(key, []).append((window, energy))
     if not devices:
         yield "<p>No power or energy channel was recorded.</p>"
-    for panel in panels:
-        told = devices.get((panel.device, panel.domain))
-        if told:
-            yield from _device(panel, told, simulated=data["simulated_node"])
+    if len(devices) > 1:
+        yield from _totals(data["windows"])
+    known = [(panel, told) for panel in panels if (told := devices.get((panel.device, panel.domain)))]
+    for i, (panel, told) in enumerate(known):
+        yield f'<details class="panel"{" open" if i < OPEN_TABLES else ""}>'
+        yield from _device(panel, told, simulated=data["simulated_node"])
+        yield "</details>"
+
+
+def _totals(windows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what each window took over all devices; columns that no window fills are left out."""
+    keys = [key for key in SUMS if any(one["totals"][key] is not None for one in windows)]
+    node = any(one["totals"]["node_j"] is not None for one in windows)
+    if not keys and not node:
+        return
+    alike = Counter(stem(one["name"]) for one in windows)
+    rows = []
+    for window in windows:
+        if alike[stem(window["name"])] > (ALONE if len(windows) <= MOST_ROWS else 1):
+            continue
+        totals = window["totals"]
+        cells = [name(window["name"]), number(window["duration_s"]), *(number(totals[key]) for key in keys)]
+        if len(keys) > 1:
+            whole = [totals[key] for key in keys]
+            joules = None if None in whole else math.fsum(whole)
+            cells += [number(joules), _half({"joules": joules, "low_j": totals["low_j"], "high_j": totals["high_j"]})]
+        if keys:
+            cells.append(verdict(totals["verdict"]))
+        if node:
+            ends = {"joules": totals["node_j"], "low_j": totals["node_low_j"], "high_j": totals["node_high_j"]}
+            cells += [number(totals["node_j"]), _half(ends), escaped(totals["node_by"] or DASH)]
+        rows.append(cells)
+    header = ["window", "s", *(f"{SUMS[key]} J" for key in keys)]
+    align = "lR" + "r" * len(keys)
+    if len(keys) > 1:
+        header, align = [*header, "together J", "95 %"], align + "rr"
+    if keys:
+        header, align = [*header, "verdict"], align + "l"
+    if node:
+        header, align = [*header, "whole node J", "95 %", "by"], align + "rrL"
+    if rows:
+        yield "<h3>All devices</h3>"
+        yield table(header, rows[:MOST_ROWS], align)
+
+
+def _half(energy: Mapping[str, Any]) -> str:
+    return interval(energy).replace("+-", "&plusmn;")
 
 
 def _truth_words(data: Mapping[str, Any]) -> str:
@@ -52,7 +97,7 @@ def _truth_words(data: Mapping[str, Any]) -> str:
 
 def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[str]:
     board = f" <small>{escaped(panel.board, 120)}</small>" if panel.board else ""
-    yield f"<h3>{name(panel.name)}{board}</h3>"
+    yield f"<summary><h3>{name(panel.name)}{board}</h3></summary>"
     highs = [one["high_j"] or one["joules"] or 0.0 for _, one in told]
     most_w = 1.02 * max(
         (j / w["duration_s"] for j, (w, _) in zip(highs, told, strict=True) if w["duration_s"]), default=0.0
@@ -62,7 +107,7 @@ def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[
     align = "lRrrRRRlLc"
     if simulated:
         header += ["truth J", "error %"]
-        align += "rr"
+        align += "RR"
     groups: dict[str, list[Told]] = {}
     for one in told:
         groups.setdefault(stem(one[0]["name"]), []).append(one)
@@ -91,7 +136,7 @@ def _row(told: Told, most_w: float, *, simulated: bool) -> list[str]:
         name(window["name"]) + open_end,
         number(seconds),
         number(joules) + ("" if whole else " (in part)"),
-        interval(energy).replace("+-", "&plusmn;"),
+        _half(energy),
         number(low_j),
         number(high_j),
         number(watts(joules) if whole else None),
