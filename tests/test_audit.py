@@ -149,6 +149,25 @@ def test_constant_deficit_is_an_offset_and_leaves_the_correlation():
     assert {one["level"] for one in told(data, "PSA-AGREEMENT")} == {"info"}
 
 
+def test_meter_of_a_simulated_node_is_the_reference_and_the_truth_stands_beside_it():
+    """The truth is no instrument: what a meter's own error does to the agreement is to be seen."""
+    found = recorded()
+    epochs = [Window(f"epoch {i}", START_NS + at * S, START_NS + (at + 3) * S) for i, at in enumerate((1, 5, 11, 15))]
+    counter = found.series("gpu0.energy")
+    exact = series(channel("truth.gpu0.energy", Kind.ENERGY, counter.channel.device), counter.t0_ns, counter.raw)
+    parts = [*(found.series(one) for one in found.channels), exact]
+    trace = Trace.of(parts, windows=epochs, meta={**found.meta, "simulated": True})
+    data = audit_trace(trace, busy_w=BUSY_W)
+    assert data["reference"] == "the meter"
+    rows = {(row["method"], row["unit"]): row for row in data["agreement"]}
+    assert rows["the exact truth", "W"]["n"] == 4
+    assert rows["the exact truth", "W"]["pearson"] > 0.99
+    assert not any("the exact truth" in one["what"] for one in data["checks"])
+    without = audit_trace(trace)
+    assert without["reference"] == "the exact truth"
+    assert without["notes"] == ["a meter was recorded: with --p-idle and --p-busy, or calibrated, it is the reference"]
+
+
 def test_meter_is_a_reference_where_the_uncaptured_power_is_known():
     """A counter shows no power, and still an energy that the meter's can stand beside."""
     found = recorded()

@@ -236,6 +236,15 @@ def test_arguments_of_measuring_that_do_not_fit_are_told(capsys, arguments, why)
     assert why in capsys.readouterr().err
 
 
+def test_dry_run_as_json_is_one_object_with_the_ladder(capsys):
+    command = ["calibrate", "--meter", "lmg450:/dev/nowhere", "--rungs", "fma:50%,stream:25%", "--dry-run", "--json"]
+    assert cli.main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema_version"], told["simulated"]) == (1, False)
+    assert sorted(str(one["levels"]) for one in told["ladder"]) == ["{'fma': 0.5}", "{'stream': 0.25}", "{}", "{}"]
+    assert told["least_s"] < told["most_s"]
+
+
 def test_dry_run_shows_the_ladder_and_its_time_and_opens_nothing(capsys):
     assert cli.main(["calibrate", "--meter", "lmg450:/dev/nowhere", "--rungs", "fma:50,primes:100", "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()

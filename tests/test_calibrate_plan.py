@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import load_tree
 import numpy as np
 import pytest
 
@@ -48,20 +49,30 @@ def test_rung_tells_its_name_kernel_and_level():
 
 
 @pytest.mark.parametrize(
+    "text", ["primes:50,gpu:100+mix:25", "primes:50%,gpu:100%+mix:25%", "primes:0.5,gpu:1+mix:0.25"]
+)
+def test_levels_are_shares_or_percents(text):
+    """The same as of `powersample stress` and of the sampler: 1 is all, and a whole number from 2 on a percent."""
+    assert [one.name for one in parse_rungs(text)] == ["primes 50 %", "gpu 100 % + mix 25 %"]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "0 loads"),
         ("idle", "0 loads"),
         ("primes", "no load"),
-        ("primes:x", "no load"),
+        ("primes:x", "a level is a number from 0 to 1, or 0% to 100%"),
         ("primes:0", "above 0"),
-        ("primes:101", "up to 100"),
-        ("primes:nan", "above 0"),
+        ("primes:101", "0% to 100%"),
+        ("primes:1.5", "0% to 100%"),
+        ("primes:50%x", "0% to 100%"),
+        ("primes:nan", "a level is"),
         ("linpack:50", "there are idle, primes"),
         ("primes:50+fma:50", "of primes, fma, stream, mix one"),
         ("primes:50+primes:60", "twice"),
         ("primes:50,primes:50", "twice"),
-        (",".join(f"primes:{i}" for i in range(1, 67)), "66 loads"),
+        (",".join(f"primes:{i}" for i in range(2, 68)), "66 loads"),
     ],
 )
 def test_rungs_that_are_none_are_refused(text, words):
@@ -424,6 +435,24 @@ def test_machine_ground_works_until_it_is_ended_and_says_what_it_lacks():
     assert time.process_time() - after_s < 0.05  # nothing works on
     assert all(isinstance(one, str) for one in told)
     assert ground.end() == []
+
+
+def test_machine_ground_load_that_became_too_warm_ends_it_with_the_temperature(tmp_path, monkeypatch):
+    """A point of idle CPUs would stand under the load's name."""
+    from powersample import loads
+
+    load_tree.chip(tmp_path, 71250, "k10temp", "Tctl")
+    real = loads.run
+    monkeypatch.setattr(loads, "run", lambda *what, **how: real(*what, **how, sysfs=tmp_path))
+    ground = MachineGround(71.0)
+    ground.begin(parse_rungs("primes:10%")[0])
+    for thread in threading.enumerate():
+        if thread.name == "powersample-primes":
+            thread.join()
+    with pytest.raises(
+        errors.DeviceError, match=r"primes load was ended: .*71.2 degrees C, and 71 were.*Points are kept"
+    ):
+        ground.check()
 
 
 def test_machine_ground_load_that_cannot_run_is_raised_where_it_is_asked_after(monkeypatch):

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from load_tree import chip, one_core
 
-from powersample import cli, loads
+from powersample import cli, errors, loads
 from powersample.loads import EdgeLog, Step, edge_file, gpu
 from powersample.loads.heat import Heat
+from powersample.loads.level import parse_level
 from powersample.report.stress import stress_json, stress_text
 
 S = 1_000_000_000
@@ -70,7 +71,7 @@ def test_pattern_is_cut_where_the_duration_ends(capsys, tmp_path):
     ("arguments", "what"),
     [
         (["sieve"], "primes, fma"),
-        (["primes:2"], "from 0 to 1"),
+        (["primes:1.5"], "from 0 to 1"),
         (["primes:x"], "from 0 to 1"),
         (["primes:0.5", "--duty", "0.5"], "once"),
         (["--duty", "nan"], "from 0 to 1"),
@@ -196,3 +197,16 @@ def test_text_tells_wrong_results_below_the_table():
 def test_log_of_nothing_has_no_rows():
     none = np.zeros(0, np.int64)
     assert stress_json(EdgeLog("none", none, none, none, none))["levels"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [("0.5", 0.5), ("50%", 0.5), ("50", 0.5), ("1", 1.0), ("1%", 0.01), ("2", 0.02), ("0", 0)]
+)
+def test_level_is_a_share_or_a_percent(text, level):
+    assert parse_level(text, "primes") == level
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "101", "150%", "-1", "nan", "50%x", "inf"])
+def test_level_that_is_none_is_refused(text):
+    with pytest.raises(errors.InvalidArgument, match=r"primes .*: a level is a number from 0 to 1, or 0% to 100%"):
+        parse_level(text, "primes")

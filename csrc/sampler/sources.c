@@ -295,7 +295,8 @@ int sampler_check_lanes(const sampler_options *options, const ps_sampler *sample
     if (strcmp(options->sources, "none") == 0)
         return EXIT_DONE;
     if (ps_sampler_lanes(sampler) == 0) {
-        fprintf(stderr, "powersample-sampler: nothing to measure here.\n");
+        fprintf(stderr, "powersample-sampler: nothing to measure here.%s\n",
+                options->stress.kernel ? " With --sources none --stress works all the same." : "");
         return EXIT_NOTHING;
     }
     if (found->missing)

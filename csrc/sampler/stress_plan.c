@@ -26,6 +26,23 @@ static const char *take_number(const char *text, const char *ends, double low, d
     return *end ? end + 1 : end;
 }
 
+/* "0.5" or "50%"; a whole number from 2 on can only be a percent. */
+static const char *take_level(const char *text, const char *ends, double *out)
+{
+    const char *percent = text + strcspn(text, "%,"), *next;
+    if (*percent == '%') {
+        if ((percent[1] && !strchr(ends, percent[1])) || !take_number(text, "%", 0, 100, out))
+            return NULL;
+        *out /= 100;
+        return percent[1] ? percent + 2 : percent + 1;
+    }
+    next = take_number(text, ends, 0, 100, out);
+    if (!next || (*out > 1 && (*out < 2 || *out != floor(*out))))
+        return NULL;
+    *out /= *out > 1 ? 100 : 1;
+    return next;
+}
+
 /* "primes:0.5" */
 static bool take_kernel(const stress_wish *wish, int32_t *kernel, double *level)
 {
@@ -34,7 +51,7 @@ static bool take_kernel(const stress_wish *wish, int32_t *kernel, double *level)
     for (int32_t one = PS_LOAD_PRIMES; ps_load_kernel_name(one); one++)
         if (strlen(ps_load_kernel_name(one)) == length && strncmp(wish->kernel, ps_load_kernel_name(one), length) == 0) {
             *kernel = one;
-            return !wish->kernel[length] || take_number(wish->kernel + length + 1, "", 0, 1, level);
+            return !wish->kernel[length] || take_level(wish->kernel + length + 1, "", level);
         }
     return false;
 }
@@ -47,7 +64,7 @@ static uint32_t take_levels(const char *text, double *out)
     if (!length || text[length - 1] == ',')
         return 0;
     for (double level; *text; count++) {
-        text = take_number(text, ",", 0, 1, &level);
+        text = take_level(text, ",", &level);
         if (!text || count == STEPS_MAX)
             return 0;
         if (out)
@@ -100,12 +117,12 @@ const char *stress_plan_check(const sampler_options *options, const char **optio
     double level, period_s;
     *option = "stress";
     if (!take_kernel(wish, &kernel, &level))
-        return "give primes, fma, stream, mix or idle; with :LEVEL, 0 to 1";
+        return "give primes, fma, stream, mix or idle; with :LEVEL, 0 to 1 or 0% to 100%";
     if (wish->has_duty && strchr(wish->kernel, ':'))
         return "give the level once, here or as --duty";
     *option = "levels";
     if (wish->levels && take_levels(wish->levels, NULL) == 0)
-        return "give levels from 0 to 1, separated by commas";
+        return "give levels from 0 to 1, or 0% to 100%, separated by commas";
     if (wish->levels && wish->pattern)
         return "leave --pattern out, or --levels";
     *option = "pattern";

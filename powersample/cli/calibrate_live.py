@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from dataclasses import replace
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 LIVE_EXAMPLE = """\
   powersample calibrate --meter lmg450:/dev/ttyUSB0
   powersample calibrate --meter lmg450:/dev/ttyUSB0 --dry-run
-  powersample calibrate --meter dcmi: --rungs primes:50,primes:100,fma:100,stream:100
+  powersample calibrate --meter dcmi: --rungs primes:50%,primes:1,fma:1,stream:1
   powersample calibrate --simulate paper-node --time-scale 20 --short
 """
 ABOUT = """\
@@ -35,7 +36,7 @@ sampling options that you record with. Leave the machine alone meanwhile: a poin
 measured again, --tries times in all. Interrupted, by whatever, the same command goes on where it was.
 """
 LIVE = (
-    *("rungs", "short", "dwell", "settle", "tries", "seed", "sync", "dry_run", "restart"),
+    *("rungs", "short", "dwell", "settle", "tries", "seed", "sync", "dry_run", "restart", "max_temperature"),
     *("simulate", "board", "node_seed", "time_scale"),
     *("sources", "gpus", "rate", "mode", "cpu", "fifo", "keep", "nvml_lib", "sysfs", "devfs", "meter"),
 )
@@ -47,7 +48,7 @@ SHOWN = 78
 def add_live(verb: argparse.ArgumentParser) -> None:
     """Add the arguments to the verb."""
     climb = verb.add_argument_group("the ladder")
-    climb.add_argument("--rungs", metavar="LIST", help="KERNEL:PERCENT,...; + for at once: primes:50,gpu:100+mix:100")
+    climb.add_argument("--rungs", metavar="LIST", help="KERNEL:LEVEL,...; + for at once: primes:50%%,gpu:1+mix:1")
     climb.add_argument("--short", action="store_true", help="a ladder of half as many points")
     climb.add_argument("--dwell", type=float, metavar="S", help="of each point; default 30")
     climb.add_argument("--settle", type=float, metavar="S", help="wait for a steady meter, at most; default 240")
@@ -61,6 +62,9 @@ def add_live(verb: argparse.ArgumentParser) -> None:
         metavar="S",
         help="first work in bursts for S seconds and tell the meter's clock from them; else its latency bounds it, "
         "which steady points hardly feel",
+    )
+    climb.add_argument(
+        "--max-temperature", type=float, metavar="C", help="end, points kept, once the CPUs are at C degrees"
     )
     climb.add_argument("--dry-run", action="store_true", help="show the ladder and how long it takes")
     climb.add_argument("--restart", action="store_true", help="throw away what an interrupted calibration has kept")
@@ -96,7 +100,7 @@ def run_live(options: argparse.Namespace) -> Calibrated | None:
                 "a table of operating points, --from FILE.csv; or a data sheet's --p-idle W.",
             )
         if options.dry_run:
-            _dry_run(asking, node)
+            _dry_run(asking, node, as_json=options.json)
             return None
         with _Line(sys.stderr.isatty()) as line:
             return calibrate(asking, node, tell=line.show, note=line.note)
@@ -113,6 +117,8 @@ def _refuse(options: argparse.Namespace) -> None:
             raise InvalidArgument(f"--{name.replace('_', '-')} belongs to --simulate NODE")
     if options.rungs is not None and options.short:
         raise InvalidArgument("--short is a ladder, and --rungs another")
+    if options.max_temperature is not None and options.simulate is not None:
+        raise InvalidArgument("--max-temperature is of this machine's CPUs: a simulated node has no heat")
     if options.tries is not None and options.tries < 1:
         raise InvalidArgument(f"--tries {options.tries}: 1 or more")
     if options.sync is not None and not options.sync >= 0:
@@ -141,6 +147,7 @@ def _asking(options: argparse.Namespace, node: Node | None) -> Asking:
         sync=None if options.sync is None else SyncPlan(duration_s=options.sync or None),
         output=options.output,
         restart=options.restart,
+        max_temperature_c=options.max_temperature,
     )
 
 
@@ -153,20 +160,29 @@ def _times(options: argparse.Namespace) -> Times:
     return replace(times, **{name: value for name, value in asked.items() if value is not None})
 
 
-def _dry_run(asking: Asking, node: Node | None) -> None:
+def _dry_run(asking: Asking, node: Node | None, *, as_json: bool) -> None:
     from powersample.cli.output import emit
-    from powersample.experiments.calibrate.plan import ladder
+    from powersample.experiments.calibrate.plan import duration_s, ladder
     from powersample.experiments.calibrate.run import ground_of, lacks
 
     rungs, notes = ladder(asking.rungs, lacks(asking, ground_of(node)), asking.seed)
-    emit("\n".join(_ladder_text(rungs, asking, notes)))
-
-
-def _ladder_text(rungs: tuple[Rung, ...], asking: Asking, notes: tuple[str, ...]) -> Iterator[str]:
-    from powersample.experiments.calibrate.plan import duration_s
-
     beside_s = 0.0 if asking.sync is None else asking.sync.duration_s or 60.0
     least_s, most_s = duration_s(len(rungs), asking.times, beside_s)
+    if as_json:
+        told = {
+            "schema_version": 1,
+            "simulated": node is not None,
+            "ladder": [{"name": one.name, "levels": dict(one.parts)} for one in rungs],
+            "least_s": least_s,
+            "most_s": most_s,
+            "notes": notes,
+        }
+        emit(json.dumps(told, indent=1, allow_nan=False))
+        return
+    emit("\n".join(_ladder_text(rungs, least_s, most_s, notes)))
+
+
+def _ladder_text(rungs: tuple[Rung, ...], least_s: float, most_s: float, notes: tuple[str, ...]) -> Iterator[str]:
     yield from (f"{i:3} {one.name}" for i, one in enumerate(rungs, 1))
     yield f"{len(rungs)} points: {_span(least_s)} at least, {_span(most_s)} at most if none has to be measured again"
     yield from notes

@@ -26,7 +26,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 EXAMPLE = """\
 examples:
   powersample stress                                   a sieve on all CPUs for a minute
-  powersample stress fma:0.5 --duration 30             half of the CPU time, in slices of 100 ms
+  powersample stress fma:50% --duration 30             half of the CPU time, in slices of 100 ms
   powersample stress stream --levels 0,0.25,0.5,0.75,1 --duration 300
   powersample stress --pattern random --edges edges.csv --threads 1
   powersample stress --gpu --duty 0.7 --max-temperature 90
@@ -34,9 +34,10 @@ examples:
 Kernels: primes (a segmented sieve, as the paper's load), fma (multiply-add in the widest vectors this CPU has), stream
 (a triad over four times the caches), mix (the three by turns), idle (threads that sleep). Every round is proved.
 
-A level below 1 is kept by each thread's own CPU time: what others took is made up for. The threads' slices are spread
-over the period, so that a level is steady power; edges in step, which a meter can be aligned by, are those of a
---pattern at level 1. When each burst really began and ended is in --edges, in CLOCK_MONOTONIC.
+A level is a share, 0.5, or a percent, 50% (or 50). One below 1 is kept by each thread's own CPU time: what others took
+is made up for. The threads' slices are spread over the period, so that a level is steady power; edges in step, which a
+meter can be aligned by, are those of a --pattern at level 1. When each burst really began and ended is in --edges, in
+CLOCK_MONOTONIC.
 
 `powersample-sampler --stress` takes the same options and samples meanwhile, where there is no Python.
 """
@@ -52,7 +53,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("kernel", nargs="?", metavar="KERNEL[:LEVEL]", help="primes (default), fma, stream, mix or idle")
-    verb.add_argument("--duty", type=float, metavar="LEVEL", help="share of the time that is worked, 0 to 1; default 1")
+    verb.add_argument("--duty", metavar="LEVEL", help="share of the time that is worked: 0.5 or 50%%; default 1")
     verb.add_argument("--period", type=float, metavar="S", help="of the slices below level 1; default 0.1")
     verb.add_argument("--levels", metavar="L,L,...", help="a ladder: the duration in equal parts")
     verb.add_argument("--pattern", metavar="KIND", help="random, prbs, chirp, square:PERIOD_S or file:CSV (on_s,off_s)")
@@ -110,34 +111,24 @@ def _option(name: str) -> str:
     return "the kernel" if name == "kernel" else f"--{name.replace('_', '-')}"
 
 
-def _level(text: str, what: str) -> float:
-    from powersample.errors import InvalidArgument
-
-    try:
-        level = float(text)
-    except ValueError:
-        level = math.nan
-    if not 0 <= level <= 1:
-        raise InvalidArgument(f"{what} {text}: a level is a number from 0 to 1")
-    return level
-
-
 def _kernel(options: argparse.Namespace) -> tuple[str, float]:
     from powersample.errors import InvalidArgument
+    from powersample.loads.level import parse_level
 
     kernel, colon, text = (options.kernel or "primes").partition(":")
     if colon and options.duty is not None:
         raise InvalidArgument(f"{options.kernel} --duty {options.duty}: give the level once")
-    level = 1.0 if options.duty is None else _level(str(options.duty), "--duty")
-    return kernel, _level(text, kernel) if colon else level
+    level = 1.0 if options.duty is None else parse_level(options.duty, "--duty")
+    return kernel, parse_level(text, kernel) if colon else level
 
 
 def _pattern(options: argparse.Namespace) -> Pattern:
     from powersample import loads
+    from powersample.loads.level import parse_level
 
     duration_s = DURATION_S if options.duration is None else options.duration
     if options.levels is not None:
-        levels = [_level(text, "--levels") for text in options.levels.split(",")]
+        levels = [parse_level(text, "--levels") for text in options.levels.split(",")]
         return loads.ladder(levels, duration_s / len(levels))
     if options.pattern is None:
         return loads.steady(duration_s)

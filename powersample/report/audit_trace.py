@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recording's powers and energies are worth for comparing trainings: its range of usage and its failures.
 
-The reference is, where there is one, the simulated node's exact truth, or what a meter tells of the GPUs once all else
-is taken away (`analysis.meter_gpu`), for which the uncaptured power must be known.
+The reference is what a meter tells of the GPUs once all else is taken away (`analysis.meter_gpu`), for which the
+uncaptured power must be known: as somebody gives it, or by the recording's calibration. A simulated node's exact truth
+stands beside it, and is the reference where no meter can be.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from powersample.analysis import channel_energies, run_window, totals, truth_void, window_energies
 from powersample.analysis.agreement_table import Spans, agreement_rows, spans_of
 from powersample.analysis.dip import MOST, Dip, dip_test
+from powersample.analysis.holistic import judge_of
 from powersample.analysis.meter_gpu import meter_side_gpu
 from powersample.analysis.primary import Measured
 from powersample.analysis.signatures import Usage, offset, usage
@@ -65,7 +67,8 @@ def audit_trace(
         trace: the recording; its windows, but for one called "run", are taken for epochs.
         idle_w: a GPU at rest; None: its least reading.
         limit_w: its power limit; None: as NVML told.
-        busy_w: lowest and highest uncaptured power, which makes a meter a reference.
+        busy_w: lowest and highest uncaptured power, which makes a meter a reference; None: as the recording's
+            calibration has it.
         most: how many updates of an epoch are few.
     """
     whole = run_window(trace)
@@ -94,7 +97,11 @@ def audit_trace(
     windows = epochs or [run]
     measured = window_energies(trace, [*windows, run])
     gpus = [_gpu(trace, name, windows, measured[:-1], limit_w) for name in _devices(trace)]
+    if busy_w is None:
+        busy_w = _stored_w(trace)
     pairs, whose = _pairs(trace, "epoch" if epochs else "run", windows, gpus, busy_w)
+    if whose != METER and gpus and _has_meter(trace):
+        data["notes"].append("a meter was recorded: with --p-idle and --p-busy, or calibrated, it is the reference")
     data["checks"] = list(_checks(trace, data, windows, gpus, pairs, whose, idle_w, most))
     data["checks"] += _captured(data, measured[-1], run)
     data["reference"] = whose or None
@@ -172,18 +179,36 @@ def _pairs(
 ) -> tuple[list[Spans], str]:
     """Return energies of every epoch beside a reference, of each GPU or of all together; and whose the reference is."""
     seconds = [one.duration_s for one in windows]
-    if trace.simulated and not truth_void(trace.meta):
-        truths, readings, ours = (
-            np.concatenate([getattr(one, key) for one in gpus] or [np.empty(0)])
-            for key in ("truths_j", "readings_j", "energies_j")
-        )
-        return [spans_of(level, seconds * len(gpus), truths, {READINGS: readings, OURS: ours})], TRUTH
-    if busy_w is None or not gpus:
+    exact = trace.simulated and not truth_void(trace.meta)
+    if gpus and busy_w is not None and _has_meter(trace):
+        told = [one.watts for one in meter_side_gpu(trace, windows, busy_w, memory=_memory(trace))]
+        reference = np.array(told, np.float64) * np.array(seconds)
+        names = {READINGS: "readings_j", OURS: "energies_j"} | ({TRUTH: "truths_j"} if exact else {})
+        sums = {name: np.sum([getattr(one, key) for one in gpus], axis=0) for name, key in names.items()}
+        return [spans_of(level, seconds, reference, sums)], METER
+    if not exact:
         return [], ""
-    told = [one.watts for one in meter_side_gpu(trace, windows, busy_w)]
-    reference = np.array(told, np.float64) * np.array(seconds)
-    sums = {READINGS: sum(one.readings_j for one in gpus), OURS: sum(one.energies_j for one in gpus)}
-    return [spans_of(level, seconds, reference, sums)], METER
+    truths, readings, ours = (
+        np.concatenate([getattr(one, key) for one in gpus] or [np.empty(0)])
+        for key in ("truths_j", "readings_j", "energies_j")
+    )
+    return [spans_of(level, seconds * len(gpus), truths, {READINGS: readings, OURS: ours})], TRUTH
+
+
+def _has_meter(trace: Trace) -> bool:
+    return any(one.domain == "wall" and not one.name.startswith(TRUTH_PREFIX) for one in trace.channels.values())
+
+
+def _memory(trace: Trace) -> str:
+    """Return where memory's power is: with a counter of its own, or within what no counter sees."""
+    counted = any(one.domain == "dram" and not one.name.startswith(TRUTH_PREFIX) for one in trace.channels.values())
+    return "measured" if counted else "inside"
+
+
+def _stored_w(trace: Trace) -> tuple[float, float] | None:
+    """Return the uncaptured power by the recording's own calibration, where it may be used."""
+    judged = judge_of(trace)
+    return None if judged.calibration is None else judged.calibration.bounds_w
 
 
 def _checks(
@@ -209,7 +234,7 @@ def _checks(
     floors = [floor for one in gpus if (floor := usage(one.energies_j / seconds)) is not None]
     if floors and len(windows) >= LEAST_PAIRS:  # of epochs, for a load that rests at times has a floor by itself
         yield lines.floor_check(_named(gpus), "epochs", max(floors, key=lambda one: one.floor_share))
-    yield from _clusters(trace, data, windows, gpus, whose)
+    yield from _clusters(trace, data, windows, gpus)
     data["agreement"] = [row.as_json() for row in agreement_rows(pairs)]
     for spans in pairs:
         yield from _against(spans, whose, data["offset"])
@@ -224,23 +249,24 @@ def _named(gpus: Sequence[Gpu]) -> str:
 
 
 def _clusters(
-    trace: Trace, data: dict[str, Any], windows: Sequence[Window], gpus: Sequence[Gpu], whose: str
+    trace: Trace, data: dict[str, Any], windows: Sequence[Window], gpus: Sequence[Gpu]
 ) -> Iterator[dict[str, Any]]:
     """Yield the line of the GPU whose readings are the least like one mode."""
     found = [(dip, one) for one in gpus if (dip := dip_test(one.news_w)) is not None]
+    exact = trace.simulated and not truth_void(trace.meta)
     for dip, one in found:
-        real = _true_dip(trace, one, windows) if whose == TRUTH else None
+        real = _true_dip(trace, one, windows) if exact else None
         told = {"channel": one.channel, "updates": asdict(dip), "truth": None if real is None else asdict(real)}
         data["bimodal"].append(told)
     if found:
         dip, one = max(found, key=lambda pair: pair[0].dip * pair[0].n ** 0.5)
-        real = _true_dip(trace, one, windows) if whose == TRUTH else None
-        yield lines.bimodal_check(one.channel, "updates", dip, real, f"{whose} in 100 ms")
+        real = _true_dip(trace, one, windows) if exact else None
+        yield lines.bimodal_check(one.channel, "updates", dip, real, f"{TRUTH} in 100 ms")
 
 
 def _against(spans: Spans, whose: str, offsets: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for row in agreement_rows([spans]):
-        if row.unit != "W":
+        if row.unit != "W" or row.method == TRUTH:  # which says what the meter is worth, and is no method
             continue
         if row.pearson is not None:
             yield lines.agreement_check(row, whose)

@@ -49,13 +49,18 @@ class Ground(Protocol):
 
 
 class MachineGround:
-    """This machine: native loads on all CPUs that this process may use, matrix products on all GPUs."""
+    """This machine: native loads on all CPUs that this process may use, matrix products on all GPUs.
 
-    def __init__(self) -> None:
+    Args:
+        max_temperature_c: Of the CPUs, at which their load ends, and with it the calibration; None for no such rule.
+    """
+
+    def __init__(self, max_temperature_c: float | None = None) -> None:
         from powersample.loads import gpu
 
         why = gpu.why_not()
         self.lacks: Mapping[str, str] = {GPU: why} if why else {}
+        self._max_c = max_temperature_c
         self._asked = threading.Event()
         self._threads: list[threading.Thread] = []
         self._logs: list[EdgeLog] = []
@@ -72,8 +77,14 @@ class MachineGround:
 
     def _run(self, kernel: str, level: float) -> None:
         try:
-            self._logs.append(_work(kernel, level, self._asked.is_set))
-            if not self._asked.is_set():  # else idle would pass for it
+            log = _work(kernel, level, self._asked.is_set, self._max_c)
+            self._logs.append(log)
+            if log.ended:
+                self._failure = DeviceError(
+                    f"the {kernel} load was ended: {log.ended}",
+                    "Points are kept: let it cool, and the same command goes on from here; --rungs leaves loads out.",
+                )
+            elif not self._asked.is_set():  # else idle would pass for it
                 self._failure = DeviceError(
                     f"the {kernel} load ended by itself before its point was measured",
                     "The same command goes on from here; give a point less time: --settle, --dwell.",
@@ -97,9 +108,9 @@ class MachineGround:
         return [text for log in logs for text in log.trouble]
 
 
-def _work(kernel: str, level: float, stop: Callable[[], bool]) -> EdgeLog:
+def _work(kernel: str, level: float, stop: Callable[[], bool], max_c: float | None) -> EdgeLog:
     if kernel != GPU:
-        return loads.run(loads.steady(LONGEST_S), kernel=kernel, level=level, stop=stop)
+        return loads.run(loads.steady(LONGEST_S), kernel=kernel, level=level, stop=stop, max_temperature_c=max_c)
     from powersample.loads import gpu
 
     return gpu.run(loads.steady(LONGEST_S), level=level, period_s=GPU_PERIOD_S, stop=stop)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from powersample.errors import InvalidArgument
+from powersample.loads.level import parse_level
 
 IDLE = "idle"
 GPU = "gpu"
@@ -130,10 +131,10 @@ def rung(parts: Mapping[str, float]) -> Rung:
 
 
 def parse_rungs(text: str) -> tuple[Rung, ...]:
-    """Return the rungs of "primes:50,gpu:100+mix:100": percents by kernel, "+" for at once; idle goes without saying.
+    """Return the rungs of "primes:50%,gpu:1+mix:1": levels by kernel, "+" for at once; idle goes without saying.
 
     Raises:
-        InvalidArgument: as `rung`; twice the same; none, or too many.
+        InvalidArgument: as `rung` and `parse_level`; twice the same; none, or too many.
     """
     found: dict[str, Rung] = {}
     for word in (word.strip() for word in text.split(",")):
@@ -141,14 +142,12 @@ def parse_rungs(text: str) -> tuple[Rung, ...]:
             continue
         parts: dict[str, float] = {}
         for one in word.split("+"):
-            kernel, _, percent = one.partition(":")
-            try:
-                level = float(percent) / 100
-            except ValueError:
-                raise InvalidArgument(f"{one!r} is no load: KERNEL:PERCENT, such as primes:50") from None
+            kernel, colon, level = one.partition(":")
+            if not colon:
+                raise InvalidArgument(f"{one!r} is no load: KERNEL:LEVEL, such as primes:50%")
             if kernel in parts:
                 raise InvalidArgument(f"{word}: {kernel} twice")
-            parts[kernel] = level
+            parts[kernel] = parse_level(level, kernel)
         made = rung(parts)
         if made.name in found:
             raise InvalidArgument(f"{word} stands there twice")

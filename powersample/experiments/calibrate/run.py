@@ -54,6 +54,7 @@ class Asking:
         sync: bursts at the begin, by which the meters' clocks are told; None: their latencies bound them.
         output: where the result is kept; None: the user's own folder, by host or simulated node.
         restart: whether points of an interrupted calibration are thrown away.
+        max_temperature_c: of this machine's CPUs, at which it ends; None for no such rule.
         proc: what stands for /proc.
     """
 
@@ -66,6 +67,7 @@ class Asking:
     sync: SyncPlan | None = None
     output: Path | None = None
     restart: bool = False
+    max_temperature_c: float | None = None
     proc: Path = Path("/proc")
 
 
@@ -99,9 +101,9 @@ class Points:
         return "bmc" if any(info.kind in COARSE for info in self.meters) else "meter"
 
 
-def ground_of(node: Node | None) -> Ground:
+def ground_of(node: Node | None, max_temperature_c: float | None = None) -> Ground:
     """Return what works: a simulated node's devices, or this machine's."""
-    return MachineGround() if node is None else NodeGround(node)
+    return MachineGround(max_temperature_c) if node is None else NodeGround(node)
 
 
 def lacks(asking: Asking, ground: Ground) -> Mapping[str, str]:
@@ -142,7 +144,7 @@ def take_points(
     """
     if asking.sync is not None:
         check(asking.sync, len(asking.meters.addresses))
-    ground = ground or ground_of(node)
+    ground = ground or ground_of(node, asking.max_temperature_c)
     rungs, notes = ladder(asking.rungs, lacks(asking, ground), asking.seed)
     for text in notes:
         note(text)
