@@ -15,7 +15,7 @@ from traces import MS, S, channel, polls, series
 from powersample import errors, store
 from powersample.cli import main
 from powersample.export import archive_chunks, chrome_chunks, perfetto_chunks, select
-from powersample.export.spans import Span, lanes
+from powersample.export.spans import Span, gap_spans, lanes
 from powersample.formats import torch_trace
 from powersample.model import Anchor, Kind, Trace, Window, to_boottime_ns
 from powersample.readers import read_torch
@@ -66,6 +66,19 @@ def test_lanes_hold_every_span_once_and_only_nest(pairs):
             for other in lane[i + 1 :]:
                 assert other.start_ns >= one.start_ns
                 assert other.start_ns >= one.end_ns or other.end_ns <= one.end_ns
+
+
+def test_gap_in_which_no_update_went_by_is_none():
+    """A sensor of 100 ms, read every 10 ms: 60 ms without a reading hide nothing, 300 ms do."""
+    t_ns = polls(0, 4, 10)
+    t_ns = t_ns[((t_ns <= S) | (t_ns >= S + 60 * MS)) & ((t_ns <= 2 * S) | (t_ns >= 2 * S + 300 * MS))]
+    nvml = channel(sensor="nvml.field.186")
+    whole = Trace.of(
+        [series(nvml, t_ns, t_ns // (100 * MS))], meta={"devices": [{"uuid": "GPU-0", "name": "NVIDIA A100"}]}
+    )
+    assert [(one.name, one.start_ns, one.end_ns) for one in gap_spans(select(whole), nvml)] == [
+        ("gap: skipped", 2 * S, 2 * S + 300 * MS)
+    ]
 
 
 # Chrome's JSON

@@ -11,6 +11,7 @@ from powersample.analysis.quality import quality
 from powersample.export.selection import Selection, utf8
 from powersample.model import TRUTH_PREFIX, Channel
 
+HIDES = 1.5  # periods of the sensor between two good readings, from which an update of it went unread
 ENDED = 3.0  # spacings of polls behind a channel's last good reading, from which it is told to have ended
 
 
@@ -71,8 +72,8 @@ def clock_spans(chosen: Selection) -> list[Span]:
 def gap_spans(chosen: Selection, channel: Channel) -> Iterator[Span]:
     """Yield where nothing was read of a channel, so that a viewer that holds its last value does not hide it.
 
-    Gaps as `report` tells them, the first 1000; and from a channel's last good reading to the record's end, where that
-    is further than three of its polls. A truth has none: it is told where it changes.
+    Of the first 1000 gaps those in which an update of the sensor went by; and from a channel's last good reading to the
+    record's end, where that is further than three of its polls. A truth has none: it is told where it changes.
     """
     extent, whole = chosen.trace.extent(channel.name), chosen.extent()
     if channel.name.startswith(TRUTH_PREFIX) or extent is None or whole is None:
@@ -83,8 +84,9 @@ def gap_spans(chosen: Selection, channel: Channel) -> Iterator[Span]:
         codes = ", ".join(f"code {code}, {count} times" for code, count in found.errors.items())
         yield Span(f"no reading succeeded: {codes or 'not a number'}", whole[0], whole[1])
         return
+    hides_ns = HIDES * 1e9 * (found.missing.period_s or 0.0)
     for gap in found.gaps:
-        if chosen.touches(gap.start_ns, gap.end_ns):
+        if gap.end_ns - gap.start_ns > hides_ns and chosen.touches(gap.start_ns, gap.end_ns):
             code = "" if gap.code is None else f", code {gap.code}"
             yield Span(f"gap: {gap.cause}{code}", gap.start_ns, gap.end_ns)
     if found.gaps_total > len(found.gaps):
