@@ -15,6 +15,7 @@ from traces import MS, S, channel, polls, series
 from powersample import errors, store
 from powersample.cli import main
 from powersample.export import archive_chunks, chrome_chunks, perfetto_chunks, select
+from powersample.export.counters import counters
 from powersample.export.spans import Span, gap_spans, lanes
 from powersample.formats import torch_trace
 from powersample.model import Anchor, Kind, Trace, Window, to_boottime_ns
@@ -128,6 +129,25 @@ def test_chrome_times_keep_the_ns():
     data = b"".join(chrome_chunks(select(whole))).decode()
     assert '"ts":0.000,' in data
     assert '"ts":0.001,' in data
+
+
+def test_counter_of_energy_tells_the_mean_power_of_its_bins():
+    """RAPL-like: an update a millisecond, 100 W, from 1 s on 300 W; of a hole the counter still knows the mean."""
+    t_ns = polls(0, 2, 1)
+    t_ns = t_ns[(t_ns <= 1500 * MS) | (t_ns >= 1800 * MS)]
+    joules = np.where(t_ns < S, t_ns * 100, S * 100 + (t_ns - S) * 300) // 10**6  # in mJ
+    package = channel("package-0.energy", Kind.ENERGY, "package-0", "package")
+    truth = channel("truth.package-0.energy", Kind.ENERGY, "package-0", "package")
+    whole = Trace.of([series(package, t_ns, joules), series(truth, [0, S], [0, 100_000])], anchors=ANCHORS)
+    curves = {counter.title: counter for chan in whole.channels.values() for counter in counters(select(whole), chan)}
+    assert sorted(curves) == ["package-0.energy", "package-0.energy: mean power over 20 ms", "truth.package-0.energy"]
+    power = curves["package-0.energy: mean power over 20 ms"]
+    assert power.unit == "W"
+    ((at_ns, watts),) = power.pieces
+    assert np.allclose(watts[at_ns < S], 100)
+    assert np.allclose(watts[at_ns >= S], 300)
+    assert np.all(np.diff(at_ns) == 20 * MS)
+    assert [(one.start_ns, one.end_ns) for one in gap_spans(select(whole), package)] == [(1500 * MS, 1800 * MS)]
 
 
 # A profile of torch
@@ -265,7 +285,7 @@ def tracks(packets):
     return {p.track_descriptor.uuid: p.track_descriptor for p in packets if p.HasField("track_descriptor")}
 
 
-def counters(packets, name):
+def points(packets, name):
     (uuid,) = (uuid for uuid, one in tracks(packets).items() if one.name == name)
     kind = protos.TrackEvent.TYPE_COUNTER
     events = [p for p in packets if p.track_event.track_uuid == uuid and p.track_event.type == kind]
@@ -292,9 +312,9 @@ def slices(packets):
 def test_perfetto_has_the_steps_in_boottime_with_units():
     packets = perfetto(trace())
     expected = [(0, 20), (1 * S, 100), (2200 * MS, 100), (3 * S, 20), (4 * S, 20)]
-    assert counters(packets, "gpu0.power.instant") == [(5 * S + t_ns, watts) for t_ns, watts in expected]
+    assert points(packets, "gpu0.power.instant") == [(5 * S + t_ns, watts) for t_ns, watts in expected]
     units = {one.name: one.counter.unit_name for one in tracks(packets).values() if one.HasField("counter")}
-    assert units == {"gpu0.power.instant": "W", "gpu0.energy": "J"}
+    assert units == {"gpu0.power.instant": "W", "gpu0.energy": "J", "gpu0.energy: mean power over 1000 ms": "W"}
     assert {p.timestamp_clock_id for p in packets if p.HasField("track_event")} == {BOOT}
     assert packets[0].sequence_flags == protos.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
     (root,) = (one for one in tracks(packets).values() if not one.parent_uuid)
@@ -327,7 +347,7 @@ def test_perfetto_of_a_machine_that_slept_leaves_the_hole_and_tells_the_clocks_a
     found = {name: (begin, end) for _, name, begin, end in slices(packets)}
     assert found["night"] == (6 * S, 34 * S + SLEPT_NS)
     assert found["machine slept 3600.000 s in here"] == (15 * S, 25 * S + SLEPT_NS)
-    stamps = np.array([t_ns for t_ns, _ in counters(packets, "gpu0.energy")])
+    stamps = np.array([t_ns for t_ns, _ in points(packets, "gpu0.energy")])
     assert np.diff(stamps).max() == SLEPT_NS + 100 * MS
     assert np.diff(stamps).min() > 0
 
@@ -367,8 +387,8 @@ def test_timelines_of_failures_only_one_sample_and_nothing_say_so():
         ("not read: gpu1.power", "no reading succeeded: code 15, 2 times"): (0, 4 * S),
         ("not read: gpu2.power", "no reading from here on"): (2 * S, 4 * S),
     }
-    assert counters(packets, "gpu1.power") == []
-    assert counters(packets, "gpu4.power") == [(6 * S, 7.0)]
+    assert points(packets, "gpu1.power") == []
+    assert points(packets, "gpu4.power") == [(6 * S, 7.0)]
     assert perfetto(Trace.of([])) is not None
     assert chrome(Trace.of([]))["traceEvents"][0]["name"] == "process_name"
 
@@ -394,7 +414,7 @@ def test_archive_relates_the_clocks_so_that_the_edge_lies_at_the_kernels_begin()
     assert torch["clocks"]["sync_to"] == {"file": power["path"], "clock": "REALTIME"}
     packets = protos.Trace.FromString(held[power["path"]]).packet
     clocks = {one.clock_id: one.timestamp for one in packets[0].clock_snapshot.clocks}
-    rise_ns = next(t_ns for t_ns, watts in counters(packets, "gpu0.power.instant") if watts == 100)
+    rise_ns = next(t_ns for t_ns, watts in points(packets, "gpu0.power.instant") if watts == 100)
     kernel = json.loads(text)["traceEvents"][0]
     kernel_ns = round(kernel["ts"] * 1000) + torch["clocks"]["offset_ns"]
     assert rise_ns - clocks[BOOT] + clocks[REAL] == pytest.approx(kernel_ns, abs=1)
@@ -439,7 +459,9 @@ def test_verb_knows_the_form_by_the_outputs_name(folder):
         (["--merge", "none.json", "-o", "both.json"], 1, "there is no file none.json"),
         (["--merge", "run.parquet", "-o", "both.json"], 1, "is no JSON"),
         (["--merge", "torch.json", "-o", "both.pftrace"], 2, "let its name end in .tar"),
-        (["-o", "torch.json"], 1, "torch.json exists"),
+        (["-f", "csv", "-o", "./run.parquet", "--force"], 2, "is what is read"),
+        (["--merge", "torch.json", "-o", "torch.json", "--force"], 2, "is what is read"),
+        (["-f", "csv", "-o", "torch.json"], 1, "torch.json exists"),
     ],
 )
 def test_verb_refuses_with_a_reason(folder, capsys, words, code, says):

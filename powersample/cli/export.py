@@ -81,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
     if chosen is None:
         raise InvalidArgument(f"which format is meant is not certain: give -f {', '.join(FORMATS)}")
     _check(options, chosen)
+    for one in (options.file, options.merge):
+        if output is not None and one is not None and one.exists() and output.exists() and output.samefile(one):
+            raise InvalidArgument(f"{output} is what is read: name another with -o")
     trace = read(options.file)
     if isinstance(trace, RunTable):
         raise InvalidArgument(f"{options.file} holds totals of runs and no samples")

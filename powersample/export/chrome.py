@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import InvalidArgument
-from powersample.export.changes import changes
+from powersample.export.counters import Counter, counters
 from powersample.export.selection import Selection, clock_of, headline, realtime_ns, utf8
 from powersample.export.spans import Span, clock_spans, gap_spans, lanes, window_spans
 from powersample.formats.torch_trace import TorchTrace
@@ -93,7 +93,8 @@ def _events(chosen: Selection, base_ns: int, pid: int) -> Iterator[Iterable[str]
             tid += 1
             yield [_meta(pid, tid, "thread_name", name=title), *_bars(chosen.trace, lane, base_ns, pid, tid)]
     for channel in chosen.channels:
-        yield from _counter(chosen, channel.name, base_ns, pid)
+        for counter in counters(chosen, channel):
+            yield from _counter(chosen.trace, counter, base_ns, pid)
         for lane in lanes(gap_spans(chosen, channel)):
             tid += 1
             title = utf8(f"not read: {channel.name}")
@@ -104,14 +105,12 @@ def _meta(pid: int, tid: int, what: str, **values: str | int) -> str:
     return json.dumps({"ph": "M", "pid": pid, "tid": tid, "name": what, "args": values})
 
 
-def _counter(chosen: Selection, name: str, base_ns: int, pid: int) -> Iterator[list[str]]:
-    channel = chosen.trace.channel(name)
-    title, unit = json.dumps(utf8(f"{name} ({channel.unit})")), json.dumps(channel.unit)
+def _counter(trace: Trace, counter: Counter, base_ns: int, pid: int) -> Iterator[list[str]]:
+    title, unit = json.dumps(f"{counter.title} ({counter.unit})"), json.dumps(counter.unit)
     head = f'{{"ph":"C","pid":{pid},"tid":0,"name":{title},"ts":'
-    for piece in changes(chosen.chunks(channel)):
-        kept = piece.take(piece.good)
-        times = _real_ns(chosen.trace, kept.t_ns) - base_ns
-        pairs = zip(times.tolist(), kept.value.tolist(), strict=True)
+    for t_ns, values in counter.pieces:
+        times = _real_ns(trace, t_ns) - base_ns
+        pairs = zip(times.tolist(), values.tolist(), strict=True)
         yield [f'{head}{_us(at)},"args":{{{unit}:{value!r}}}}}' for at, value in pairs]
 
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import NotSupported
-from powersample.export.changes import changes
+from powersample.export.counters import Counter, counters
 from powersample.export.selection import Selection, clock_of, headline, utf8
 from powersample.export.spans import Span, clock_spans, gap_spans, lanes, window_spans
-from powersample.model import Anchor, Channel, to_boottime_ns
+from powersample.model import Anchor, to_boottime_ns
 
 REALTIME, MONOTONIC, BOOTTIME = 1, 3, 6  # perfetto.protos.BuiltinClock
 CLOCKS = {"monotonic": BOOTTIME, "unanchored": MONOTONIC, "utc": REALTIME}  # of others nobody knows: Perfetto's own
@@ -63,7 +63,8 @@ class _Writer:
         for title, spans in [("windows", window_spans(chosen)), ("clock", clock_spans(chosen))]:
             yield from self._bars(title, spans, root)
         for channel in chosen.channels:
-            yield from self._counter(channel, root)
+            for counter in counters(chosen, channel):
+                yield from self._counter(counter, root)
             yield from self._bars(utf8(f"not read: {channel.name}"), gap_spans(chosen, channel), root)
         yield self._taken()
 
@@ -127,14 +128,13 @@ class _Writer:
         found = to_boottime_ns(self._chosen.trace.anchors, t_ns) if self._clock == BOOTTIME else None
         return t_ns if found is None else found
 
-    def _counter(self, channel: Channel, root: int) -> Iterator[bytes]:
+    def _counter(self, counter: Counter, root: int) -> Iterator[bytes]:
         packet = self._packet()
         event = packet.track_event
         event.type = self._protos.TrackEvent.TYPE_COUNTER
-        event.track_uuid = self._track(utf8(channel.name), root, channel.unit)
-        for piece in changes(self._chosen.chunks(channel)):
-            kept = piece.take(piece.good)
-            for at_ns, value in zip(self._placed(kept.t_ns).tolist(), kept.value.tolist(), strict=True):
+        event.track_uuid = self._track(counter.title, root, counter.unit)
+        for t_ns, values in counter.pieces:
+            for at_ns, value in zip(self._placed(t_ns).tolist(), values.tolist(), strict=True):
                 self._at(packet, at_ns)
                 event.double_counter_value = value
                 self._builder.write_packet(packet)

@@ -54,6 +54,8 @@ def window_spans(chosen: Selection) -> list[Span]:
         details: dict[str, str | int | float] = {"source": utf8(one.source)} if one.source else {}
         if one.flags:
             details["flags"] = utf8(", ".join(one.flags))
+        if one.marked:
+            details["marked"] = utf8(one.marked)
         spans.append(Span(utf8(one.name), one.start_ns, one.end_ns, details))
     return spans
 
