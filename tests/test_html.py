@@ -5,6 +5,7 @@ import base64
 import hashlib
 import re
 
+import nodes
 import numpy as np
 import pytest
 from pages import Page
@@ -283,3 +284,20 @@ timestamp,project_name,run_id,experiment_id,duration,emissions,emissions_rate,cp
 gpu_energy,ram_energy,energy_consumed
 2026-11-26T07:00:00,p,r,e,100,0.01,0.0001,50,100,10,0.001,0.003,0.0003,0.0043
 """
+
+
+def test_csv_of_a_meter_alone_is_a_page_of_the_wall(tmp_path):
+    path, page = tmp_path / "log.csv", tmp_path / "log.html"
+    path.write_text("t_s,power_w\n" + "".join(f"{i / 10:.1f},{1000 + i % 3}\n" for i in range(300)))
+    assert main(["report", str(path), "--html", str(page)]) == 0
+    found = Page(page.read_text(encoding="utf-8"))
+    assert "PSQ" in found.text
+    assert values(found.data["panels"][0]["curves"][0])[1].max() == 1002
+
+
+def test_headline_is_the_meters_where_there_is_one():
+    trace = nodes.trace([10.0], {"cpu": [100.0], "dram": [20.0], "gpu": [60.0]}, meter=1.0, windows=[("run", 1, 9)])
+    _, page = page_of(trace)
+    assert "J of the whole node, by the meter" in page.text
+    assert "The whole node" in page.headings
+    assert "Meters" in page.headings

@@ -18,11 +18,11 @@ from powersample.report import build
 from powersample.report.html import html
 
 
-def looked_at(trace, tmp_path, *, change=str, name="run.parquet"):
+def looked_at(trace, tmp_path, *more, change=str, name="run.parquet"):
     """Return the page once its script has run, and the attributes of its root."""
     path = tmp_path / "page.html"
     path.write_text(change(html(trace, build(trace), name)), encoding="utf-8")
-    page = Page(browse(path))
+    page = Page(browse(path, *more))
     return page, next(attrs for tag, attrs in page.tags if tag == "html")
 
 
@@ -51,6 +51,48 @@ def test_what_is_wrong_with_a_page_is_noted_and_what_was_planted_does_not_run(tm
     _, root = looked_at(node(), tmp_path, change=damage)
     assert root.get("data-broken") is None
     assert all(word in root["data-errors"] for word in ("script-src", "img-src", "JSON"))
+
+
+ACTIONS = """
+addEventListener("load", () => setTimeout(() => {
+  const said = [], root = document.documentElement;
+  const view = () => said.push(root.dataset.view);
+  const plot = document.querySelector(".plot");
+  const press = (key) => plot.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  document.querySelector("[data-move=in]").click(); view();
+  press("ArrowRight"); view();
+  document.querySelector("[data-move=all]").click(); view();
+  const select = document.getElementById("window");
+  select.value = "1"; select.dispatchEvent(new Event("change")); view();
+  press("0"); view();
+  document.querySelectorAll(".panel:not([open]) > summary").forEach((one) => one.click());
+  document.getElementById("theme").click(); said.push(root.dataset.theme);
+  document.getElementById("theme").click(); said.push(root.dataset.theme);
+  const over = document.querySelector(".u-over"), box = over.getBoundingClientRect();
+  const at = (type, share) => over.dispatchEvent(new MouseEvent(type, {
+    bubbles: true, button: 0, movementX: 9, clientX: box.left + share * box.width, clientY: box.top + 20 }));
+  at("mouseenter", 0.2); at("mousedown", 0.2); at("mousemove", 0.7);
+  setTimeout(() => { at("mouseup", 0.7); setTimeout(() => { view(); root.dataset.said = said.join(";"); }, 50); }, 50);
+}));
+"""
+
+
+def test_buttons_keys_and_mouse_move_all_panels(tmp_path):
+    """Driven by a script of the test's own, which the page's policy is widened for."""
+    windows = [Window("run", 0, 10 * S), Window("epoch 0", 5 * S, 7 * S)]
+
+    def driven(text):
+        text = re.sub('script-src [^"]*', "script-src 'unsafe-inline'", text, count=1)
+        return text.replace("</body>", f"<script>{ACTIONS}</script></body>")
+
+    _, root = looked_at(node(9, windows=windows), tmp_path, "--virtual-time-budget=2000", change=driven)
+    assert root.get("data-errors") is None
+    *views, light, dark, dragged = root["data-said"].split(";")
+    expected = [(2.5, 7.5), (3.75, 8.75), (0, 10), (4.92, 7.08), (0, 10)]
+    assert [tuple(map(float, one.split())) for one in views] == [pytest.approx(one) for one in expected]
+    assert {light, dark} == {"light", "dark"}
+    assert [float(one) for one in dragged.split()] == pytest.approx([2, 7], abs=0.1)
+    assert root["data-panels"] == "9"
 
 
 def one_reading_and_only_failures():

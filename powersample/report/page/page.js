@@ -128,6 +128,7 @@
     const most = end - start, span = Math.min(most, Math.max(to - from, 1e-5 * most, 1e-6));
     from = Math.min(Math.max(from, start), end - span);
     view = [from, from + span];
+    root.dataset.view = view.map((one) => one.toFixed(6)).join(" ");
     for (const { plot } of plots) plot.setScale("x", { min: view[0], max: view[1] });
     drawLane();
     tell();
