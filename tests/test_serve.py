@@ -22,9 +22,11 @@ from powersample import errors
 from powersample.analysis.account import Balance
 from powersample.capture import Plan
 from powersample.export import openmetrics
+from powersample.meters import parse_addresses
 from powersample.model import LaneStats
 from powersample.session import serving
 from powersample.session.live import State, Watch
+from powersample.session.meters import Asked
 from powersample.session.serving import MetricsServer, parse_listen, port_owner
 from powersample.session.simulate import apply_load, make_node, simulated_plan
 from powersample.sim import Latency
@@ -277,12 +279,32 @@ def test_two_scrapers_at_once_see_counters_that_only_rise():
         with serving_of(lambda accept: openmetrics.exposition(registry, accept)) as server:
 
             def scrape(_):
-                got = [read(fetch(server.url, Accept=OPENMETRICS)[2].decode(), "openmetrics") for _ in range(10)]
+                got = [read(fetch(server.url, Accept=OPENMETRICS)[2].decode(), "openmetrics") for _ in range(5)]
                 return [values(one, "powersample_energy_joules_total", domain="package")[0] for one in got]
 
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 for seen in pool.map(scrape, range(2)):
                     assert seen == sorted(seen)
+
+
+def test_meter_is_the_wall_and_goes_on_after_a_restart(tmp_path):
+    wall = ("wall", "wall")
+    meters = Asked(parse_addresses(["sim"]))
+    shown = []
+    for least_j in (100, 0):
+        with (
+            closing(tmp_path / "a.json", "paper-node") as file,
+            watched("paper-node", account=file, meters=meters) as (node, watch),
+        ):
+            state = until(watch, lambda found, j=least_j: wall in found and (found[wall].joules or 0) > j)
+            shown += [one for one in state.balances if one.domain == "wall"]
+            true_w = float(node.truth_power_w("wall", [time.monotonic_ns()])[0])
+    before, after = shown
+    assert before.power_w == pytest.approx(true_w, rel=0.1)
+    assert before.energy_from == "wall.power"
+    assert after.joules > before.joules
+    assert after.created_unix_s == before.created_unix_s
+    assert after.unseen_s > 0
 
 
 # ---- restarts ------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from powersample.session.meters import Asked
 
 
-def add_sampling(verb: argparse.ArgumentParser, *, meters: bool = True) -> None:
-    """Add them to a verb, with or without the meters beside."""
+def add_sampling(verb: argparse.ArgumentParser) -> None:
+    """Add them to a verb."""
     sampling = verb.add_argument_group("sampling (as powersample-sampler)")
     sampling.add_argument("--sources", metavar="LIST", help="comma-separated; default nvml,rapl,hwmon")
     sampling.add_argument("--gpus", metavar="LIST", help="indices or UUIDs; default CUDA_VISIBLE_DEVICES, else all")
@@ -33,9 +33,6 @@ def add_sampling(verb: argparse.ArgumentParser, *, meters: bool = True) -> None:
     sampling.add_argument(
         "--devfs", metavar="DIR", help="where cpu/N/msr is; default /dev, or nowhere beside another sysfs"
     )
-    if not meters:
-        verb.set_defaults(meter=None)
-        return
     verb.add_argument(
         "--meter",
         action="append",

@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from powersample.cli.sampling import add_sampling, plan_of
+from powersample.cli.sampling import add_sampling, list_meters, plan_of
 
 if TYPE_CHECKING:
     from powersample.capture import Plan
     from powersample.session.live import Watch
+    from powersample.session.meters import Asked
     from powersample.sim import Node
     from powersample.store.accounts import AccountFile
 
@@ -30,6 +31,7 @@ examples:
   powersample serve                                          # http://{LISTEN}/metrics
   powersample serve --listen 0.0.0.0:10188                   # for other machines, without a password
   powersample serve --textfile /var/lib/node_exporter/powersample.prom
+  powersample serve --meter lmg450:/dev/ttyUSB0
   powersample serve --otlp http://collector:4318/v1/metrics
   powersample serve --simulate h100x4 --load wave:100,400,4,0.5 --listen 127.0.0.1:0
 
@@ -65,7 +67,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--state", metavar="FILE", help="where counters are kept for the next start, or none")
     verb.add_argument("--duration", type=float, metavar="S", help="end by itself after so many seconds")
-    add_sampling(verb, meters=False)
+    add_sampling(verb)
     simulated = verb.add_argument_group("simulated node")
     simulated.add_argument("--simulate", metavar="NODE", help="as record --simulate; no state is kept unless --state")
     simulated.add_argument(
@@ -78,16 +80,18 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM, Ctrl-C or the duration's end; all three are an orderly end."""
     from powersample.export.openmetrics import needs
 
+    if options.meter == ["help"]:
+        return list_meters()
     needs("prometheus_client", "serve")
     if options.otlp is not None:
         needs("opentelemetry.exporter.otlp.proto.http", "otel")
     _refuse(options)
-    plan, _ = plan_of(options)
+    plan, meters = plan_of(options)
     if plan.rate_hz is None and options.rate is None and plan.mode == "paced":
         plan = replace(plan, rate_hz=RATE_HZ)
     try:
         with ExitStack() as stack:
-            _serve(options, plan, stack)
+            _serve(options, plan, meters, stack)
     except KeyboardInterrupt:
         return 0
     except SystemExit as ending:  # see cli.process
@@ -114,7 +118,7 @@ def _refuse(options: argparse.Namespace) -> None:
         raise errors.AccessDenied(f"{file.parent} is not a folder; create it first")
 
 
-def _serve(options: argparse.Namespace, plan: Plan, stack: ExitStack) -> None:
+def _serve(options: argparse.Namespace, plan: Plan, meters: Asked, stack: ExitStack) -> None:
     """Bring everything up, the port first: an end that comes early finds what it has to take down on the stack."""
     from powersample.export import openmetrics
     from powersample.session.live import Watch
@@ -128,7 +132,7 @@ def _serve(options: argparse.Namespace, plan: Plan, stack: ExitStack) -> None:
         from powersample.session.simulate import simulated_plan
 
         plan = simulated_plan(plan, node)
-    watch = Watch(plan, node=node, simulated=options.simulate or "", account=account, on_trouble=_note)
+    watch = Watch(plan, node=node, simulated=options.simulate or "", meters=meters, account=account, on_trouble=_note)
     registry = openmetrics.registry(watch.state)
     server = None
     if http:
@@ -136,10 +140,10 @@ def _serve(options: argparse.Namespace, plan: Plan, stack: ExitStack) -> None:
         stack.callback(server.server_close)
     if node is not None:
         _note(f"SIMULATED NODE {options.simulate}, not a measurement")
-    for note in watch.inventory.notes:
-        _note(note)
     stack.enter_context(watch)
     watch.start()
+    for note in watch.notes():
+        _note(note)
     if server is not None:
         thread = threading.Thread(target=server.serve_forever, name="powersample-http", daemon=True)
         thread.start()
