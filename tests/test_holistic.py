@@ -121,6 +121,13 @@ def test_fans_still_fast_from_what_ended_before_the_record_are_in_the_interval_u
     assert (before.kind, before.value_j) == ("bound", pytest.approx(most_j, rel=1e-2, abs=2))
 
 
+@pytest.mark.parametrize(("late_s", "verdict", "codes"), [(0, "fair", ["PSQ-CAL-BEFORE"]), (300, "good", [])])
+def test_window_right_at_the_begin_says_why_it_is_told_less_well_than_the_same_later(late_s, verdict, codes):
+    made = trace([400.0], {group: [one] for group, one in IDLE.items()})
+    told = holistic(made, Window("w", late_s * S, (late_s + 30) * S), calibration())
+    assert (told.verdict, [one.split(" ")[0] for one in told.reasons]) == (verdict, codes)
+
+
 def test_misfit_of_states_is_the_same_in_one_and_averages_out_over_several():
     """Half of the time near idle and half near full power: two states whose misfits are not each other's."""
 

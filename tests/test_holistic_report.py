@@ -204,10 +204,9 @@ def test_recording_of_a_simulated_node_carries_its_calibration_and_its_interval_
     one = next(one for one in data["windows"] if one["name"] == "epoch 0")["holistic"]
     assert one["low_j"] < one["truth_j"] < one["high_j"]
     assert one["total_j"] == pytest.approx(whole.total.joules)
-    before_j = next(term.value_j for term in whole.budget if term.term == "what ran before the recording")
-    assert whole.total.joules - whole.total.low_j < 0.15 * whole.total.joules
-    assert whole.total.high_j - before_j - whole.total.joules < 0.15 * whole.total.joules
-    assert whole.verdict == "poor"  # within a second of the begin: fans may still be fast from what ran before
+    before = next(term for term in whole.budget if term.term == "what ran before the recording")
+    assert before.kind == "bound"
+    assert before.value_j > 0.01 * whole.total.joules  # within a second of the record's begin
     with make_node("paper-node", node_seed=4) as node, ps.measure(simulate=node) as other:
         pass
     assert other.report().data["calibration"] is None

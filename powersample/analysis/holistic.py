@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from powersample.analysis.calibrated import Judged, judge, stored_calibration
 from powersample.analysis.course import GROUPS, KEYS, Course, course
 from powersample.analysis.interval import verdict
-from powersample.analysis.node_energy import Estimate, by_bounds, by_load, by_model, outside_reasons
+from powersample.analysis.node_energy import Estimate, before_reasons, by_bounds, by_load, by_model, outside_reasons
 from powersample.analysis.primary import Measured, find_window, totals, window_energies
 from powersample.analysis.relative import chance_j
 from powersample.analysis.settling import Settling
@@ -263,16 +263,17 @@ class _Node:
         if estimate is None:
             return one
         total = _told(estimate)
-        rated = "unrated"
+        rated, before = "unrated", []
         if total.low_j is not None and total.high_j is not None:
             rated = verdict(max(total.joules - total.low_j, total.high_j - total.joules), total.joules)
+            before = before_reasons(estimate, rated)
         return replace(
             one,
             level=level,
             total=total,
             verdict=rated,
             budget=estimate.budget,
-            reasons=(*one.reasons, *outside_reasons(calibration, bins)),
+            reasons=(*one.reasons, *outside_reasons(calibration, bins), *before),
             bounds_j=None
             if bounds_w is None
             else (base_j + bounds_w[0] * window.duration_s, base_j + bounds_w[1] * window.duration_s),

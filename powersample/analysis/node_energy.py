@@ -27,7 +27,7 @@ import numpy as np
 from powersample.analysis.arrays import Floats
 from powersample.analysis.course import Bins
 from powersample.analysis.evidence import student_95
-from powersample.analysis.interval import NORMAL_95
+from powersample.analysis.interval import NORMAL_95, verdict
 from powersample.analysis.settling import Unsettled
 from powersample.model import BudgetTerm, Calibration, LinearModel
 
@@ -206,6 +206,19 @@ def outside_reasons(calibration: Calibration, bins: Bins) -> list[str]:
     return [
         f"PSQ-CAL-HULL {name} drew {float(bins.seconds @ powers) / duration_s:.4g} W on average, up to "
         f"{float(powers.max()):.4g} W, and calibrated is {low_w:.4g} to {high_w:.4g} W: the interval has room for it"
+    ]
+
+
+def before_reasons(estimate: Estimate, rated: str) -> list[str]:
+    """Say that what ran before the recording is what keeps an energy from a better verdict than it is rated."""
+    if verdict(estimate.half_j, estimate.joules) == rated:
+        return []
+    sides = ((estimate.below_j, "less, for it was idle"), (estimate.above_j, "more, for they were still fast"))
+    shares = [(100 * side_j / estimate.joules, words) for side_j, words in sides]
+    told = [f"{pct:.1f} % {words}" for pct, words in shares if pct >= 0.05]
+    return [
+        "PSQ-CAL-BEFORE nobody knows what ran before the recording, and fans need minutes: the node may have taken up "
+        f"to {', or '.join(told)}"
     ]
 
 
