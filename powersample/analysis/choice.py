@@ -2,7 +2,7 @@
 """Which of a device's channels stands for it in a window, and what its channels say of each other."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 from powersample.analysis.crosscheck import Crosscheck, crosscheck
@@ -43,13 +43,14 @@ def choose(told: Sequence[Told], window: Window) -> Choice:
         window: the window.
     """
     energies = [rated(one, window, _best_evidence(one, told, window)) for one in told]
-    often = [i for i, one in enumerate(told) if not _seldom(one, told)]  # what is read seldom knows little of a window
+    seldom = _seldom(told)
+    often = [i for i, rare in enumerate(seldom) if not rare]  # what is read seldom knows little of a window
     pairs = {(i, j): crosscheck(told[i], told[j], window) for i, j in combinations(often, 2)}
     compared = {pair: check for pair, check in pairs.items() if check is not None}
     for pair, check in compared.items():
         for i in pair if not check.agrees else ():
-            energies[i] = replace(energies[i], reasons=(*energies[i].reasons, check.reason))
-    primary, why = _primary(told, energies, compared, window)
+            energies[i] = energies[i].but(reasons=(*energies[i].reasons, check.reason))
+    primary, why = _primary(told, energies, compared, seldom, window)
     return Choice(tuple(energies), primary, why, tuple(compared.values()))
 
 
@@ -57,11 +58,11 @@ def _primary(
     told: Sequence[Told],
     energies: Sequence[Energy],
     compared: Mapping[tuple[int, int], Crosscheck],
+    seldom: Sequence[bool],
     window: Window,
 ) -> tuple[int | None, str]:
     against = {pair for pair, check in compared.items() if not check.agrees}
     there = [i for i, one in enumerate(energies) if one.joules is not None]
-    seldom = [_seldom(one, told) for one in told]
     outvoted = [_outvoted(i, compared, against) for i in range(len(told))]
     # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
     there.sort(key=lambda i: (outvoted[i], seldom[i], not (_seen(energies[i], window) and _resolves(told[i], window))))
@@ -86,14 +87,16 @@ def _primary(
     return None, ""
 
 
-def _seldom(one: Told, told: Sequence[Told]) -> bool:
-    """Whether a power is read ten times less often than another."""
-    often = min((each.divisor for each in told if each.kind is not Kind.ENERGY), default=1)
-    return one.kind is not Kind.ENERGY and one.divisor > limit("seldom") * often
+def _seldom(told: Sequence[Told]) -> list[bool]:
+    """Return of each whether it is a power that is read ten times less often than another."""
+    often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
+    return [one.kind is not Kind.ENERGY and one.divisor > limit("seldom") * often for one in told]
 
 
 def _outvoted(i: int, compared: Iterable[tuple[int, int]], against: set[tuple[int, int]]) -> bool:
     """Whether two channels or more, and most of those that a channel can be compared with, contradict it."""
+    if len(against) < 2:
+        return False
     contrary = sum(i in pair for pair in against)
     return contrary >= 2 and 2 * contrary > sum(i in pair for pair in compared)
 

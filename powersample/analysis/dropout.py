@@ -12,8 +12,10 @@ Nothing is filled in: these spans are what intervals make room for and verdicts 
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +90,7 @@ class Missing:
         origin: how it is known: "changes" of value, the sensor "table", the "cycle" of a meter, or the spacing of its
             "polls".
         lost: the 1000 worst holes, and all else, in the order of time.
+        reach_ns: how far those up to each one of them reach.
         total: how many there are.
         first_ns: first good poll; None without any.
         last_ns: last one.
@@ -98,6 +101,7 @@ class Missing:
     period_s: float | None
     origin: str | None
     lost: tuple[Lost, ...]
+    reach_ns: tuple[int, ...]
     total: int
     first_ns: int | None
     last_ns: int
@@ -107,7 +111,9 @@ class Missing:
     def within(self, window: Window) -> tuple[Dropout, ...]:
         """Return the dropouts that touch a window, cut to it, in the order of time."""
         start_ns, end_ns = window.start_ns, window.end_ns
-        found = [self._cut(one, window) for one in self.lost if _touches(one.whole, window)]
+        first = bisect_right(self.reach_ns, start_ns)  # thousands of windows ask, of up to thousands
+        last = bisect_left(self.lost, end_ns, key=lambda one: one.whole.start_ns)
+        found = [self._cut(one, window) for one in self.lost[first:last] if _touches(one.whole, window)]
         first_ns, last_ns = (end_ns, end_ns) if self.first_ns is None else (self.first_ns, self.last_ns)
         if min(first_ns, end_ns) - start_ns > (0.0 if first_ns >= end_ns else self.slack_ns):
             found.append(self._beyond(start_ns, min(first_ns, end_ns), "late start"))
@@ -208,10 +214,12 @@ def missing(trace: Trace, name: str, seen: Pace, run: Gaps) -> Missing:
     lost += [Lost(one) for one in _stuck(trace, channel, run, seen, period_s, most_w)]
     lost += [Lost(one) for one in _clock(trace)]
     slack_ns = max(seen.gap_ns if seen.poll_ns else 0.0, SURE_OF_ONE * (period_ns or 0.0))
+    lost.sort(key=lambda one: (one.whole.start_ns, one.whole.end_ns))
     return Missing(
         period_s=period_s,
         origin=origin,
-        lost=tuple(sorted(lost, key=lambda one: (one.whole.start_ns, one.whole.end_ns))),
+        lost=tuple(lost),
+        reach_ns=tuple(accumulate((one.whole.end_ns for one in lost), max)),
         total=len(lost) - len(run.holes) + run.holes_total,
         first_ns=run.first_ns,
         last_ns=run.last_ns,

@@ -20,7 +20,7 @@ from powersample.analysis.averaging import METHODS, NEAR_NS, WIDE_NS, Averaging
 from powersample.analysis.cells import Cells, Reach
 from powersample.analysis.clock import ClockEvent, asleep, clock_events
 from powersample.analysis.integrals import CounterDifference, PowerIntegral, Reads
-from powersample.analysis.interval import NORMAL_95, Reconstruction, counter_reconstruction, limit, reconstructions
+from powersample.analysis.interval import NORMAL_95, Reconstruction, counter_reconstructions, limit, reconstructions
 from powersample.analysis.meter import is_meter, meter_energies
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Updates
@@ -258,7 +258,7 @@ class _Counter:
         gained, uncovered_ns = self._difference.close(REACH_PERIODS * self._period_ns)
         hidden_ns, resets = self._difference.hidden_ns(), self._difference.resets()
         wraps = [[] for _ in self._windows] if self._turns is None else self._turns.reasons()
-        edge_j = self._edge_j()
+        unsure = self._unsure()
         most_w = self._difference.rates.most_w(self._channel.scale)
         found = []
         for i, window in enumerate(self._windows):
@@ -268,7 +268,8 @@ class _Counter:
             if result.joules is not None:
                 edge = f"PSQ-EDGE either edge may be off by one update ({self._period_ns / 1e9:.3g} s)"
                 more = (*wraps[i], edge) if self._every_poll else tuple(wraps[i])
-                result = replace(result, reasons=(*result.reasons, *more))
+                if more:
+                    result = result.but(reasons=(*result.reasons, *more))
             found.append(
                 Told(
                     result,
@@ -276,26 +277,24 @@ class _Counter:
                     self._period_ns / 1e9,
                     self._every_poll,
                     model=self._model,
-                    reconstruction=self._unsure(edge_j[:, i], window),
+                    reconstruction=unsure[i],
                     missing_j=most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0,
                     cap="unusable" if resets[i] or wraps[i] else best_verdict(window, 0.0, self._period_ns),
                 )
             )
         return found
 
-    def _edge_j(self) -> NDArray[np.float64]:
-        """Return the standard uncertainty of each edge, J, shape (2, windows)."""
-        poll_ns = self._seen.poll_ns or 0.0
-        bracket_ns = poll_ns if self._every_poll else min(poll_ns, self._period_ns)
-        return self._difference.rates.uncertainty_j(self._channel.scale, bracket_ns)
-
-    def _unsure(self, edge_j: NDArray[np.float64], window: Window) -> Reconstruction | None:
+    def _unsure(self) -> Sequence[Reconstruction | None]:
+        """Return what the counter's steps may be off by in every window; None where nothing is known of the sensor."""
         if self._model is None:
-            return None
+            return [None] * len(self._windows)
+        poll_ns, rates = self._seen.poll_ns or 0.0, self._difference.rates
+        bracket_ns = poll_ns if self._every_poll else min(poll_ns, self._period_ns)
+        edge_j = rates.uncertainty_j(self._channel.scale, bracket_ns)
         # An edge with no point behind it (a window to the record's end): a whole step of the counter may be missing.
-        most_j = self._difference.rates.most_w(self._channel.scale) * self._model.period_s
-        edge_j = np.where(np.isfinite(edge_j), edge_j, most_j)
-        return counter_reconstruction(self._model, edge_j, window.duration_s, resolved=not self._every_poll)
+        edge_j = np.where(np.isfinite(edge_j), edge_j, rates.most_w(self._channel.scale) * self._model.period_s)
+        seconds = np.array([window.duration_s for window in self._windows])
+        return counter_reconstructions(self._model, edge_j, seconds, resolved=not self._every_poll)
 
     def _one(self, window: Window, i: int, gained: float, resets: int, hidden_ns: float) -> Energy:
         reasons = self._reads.reasons(i)

@@ -34,9 +34,11 @@ class Reads:
         self._failed: dict[int, NDArray[np.int64]] = {}
         self._last: Array | None = None
         self._last_ns: dict[str | int, int] = {}  # of reads, and of failures by code
+        self._lists: dict[str | int, list[int]] = {}  # of every window, once they are asked for
 
     def add(self, polls: Polls) -> None:
         """Take the next polls."""
+        self._lists.clear()
         raw, changed_ns = polls.raw, polls.t_ns[:0]
         if len(raw):
             before = raw[:1] if self._last is None else self._last
@@ -66,22 +68,29 @@ class Reads:
 
     def within(self, key: str, window: int) -> int:
         """Return "reads", "changes", "glitches" or "back" of a window."""
-        start, end = self._sums[key][:, window]
-        return int(end - start)
+        return self._list(key, self._sums[key])[window]
+
+    def _list(self, key: str | int, sums: NDArray[np.int64]) -> list[int]:
+        found = self._lists.get(key)
+        if found is None:
+            found = self._lists[key] = (sums[1] - sums[0]).tolist()
+        return found
 
     def failed(self, window: int) -> dict[int, int]:
         """Return failures by code."""
-        counts = {code: int(sums[1, window] - sums[0, window]) for code, sums in sorted(self._failed.items())}
+        counts = {code: self._list(code, sums)[window] for code, sums in sorted(self._failed.items())}
         return {code: count for code, count in counts.items() if count}
 
     def good(self, window: int) -> int:
         """Return reads that did not fail."""
-        return self.within("reads", window) - sum(self.failed(window).values())
+        reads = self.within("reads", window)
+        return reads - sum(self.failed(window).values()) if self._failed else reads
 
     def reasons(self, window: int) -> list[str]:
         """Return what a window's reads have to be told about."""
-        said, reads, failed = [], self.within("reads", window), self.failed(window)
-        if failed:
+        said: list[str] = []
+        if self._failed and (failed := self.failed(window)):
+            reads = self.within("reads", window)
             codes = ", ".join(
                 f"not a number: {count}" if code == NOT_A_NUMBER else f"code {code_words(self._sensor, code)}: {count}"
                 for code, count in failed.items()

@@ -123,14 +123,17 @@ def reconstructions(
     k = np.asarray(row["k"])[decade]
     unaliased_k = np.asarray(row.get("k_unaliased", row["k"]))[decade]
     halves = {name: k * np.sqrt(each) for name, each in weighted.items()}
+    names = [NAMES[name] for name in halves]
     return [
-        Reconstruction(
-            float(k[i] * u[i]),
-            float(unaliased_k[i] * u[i]),
-            tuple(BudgetTerm(NAMES[name], "standard", float(half[i])) for name, half in halves.items()),
+        Reconstruction(half_j, unaliased_j, tuple(map(_standard, names, each)))
+        for half_j, unaliased_j, *each in zip(
+            (k * u).tolist(), (unaliased_k * u).tolist(), *(half.tolist() for half in halves.values()), strict=True
         )
-        for i in range(len(d))
     ]
+
+
+def _standard(term: str, value_j: float) -> BudgetTerm:
+    return BudgetTerm(term, "standard", value_j)
 
 
 def pulse_half_width_j(model: SensorModel, duration_s: float, swing_w: float) -> float:
@@ -166,7 +169,7 @@ def half_width_j(model: SensorModel, joules: float, duration_s: float, reconstru
     """Return the half-width of the interval in J: gain, offset and reconstruction in quadrature."""
     gain_j = NORMAL_95 * model.gain_sd * joules
     offset_j = NORMAL_95 * model.offset_sd_w * duration_s
-    return float(np.sqrt(gain_j**2 + offset_j**2 + reconstruction_j**2))
+    return math.sqrt(gain_j**2 + offset_j**2 + reconstruction_j**2)
 
 
 def board_terms(model: SensorModel, joules: float, duration_s: float) -> tuple[BudgetTerm, ...]:
@@ -180,7 +183,7 @@ def board_terms(model: SensorModel, joules: float, duration_s: float) -> tuple[B
 def verdict(half_j: float, joules: float, cap: str = "good") -> str:
     """Return "good", "fair", "poor" or "unusable" by the relative half-width, at best `cap`."""
     limits: Mapping[str, float] = _table()["verdict"]
-    relative = half_j / joules if joules > 0 else np.inf
+    relative = half_j / joules if joules > 0 else math.inf
     by_width = next((name for name in ORDER[:3] if relative <= limits[name]), "unusable")
     return max(by_width, cap, key=ORDER.index)
 
@@ -212,26 +215,30 @@ def beats_often(
     return bool(np.all(duration_s * apart >= limit("least_beats")))
 
 
+@cache
 def limit(name: str) -> float:
     """Return a limit: from where a reason is given, or what a choice between channels hangs on."""
     return float(_table()["limits"][name])
 
 
-def counter_reconstruction(model: SensorModel, edge_j: Floats, duration_s: float, *, resolved: bool) -> Reconstruction:
-    """Return what a counter's difference may be off by.
+def counter_reconstructions(
+    model: SensorModel, edge_j: Floats, duration_s: Floats, *, resolved: bool
+) -> list[Reconstruction]:
+    """Return what a counter's difference may be off by, for every window.
 
     Args:
         model: of the counter.
-        edge_j: standard uncertainty of the gain up to the start and up to the end, shape (2,).
-        duration_s: of the window.
+        edge_j: standard uncertainty of the gain up to the start and up to the end, shape (2, windows).
+        duration_s: of the windows, shape (windows,).
         resolved: whether polls see when it moves.
     """
     row = _table()[sensor_class(model, model.period_s, resolved=resolved)]
-    k = row["k"][int(np.searchsorted(DECADES_S, duration_s, "right"))]
-    each = k * edge_j * np.sqrt([row["weights"][key] for key in EDGES])
-    half_j = float(np.hypot(*each))
-    terms = tuple(BudgetTerm(name, "standard", float(one)) for name, one in zip(EDGES.values(), each, strict=True))
-    return Reconstruction(half_j, half_j, terms)
+    k = np.asarray(row["k"])[np.searchsorted(DECADES_S, duration_s, "right")]
+    start_j, end_j = (k * edge_j[i] * math.sqrt(row["weights"][key]) for i, key in enumerate(EDGES))
+    return [
+        Reconstruction(half_j, half_j, tuple(map(_standard, EDGES.values(), each)))
+        for half_j, *each in zip(np.hypot(start_j, end_j).tolist(), start_j.tolist(), end_j.tolist(), strict=True)
+    ]
 
 
 @cache

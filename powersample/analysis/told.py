@@ -2,7 +2,7 @@
 """What a channel tells of a window, put into words: reasons, coverage, interval and verdict."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import ORDER, Reconstruction, board_terms, half_width_j, limit, verdict
@@ -87,7 +87,7 @@ def rated(told: Told, window: Window, evidence: Evidence | None = None) -> Energ
     """
     energy, model, unsure = told.energy, told.model, told.reconstruction
     if energy.joules is None:
-        return replace(energy, verdict="unusable")
+        return energy.but(verdict="unusable")
     if model is None or unsure is None:
         return energy
     joules, duration_s = energy.joules, window.duration_s
@@ -104,7 +104,9 @@ def rated(told: Told, window: Window, evidence: Evidence | None = None) -> Energ
     drift_j = limit("clock_ppm") * 1e-6 * joules
     half_j = math.hypot(half_width_j(model, joules, duration_s, own_j), drift_j, hidden_j)
     budget = [*board_terms(model, joules, duration_s), BudgetTerm("clock drift", "standard", drift_j)]
-    budget += [BudgetTerm(one.term, one.kind, one.value_j * share) for one in unsure.terms]
+    budget += (
+        unsure.terms if share == 1.0 else [BudgetTerm(one.term, one.kind, one.value_j * share) for one in unsure.terms]
+    )
     reasons = list(energy.reasons)
     if hidden_j:
         budget.append(BudgetTerm("aliasing that repeats show", "standard", hidden_j))
@@ -124,8 +126,7 @@ def rated(told: Told, window: Window, evidence: Evidence | None = None) -> Energ
         )
     if not model.known:
         reasons.append("PSQ-UNKNOWN no table knows this sensor: its interval is a wide default")
-    return replace(
-        energy,
+    return energy.but(
         low_j=max(0.0, joules - half_j),
         high_j=joules + half_j + told.missing_j,
         budget=tuple(budget),
@@ -182,8 +183,7 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
     if uncovered_ns > 0 and not all_failed:
         left_out = f"PSQ-UNCOVERED {uncovered_ns / 1e9:.4g} s of {length_ns / 1e9:.4g} s are outside the record"
         reasons.append(left_out if too_little else f"{left_out}; only the rest is counted")
-    return replace(
-        result,
+    return result.but(
         joules=None if too_little else joules,
         reasons=tuple(reasons),
         updates=reads.within("changes", index),

@@ -171,7 +171,7 @@ def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: 
         "method": energy.method,
         "verdict": energy.verdict,
         "reasons": list(energy.reasons),
-        "budget": [asdict(term) for term in energy.budget],
+        "budget": [{"term": one.term, "kind": one.kind, "value_j": one.value_j} for one in energy.budget],
         "aliasing_excluded_by": energy.excluded or None,
         "crosschecks": [_crosscheck(one, energy.channel) for one in measured.checks],
         "updates": energy.updates,

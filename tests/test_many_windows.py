@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thousands of windows are integrated together, and each comes out as it would alone."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from powersample.analysis import window_energies
+from powersample.model import Channel, Kind, Series, Trace, Window
+
+S = 1_000_000_000
+
+
+def trace_of(seconds=8, windows=(), seed=1):
+    """An H100's power and counter, and a package's counter, at 1 kHz."""
+    dice, count = np.random.default_rng(seed), seconds * 1000
+    t_ns = np.arange(count, dtype=np.int64) * 1_000_000 + dice.integers(0, 200_000, count)
+    power_mw = dice.integers(60_000, 300_000, count // 100 + 2)[(t_ns + 37_000_000) // 100_000_000]
+    package_uj = np.arange(count) * 70_000
+    rows = (
+        ("gpu0.power.instant", "GPU-X", "gpu", Kind.POWER, "W", 1e-3, "nvml.field.186", power_mw),
+        ("gpu0.energy", "GPU-X", "gpu", Kind.ENERGY, "J", 1e-3, "nvml.energy", np.cumsum(power_mw) // 1000),
+        (
+            "package-0.energy",
+            "package-0",
+            "package",
+            Kind.ENERGY,
+            "J",
+            1e-6,
+            "rapl.powercap",
+            package_uj,
+        ),
+    )
+    status, seq = (dice.random(count) < 0.001).astype(np.uint16), np.arange(count, dtype=np.uint32)
+    made = [
+        Series(
+            Channel(name, device, domain, kind, unit, scale, stamp="bracket", sensor=sensor),
+            *(t_ns, t_ns + 20_000, raw.astype(np.int64), status, seq),
+        )
+        for name, device, domain, kind, unit, scale, sensor, raw in rows
+    ]
+    board = {"uuid": "GPU-X", "name": "NVIDIA H100 PCIe", "architecture": "hopper"}
+    return Trace.of(made, windows=windows, meta={"devices": [board], "driver": "535.247.01"})
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(-S, 9 * S), st.sampled_from([0, 1_000_000, 30_000_000, S, 4 * S])),
+        min_size=1,
+        max_size=10,
+    )
+)
+def test_windows_together_equal_each_alone_to_the_last_bit(spans):
+    """To the last bit: budgets and reasons too."""
+    windows = [Window("w", start_ns, start_ns + length_ns) for start_ns, length_ns in spans]
+    trace = trace_of(windows=windows)  # whose repeats count, whichever are asked for
+    for row, window in zip(window_energies(trace, windows), windows, strict=True):
+        (alone,) = window_energies(trace, [window])
+        for one, other in zip(row, alone, strict=True):
+            assert (one.primary, one.why) == (other.primary, other.why)
+            assert one.energy == other.energy
