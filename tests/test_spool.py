@@ -27,7 +27,7 @@ from powersample.errors import (
 from powersample.model import Channel, Kind, Series
 from powersample.store import convert, schema, writer
 from powersample.store.lock import SpoolLock, holder
-from powersample.store.spool import RawPart
+from powersample.store.spool import Known, RawPart
 
 sys.path.insert(0, str(Path(__file__).parent))
 import spools
@@ -92,7 +92,7 @@ def test_read_spool_finds_everything_that_is_there(spool):
 
 
 def test_read_spool_again_reads_only_what_has_grown(spool, monkeypatch):
-    known = {}
+    known = Known()
     first = store.read_spool(spool, known)
     read = []
     slices = RawPart.slices
@@ -113,6 +113,21 @@ def test_read_spool_again_reads_only_what_has_grown(spool, monkeypatch):
     store.Converter(spool, spool.with_suffix("")).step()
     assert store.read_spool(spool, known).extent("gpu0.energy") == again.extent("gpu0.energy")
     check_whole(again, parts=4)
+
+
+def test_read_spool_again_reads_only_marks_that_are_new(spool):
+    known, path = Known(), spool / "marks"
+    first = store.read_spool(spool, known)
+    with path.open("ab") as file:
+        for verb in ("begin", "end"):
+            file.write(f'v1 {verb} 77 {60 * MS} {spools.BOOT} 7 7 "later"\n'.encode())
+        file.write(b"v1 begin 9")  # half of a line
+    before, log = known.marks_bytes, known.log
+    again = store.read_spool(spool, known)
+    assert known.log is log
+    assert known.marks_bytes == path.stat().st_size - len(b"v1 begin 9") > before
+    assert [window.name for window in again.windows if window not in first.windows] == ["later"]
+    assert again.windows == store.read_spool(spool).windows
 
 
 def test_read_spool_in_time_reads_only_that(spool):

@@ -27,6 +27,8 @@ def check_mode(sync: str) -> None:
 def cuda() -> Any | None:
     """Return the program's torch.cuda where it is in use, else None."""
     torch = sys.modules.get("torch")
+    if torch is None:
+        return None
     found = getattr(torch, "cuda", None)  # torch may be half imported
     try:
         return found if found is not None and found.is_initialized() else None

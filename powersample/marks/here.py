@@ -11,13 +11,14 @@ import atexit
 import os
 import threading
 
-from powersample.marks.device import check_mode
+from powersample.marks.device import EVENT, check_mode
 from powersample.marks.job import JobMarks
 from powersample.marks.lines import ENVIRONMENT
 from powersample.marks.window import WindowMark
 from powersample.marks.writer import MarkWriter, check_name, writer_of
 
-_by_path: dict[str, MarkWriter] = {}
+_VARIABLE = ENVIRONMENT.encode()
+_by_path: dict[bytes, MarkWriter] = {}  # as the environment has it: a step has no time to decode it
 _lock = threading.Lock()
 _job_marks = JobMarks()
 
@@ -37,15 +38,18 @@ def _flush() -> None:
 
 
 def _writer() -> MarkWriter | None:
-    path = os.environ.get(ENVIRONMENT) or _job_marks.path()
+    path = os.environb.get(_VARIABLE)
     if not path:
-        return None
+        job_path = _job_marks.path()
+        if not job_path:
+            return None
+        path = os.fsencode(job_path)
     found = _by_path.get(path)
-    if found is None or found.ended:
+    if found is None or (found.ended and os.path.exists(path)):
         with _lock:
             found = _by_path.get(path)
             if found is None or found.ended:
-                found = _by_path[path] = MarkWriter(path)
+                found = _by_path[path] = MarkWriter(os.fsdecode(path))
     return found
 
 
@@ -57,7 +61,7 @@ def enlist(writer: MarkWriter) -> str | None:
     """
     before, path = os.environ.get(ENVIRONMENT), str(writer.path.absolute())
     with _lock:
-        _by_path[path] = writer  # the same one: two writers of a process would use the same ids
+        _by_path[os.fsencode(path)] = writer  # the same one: two writers of a process would use the same ids
     os.environ[ENVIRONMENT] = path
     return before
 
@@ -66,7 +70,7 @@ def dismiss(writer: MarkWriter, before: str | None) -> None:
     """Undo `enlist`."""
     path = str(writer.path.absolute())
     with _lock:
-        _by_path.pop(path, None)
+        _by_path.pop(os.fsencode(path), None)
     if os.environ.get(ENVIRONMENT) == path:
         os.environ.pop(ENVIRONMENT)
         if before is not None:
@@ -84,10 +88,12 @@ def begin(name: str, sync: str = "auto") -> int:
         InvalidArgument: the name is no text, or `sync` no mode; said without a recording too, lest it first be heard
             of in one.
     """
+    writer = _writer()
+    if writer is not None:
+        return writer.begin(name, sync)
     check_name(name)
     check_mode(sync)
-    writer = _writer()
-    return 0 if writer is None else writer.begin(name, sync)
+    return 0
 
 
 def end(mark: int, *, raised: bool = False) -> None:
@@ -96,9 +102,11 @@ def end(mark: int, *, raised: bool = False) -> None:
     Raises:
         StateError: it was ended before, or never begun.
     """
+    if mark == 0:
+        return
     writer = _writer()
-    if writer is None or not writer.holds(mark):  # it may have begun in a recording that is over, or in another
-        writer = writer_of(mark) or writer
+    if writer is None or not writer.holds(mark):
+        writer = writer_of(mark) or writer  # it may have begun in a recording that is over, or in another
     if writer is not None:
         writer.end(mark, raised=raised)
 
@@ -135,4 +143,4 @@ def window(name: str, *, sync: str = "auto") -> WindowMark:
 
 def step(name: str = "step") -> WindowMark:
     """Mark one of many short windows; see `Run.step`."""
-    return WindowMark(_HERE, name, "event")
+    return WindowMark(_HERE, name, EVENT)

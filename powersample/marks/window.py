@@ -41,9 +41,14 @@ class WindowMark:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        mark = self._last()
+        entered = _ENTERED.get()
+        if entered and entered[-1][0] is self and entered[-1][1] in self._left:
+            mark = entered[-1][1]
+            _ENTERED.set(entered[:-1])
+        else:
+            mark = self._last()
         self._left.remove(mark)
-        self._where.end_window(mark, raised=_raised(kind))
+        self._where.end_window(mark, raised=kind is not None and _raised(kind))
 
     def _last(self) -> int:
         """Return the id of the last that this thread or task entered of this object."""
@@ -73,11 +78,11 @@ class _Call:
         self._mark = self._where.begin_window(self._name, sync=self._sync)
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._where.end_window(self._mark, raised=_raised(kind))
+        self._where.end_window(self._mark, raised=kind is not None and _raised(kind))
 
 
-def _raised(kind: type[BaseException] | None) -> bool:
-    return kind is not None and not issubclass(kind, GeneratorExit)  # who stops asking a generator raises nothing
+def _raised(kind: type[BaseException]) -> bool:
+    return not issubclass(kind, GeneratorExit)  # who stops asking a generator raises nothing
 
 
 # What this thread's, or asyncio task's, running blocks are. Of the module: a variable of each object would never go.

@@ -11,7 +11,6 @@ import warnings
 import weakref
 from collections import deque
 from pathlib import Path
-from typing import NamedTuple
 
 from powersample.errors import InvalidArgument, StateError
 from powersample.marks import lines
@@ -25,13 +24,7 @@ RAISED = "raised"  # the window was left by an exception
 RANK = "rank="
 
 
-class _Mark(NamedTuple):
-    verb: str
-    mark: int
-    t_ns: int
-    tid: int
-    name: str
-    notes: tuple[str, ...]
+_Mark = tuple[str, int, int, int, str, tuple[str, ...]]  # verb, id, CLOCK_MONOTONIC, thread, name, notes
 
 
 def check_name(name: str) -> None:
@@ -63,6 +56,7 @@ class MarkWriter:
         self._write_lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ticking = False
         self._clock: EventClock | None = None
         self._lost = False
         self.ended = False  # whether its recording is over
@@ -97,10 +91,10 @@ class MarkWriter:
             self._warn()
             return 0
         mark = next(_NUMBERS)
-        way, notes = self._edge(sync, mark, "begin")
+        way, notes = (sync, ()) if sync == "none" else self._edge(sync, mark, "begin")
         self._open[mark] = way
         now = time.monotonic_ns()
-        self._put(_Mark("begin", mark, now, threading.get_native_id(), name, notes + self._rank), later=way == "event")
+        self._put(("begin", mark, now, threading.get_native_id(), name, notes + self._rank), later=way == EVENT)
         return mark
 
     def end(self, mark: int, *, raised: bool = False) -> None:
@@ -120,19 +114,19 @@ class MarkWriter:
             raise StateError(f"window {mark} was ended before, or never begun", "End each window once.")
         if self._silent:
             return
-        _, notes = self._edge(way, mark, "end")
+        notes = () if way == "none" else self._edge(way, mark, "end")[1]
         now = time.monotonic_ns()
         if raised:
             notes = (*notes, RAISED)
-        self._put(_Mark("end", mark, now, threading.get_native_id(), "", notes), later=way == "event")
+        self._put(("end", mark, now, threading.get_native_id(), "", notes), later=way == EVENT)
 
     def span(self, name: str, start_ns: int, sync: str) -> tuple[int, str, tuple[str, ...]]:
         """Mark a window that began at `start_ns` and ends now; return its end, how it is marked, and its flags."""
         mark, tid = next(_NUMBERS), threading.get_native_id()
         _, notes = self._edge(sync, mark, "end")
         now = time.monotonic_ns()
-        self._put(_Mark("begin", mark, start_ns, tid, name, notes + self._rank), later=True)
-        self._put(_Mark("end", mark, now, tid, "", notes), later=False)
+        self._put(("begin", mark, start_ns, tid, name, notes + self._rank), later=True)
+        self._put(("end", mark, now, tid, "", notes), later=False)
         return now, notes[0] if notes else "", notes[1:]
 
     def event(self, name: str) -> None:
@@ -147,7 +141,7 @@ class MarkWriter:
             return
         now = time.monotonic_ns()
         mark = next(_NUMBERS)
-        self._put(_Mark("event", mark, now, threading.get_native_id(), name, ()), later=False)
+        self._put(("event", mark, now, threading.get_native_id(), name, ()), later=False)
 
     def holds(self, mark: int) -> bool:
         """Whether a window is open here; 0, that is nowhere, is."""
@@ -183,16 +177,15 @@ class MarkWriter:
     def close(self) -> None:
         """Find out and write what waits, and wait for nothing more."""
         self._ended.set()
+        self._ticking = False
         self.find_out(wait=True)
 
     def _edge(self, sync: str, mark: int, edge: str) -> tuple[str, tuple[str, ...]]:
         """Have the device mark an edge, or wait for it; return how that is done, and what the mark tells of it."""
-        if sync == "none":
-            return sync, ()
-        check_mode(sync)
         used = cuda()
         if sync != EVENT:
-            return ("none", ()) if used is None else ("device", synchronise(used))
+            check_mode(sync)
+            return ("none", ()) if used is None or sync == "none" else ("device", synchronise(used))
         if used is None:
             return sync, ()
         clock = self._clock
@@ -213,11 +206,13 @@ class MarkWriter:
                 stacklevel=4,
             )
         tid = threading.get_native_id()
-        return [_Mark("edge", one.mark, one.t_ns, tid, "", (one.edge, f"{one.error_ns:.1f}")) for one in found]
+        return [("edge", one.mark, one.t_ns, tid, "", (one.edge, f"{one.error_ns:.1f}")) for one in found]
 
     def _put(self, mark: _Mark, *, later: bool) -> None:
         self._waiting.append(mark)
-        if not later or len(self._waiting) >= MOST_WAITING or not self._started():
+        if later and self._ticking and len(self._waiting) < MOST_WAITING:
+            return
+        if not later or not self._started() or len(self._waiting) >= MOST_WAITING:
             self.flush()
 
     def _started(self) -> bool:
@@ -233,7 +228,7 @@ class MarkWriter:
                         thread.start()
                     except RuntimeError:  # no more threads, or the interpreter ends
                         return False
-                    self._thread = thread
+                    self._thread, self._ticking = thread, True
         return not self._ended.is_set()
 
     def _write(self, text: bytes) -> None:
@@ -263,7 +258,7 @@ class MarkWriter:
         self._lock = threading.Lock()  # another thread of the parent may have held it
         self._write_lock = threading.Lock()
         self._waiting = deque()  # its parent writes them
-        self._thread = None
+        self._thread, self._ticking = None, False
         if not self.hushed:
             self._hush("a forked child")
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from powersample.store import Converter, StoredTrace
     from powersample.store.lock import SpoolLock
     from powersample.store.samplers import Registration, Sampler
-    from powersample.store.spool import Scan
+    from powersample.store.spool import Known
 
 # Recording goes on around every window: what covers an edge is published up to a period and a window later.
 MARGIN_S = 0.3
@@ -117,7 +117,7 @@ class Recording:
         self._lock: SpoolLock | None = None
         self._place: Registration | None = None
         self._made = False
-        self._scans: dict[int, Scan] = {}
+        self._known: Known | None = None
         self._trouble: list[str] = []
         self._find_calibration()
         self._syncing: Syncing | None = None
@@ -225,10 +225,16 @@ class Recording:
 
     def so_far(self) -> StoredTrace:
         """Return a trace of what has been recorded until now."""
-        from powersample import store
-
         self.recorder.sync()
-        return store.read_spool(self.spool, self._scans)
+        return self._read()
+
+    def _read(self) -> StoredTrace:
+        from powersample import store
+        from powersample.store.spool import Known
+
+        if self._known is None:
+            self._known = Known()
+        return store.read_spool(self.spool, self._known)
 
     def finish(self, **more: object) -> StoredTrace:
         """Stop the lanes, write the output and open it.
@@ -264,25 +270,20 @@ class Recording:
 
         What was measured of this very board under this driver goes over the table.
         """
-        from powersample import store
-
         with contextlib.suppress(errors.PowerSampleError):  # a spool that cannot be read is the conversion's to tell
-            models, notes = known_sensors(store.read_spool(self.spool, self._scans))
+            models, notes = known_sensors(self._read())
             self._meta["notes"] += notes
             return {name: model.as_json() for name, model in models.items()}
         return {}
 
     def _clock_fits(self, syncing: Syncing) -> dict[str, Any]:
-        from powersample import store
         from powersample.session.syncing import told_by_bursts
 
         self._meta["trouble"] += syncing.trouble
         self._meta["notes"] += syncing.notes
         try:
             ends_ns = self.meters.true_ends_ns()
-            return told_by_bursts(
-                store.read_spool(self.spool, self._scans), self.meters.recorder.infos, syncing, ends_ns
-            )
+            return told_by_bursts(self._read(), self.meters.recorder.infos, syncing, ends_ns)
         except Exception as error:  # the recording is worth more than the fit
             self._meta["trouble"].append(f"the meters' clocks could not be told: {error or type(error).__name__}")
             return {}

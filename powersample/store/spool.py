@@ -10,6 +10,7 @@ part is found under one of three names: `part-N.open` (being written), `part-N.p
 import io
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from powersample import marks
 from powersample.errors import AccessDenied, BadFormat, InputNotFound
+from powersample.marks import Log
 from powersample.model import KEPT_DTYPE, METER_DTYPE, SAMPLE_DTYPE, Anchor, Channel, Extent, LaneStats, Series
 from powersample.store.lock import NAME as LOCK
 from powersample.store.schema import Description
@@ -37,6 +39,33 @@ class Scan:
 
     records: int
     extents: dict[str, Extent]
+
+
+@dataclass(slots=True)
+class Known:
+    """What earlier readings of a spool found: what only grows need not be read again.
+
+    Attributes:
+        scans: of raw parts, by number.
+        log: its marks.
+        marks_bytes: how far they were read.
+    """
+
+    scans: dict[int, Scan] = field(default_factory=dict)
+    log: Log | None = None
+    marks_bytes: int = 0
+
+    def marks(self, path: Path, boot: str | None) -> Log:
+        """Return the marks so far, read from where the last reading ended; what a kill tore off waits for its end."""
+        if self.log is None or self.log.boot != boot:
+            self.log, self.marks_bytes = Log(boot), 0
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            file.seek(self.marks_bytes)
+            text = file.read()
+            whole = text.rfind(b"\n") + 1
+            self.log.feed(io.BytesIO(text[:whole]).readlines())  # splitlines also cuts at \r
+            self.marks_bytes += whole
+        return self.log
 
 
 class RawPart:
@@ -222,10 +251,14 @@ class Survey:
     trouble_said: list[str] = field(default_factory=list)  # what the sampler itself wrote down
     end: dict[str, Any] | None = None  # None while it is written, and after a kill
 
-    def description(self, directory: Path) -> Description:
+    def description(self, directory: Path, known: Known | None = None) -> Description:
         """Return it all, with windows from the marks; those still open end with the record."""
         end_ns = max((extent.last_ns for extent in self.extents.values()), default=None)
-        found = marks.parse(_lines(directory / "marks"), self.boot_id, end_ns)
+        path = directory / "marks"
+        if known is None:  # what is torn off at its end is counted
+            found = marks.parse(_lines(path), self.boot_id, end_ns)
+        else:
+            found = known.marks(path, self.boot_id).marks(end_ns)
         meta = self.meta | {"events": [{"name": name, "t_ns": t_ns} for name, t_ns in found.events]}
         left_out = {"unknown": found.unknown, "unmatched": found.unmatched, "other_boot": found.other_boot}
         if any(left_out.values()):
@@ -240,14 +273,13 @@ class Survey:
         )
 
 
-def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None = None) -> Survey:
+def survey(directory: Path, *, scan: bool = True, known: Known | None = None) -> Survey:
     """Look through a spool.
 
     Args:
         directory: the spool.
         scan: also read raw parts through for the channels' extents.
-        known: scans of an earlier survey of the same spool, by part; what they hold is not read again, and they are
-            brought up to date.
+        known: what earlier surveys of the same spool found; it is not read again, and brought up to date.
 
     Raises:
         InputNotFound: there is no such folder.
@@ -277,9 +309,9 @@ def survey(directory: Path, *, scan: bool = True, known: dict[int, Scan] | None 
         if isinstance(part, RawPart) and not scan:
             continue
         if isinstance(part, RawPart):
-            scanned = part.scan(known.get(number) if known else None)
+            scanned = part.scan(known.scans.get(number) if known else None)
             if known is not None:
-                known[number] = scanned
+                known.scans[number] = scanned
             extents: Mapping[str, Extent] = scanned.extents
         else:
             extents = part.extents
@@ -371,12 +403,12 @@ class SpoolParts:
         return self._extents.get(channel.name)
 
 
-def read_spool(directory: PathLike, known: dict[int, Scan] | None = None) -> StoredTrace:
+def read_spool(directory: PathLike, known: Known | None = None) -> StoredTrace:
     """Open a spool as a trace of what has been recorded so far.
 
     Args:
         directory: the spool.
-        known: an empty dict, given again with every reading of the same spool, saves reading it all each time.
+        known: given again with every reading of the same spool, saves reading it all each time.
 
     Raises:
         InputNotFound: there is no such folder.
@@ -384,4 +416,4 @@ def read_spool(directory: PathLike, known: dict[int, Scan] | None = None) -> Sto
     """
     path = Path(directory)
     found = survey(path, known=known)
-    return StoredTrace(path, SpoolParts(path, found), found.description(path))
+    return StoredTrace(path, SpoolParts(path, found), found.description(path, known))
