@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from powersample.analysis import window_energies
 from powersample.model import Channel, Kind, Series, Trace, Window
+from powersample.report import build
 
 S = 1_000_000_000
 
@@ -60,3 +61,30 @@ def test_windows_together_equal_each_alone_to_the_last_bit(spans):
         for one, other in zip(row, alone, strict=True):
             assert (one.primary, one.why) == (other.primary, other.why)
             assert one.energy == other.energy
+
+
+def test_report_of_many_steps_tells_them_together_and_lists_all_in_json():
+    windows = [Window("run", S, 19 * S)]
+    windows += [Window("step", S + i * S // 100, S + (i + 1) * S // 100) for i in range(1800)]
+    windows += [Window(f"epoch {i}", S + i * S // 10, S + (i + 1) * S // 10) for i in range(180)]
+    report = build(trace_of(seconds=20, windows=windows))
+    assert len(report.data["windows"]) == 1981
+    text = str(report)
+    assert len(text.splitlines()) < 80
+    step = next(line for line in text.splitlines() if line.startswith("step x 1800"))
+    assert "0.01" in step
+    assert any(line.startswith("epoch x 180") for line in text.splitlines())
+
+
+def test_explain_says_how_a_window_was_marked():
+    windows = [
+        Window("waited", S, 2 * S, (), "", "device"),
+        Window("noted", S, 2 * S, (), "", "event", (1500.0, 800.0)),
+        Window("late", S, 2 * S, ("unresolved",), "", "event"),
+        Window("plain", S, 2 * S),
+    ]
+    report = build(trace_of(windows=windows))
+    text = " ".join(report.explained().split())
+    assert text.count("once the accelerator had done what was queued") == 2  # devices
+    assert text.count("the accelerator's own, mapped to the host's clock to 1.500 and 0.8000 us") == 2
+    assert text.count("PSQ-EVENT") >= 2

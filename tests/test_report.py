@@ -142,8 +142,9 @@ def test_text_shows_the_primary_energy_of_every_window_and_the_codes_once():
 def test_text_of_many_windows_stays_short_and_says_where_the_rest_is():
     windows = [Window(f"step {i}", i * 10 * MS, (i + 1) * 10 * MS) for i in range(300)]
     report = build(recording(windows=windows))
-    assert "... and 200 more windows; --json has all" in str(report)
-    assert "... and 288 more windows" in report.brief()
+    assert "step x 300" in str(report)
+    assert "--json has all" in str(report)
+    assert "step x 300" in report.brief()
     assert "PSQ-SHORT step 0" in str(report)
 
 

@@ -23,6 +23,11 @@ VERDICTS = {
     "unrated": "unrated: nothing is known of what this sensor may be off by",
 }
 
+MARKED = {
+    "device": "Its edges are the host's, each once the accelerator had done what was queued.",
+    "event": "Its edges are the accelerator's own, mapped to the host's clock to {} us (standard errors).",
+}
+
 
 def explain(data: Mapping[str, Any]) -> list[str]:
     """Return the notes of a report's JSON object as lines."""
@@ -54,6 +59,9 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
     yield from _words(VERDICTS.get(energy["verdict"], energy["verdict"]) + ".")
     why = f"; it stands for the device because {energy['primary_reason']}" if energy["primary_reason"] else ""
     yield from _words(f"By {name}, {energy['method']}, {_updates(energy)}{why}.")
+    if "unresolved" not in window["flags"] and (how := MARKED.get(window["marked"])):
+        errors_us = [number(error_ns / 1e3) for error_ns in window["edge_errors_ns"]]
+        yield from _words(how.format(" and ".join(errors_us)))
     yield from _words(sensor_words(channel))
     if joules and energy["low_j"] is not None:
         yield from _budget(energy)

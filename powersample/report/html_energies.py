@@ -12,11 +12,11 @@ from typing import Any
 from powersample.analysis.repeats import stem
 from powersample.report.curves import Panel
 from powersample.report.html_parts import escaped, name, table, verdict, whisker
+from powersample.report.many import ALONE
 from powersample.report.table import DASH, interval, number
 from powersample.report.text import LEGEND, TOTAL_NAMES
 from powersample.report.words import error_pct, place
 
-ALONE = 60  # windows of one stem that stand in rows of their own; of more, all are one row
 SHOWN = 12  # of them, the highest
 MOST_ROWS = 400  # of a device; of more windows, every stem is one row
 OPEN_TABLES = 12  # of devices; the others when somebody opens them

@@ -7,7 +7,9 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.analysis.interval import limit
+from powersample.analysis.repeats import stem
 from powersample.report.holistic import holistic_lines
+from powersample.report.many import crowd_lines, crowds
 from powersample.report.table import DASH, cut, interval, number, table
 from powersample.report.untold import untold
 from powersample.report.words import (
@@ -92,7 +94,9 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
     if simulated:
         header += ["truth J", "error %"]
     rows = []
-    for window in data["windows"][:most]:
+    many = crowds(data["windows"])
+    alone = [window for window in data["windows"] if stem(window["name"]) not in many]
+    for window in alone[:most]:
         name = cut(window["name"], 24) + (" (open)" if "open" in window["flags"] else "")
         for energy in (one for one in window["energies"] if one["primary"]):
             device, by = place(energy)
@@ -105,9 +109,11 @@ def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
                 energy["verdict"],
             ]
             rows.append(row + (_truth(energy) if simulated else []))
-    yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
-    if len(data["windows"]) > most:
-        yield f"... and {len(data['windows']) - most} more windows; --json has all"
+    if rows or not many:
+        yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
+    if len(alone) > most:
+        yield f"... and {len(alone) - most} more windows; --json has all"
+    yield from crowd_lines(data["windows"], many)
 
 
 def block(sentences: Iterable[str]) -> list[str]:
