@@ -50,6 +50,10 @@ class NotSupported(PowerSampleError, NotImplementedError):
     """The device, its driver or this machine lacks it."""
 
 
+class PackageMissing(NotSupported, ImportError):
+    """A package of one of the extras is not installed, or too old."""
+
+
 class Timeout(PowerSampleError, TimeoutError):
     """The deadline passed first."""
 

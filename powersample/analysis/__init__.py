@@ -14,8 +14,9 @@ from powersample.analysis.mean import MeanEnergy, RunningEnergy, mean_energy
 from powersample.analysis.plan import MeasurementPlan, plan
 from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
 from powersample.analysis.quality import Quality, carriers, quality
-from powersample.analysis.relative import Relative, Sum, relative, together
+from powersample.analysis.relative import Relative, Sum, add, relative, together
 from powersample.analysis.sensitivity import RateSensitivity, Thinned, rate_sensitivity
+from powersample.analysis.training import Training, training, without
 from powersample.analysis.truth import truth_joules, truth_void
 from powersample.analysis.updates import Pace, pace
 
@@ -38,7 +39,9 @@ __all__ = [
     "RunningEnergy",
     "Sum",
     "Thinned",
+    "Training",
     "WallEnergy",
+    "add",
     "carriers",
     "channel_energies",
     "channel_energy",
@@ -62,8 +65,10 @@ __all__ = [
     "run_window",
     "together",
     "totals",
+    "training",
     "truth_joules",
     "truth_void",
     "whole",
     "window_energies",
+    "without",
 ]

@@ -106,17 +106,25 @@ def together(trace: Trace, windows: Sequence[str | Window], device: str | None =
             stretches[-1] = Window(f"{last.name} + {one.name}", last.start_ns, max(last.end_ns, one.end_ns))
         else:
             stretches.append(one)
-    pieces = tuple(energy(trace, one, device, domain=domain) for one in stretches)
+    return add([energy(trace, one, device, domain=domain) for one in stretches])
+
+
+def add(pieces: Sequence[Energy]) -> Sum:
+    """Return the sum of energies of one board over windows that do not touch: as `together`, of what is known already.
+
+    Raises:
+        InvalidArgument: an energy that cannot be told.
+    """
     total = 0.0
     for piece in pieces:
         if piece.joules is None:
             raise InvalidArgument(f"the energy of {piece.window!r} cannot be told: {'; '.join(piece.reasons)}")
         total += piece.joules
     if any(piece.low_j is None for piece in pieces):
-        return Sum(total, None, None, "unrated", pieces)
+        return Sum(total, None, None, "unrated", tuple(pieces))
     shared2 = sum(sum(_term(piece, name) for piece in pieces) ** 2 for name in SHARED)
     half_j = math.sqrt(shared2 + sum(own_j(piece) ** 2 for piece in pieces))
-    return Sum(total, max(0.0, total - half_j), total + half_j, verdict(half_j, total), pieces)
+    return Sum(total, max(0.0, total - half_j), total + half_j, verdict(half_j, total), tuple(pieces))
 
 
 def _term(one: Energy, name: str) -> float:

@@ -273,7 +273,7 @@ class Run(Windows):
         """
         from powersample.analysis import energy
 
-        trace, found = self._settled(window)
+        trace, found = self.settled(window)
         return energy(trace, found, device, domain=domain)
 
     def holistic(
@@ -293,7 +293,7 @@ class Run(Windows):
         """
         from powersample.analysis import holistic
 
-        trace, found = self._settled(window)
+        trace, found = self.settled(window)
         return holistic(trace, found, calibration, load_like=load_like, anyway=anyway)
 
     def report(self) -> Report:
@@ -302,8 +302,13 @@ class Run(Windows):
 
         return build(self.trace)
 
-    def _settled(self, window: str | Window) -> tuple[StoredTrace, Window]:
-        """Return a trace that holds all that a window's energies need, and the window."""
+    def settled(self, window: str | Window) -> tuple[StoredTrace, Window]:
+        """Return a trace that holds all that a window's energies need, and the window; waits as `energy` does.
+
+        Raises:
+            InvalidArgument: No such window, or several.
+            StateError: The window is still open.
+        """
         from powersample.analysis import find_window
         from powersample.model.energy import OPEN, UNRESOLVED
 

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The energy of an epoch of training: of its window without what was done aside, such as validation.
+
+What is left is a set of spans. They are measured by the same board, so its gain and offset add up linearly over them,
+what reconstruction may be off by in quadrature (`relative.add`); errors of different devices are their own.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from powersample.analysis.calibrated import judge, stored_calibration
+from powersample.analysis.choice import whole
+from powersample.analysis.dropout import dropouts
+from powersample.analysis.interval import verdict
+from powersample.analysis.primary import POWER_ORDER, Measured, window_energies
+from powersample.analysis.relative import Sum, add
+from powersample.model import Kind, Trace, Window
+
+PARTS = ("gpu", "package", "dram")  # do not overlap: their sum is the total
+TOLD = (*PARTS, "module", "wall")
+IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What an epoch took.
+
+    Attributes:
+        spans: what was integrated, in the order of time.
+        duration_s: of all of them.
+        devices: energies by name ("gpu0", "package-0", "wall") and domain; a device whose readings do not speak for all
+            of the spans is absent.
+        dram: of all memories; None where there is none, or one is absent.
+        total: of all GPUs, packages and memories; None where one of them is absent, or there is none. Its interval is
+            None where one of theirs is.
+        covered: share of the spans that the readings of the total's least covered part speak for; None without one.
+        dropouts: of those devices' channels, in the spans.
+        most_w: greatest power that was read, by name of GPU; absent where only an energy counter was.
+        idle_j: what the same parts take in so much time while the node idles, by its calibration; None without one.
+        reasons: why devices are absent.
+        simulated: whether it is a simulated node's.
+    """
+
+    spans: tuple[Window, ...]
+    duration_s: float
+    devices: dict[tuple[str, str], Sum]
+    dram: Sum | None
+    total: Sum | None
+    covered: float | None
+    dropouts: int
+    most_w: dict[str, float]
+    idle_j: float | None
+    reasons: tuple[str, ...]
+    simulated: bool
+
+
+def without(window: Window, aside: Iterable[Window]) -> tuple[Window, ...]:
+    """Return the spans of `window` that none of `aside` covers, in the order of time; they bear its name."""
+    spans, start_ns = [], window.start_ns
+    for one in sorted(aside, key=lambda one: one.start_ns):
+        end_ns = min(one.start_ns, window.end_ns)
+        if end_ns > start_ns:
+            spans.append(Window(window.name, start_ns, end_ns, (), window.source))
+        start_ns = max(start_ns, one.end_ns)
+    if window.end_ns > start_ns:
+        spans.append(Window(window.name, start_ns, window.end_ns, (), window.source))
+    return tuple(spans)
+
+
+def training(trace: Trace, epoch: Window, aside: Iterable[Window] = ()) -> Training:
+    """Return the energies of an epoch.
+
+    Args:
+        trace: the recording.
+        epoch: its window.
+        aside: windows that are no part of it, wherever they lie.
+
+    Returns:
+        The energies; without any device when nothing is left of the epoch.
+    """
+    spans = without(epoch, aside)
+    rows = window_energies(trace, spans)
+    groups: dict[tuple[str, str], list[Measured | None]] = {}
+    for i, row in enumerate(rows):
+        for one in row:
+            if not one.spare and one.energy.domain in TOLD:
+                mine = groups.setdefault((one.energy.device, one.energy.domain), [None] * len(spans))
+                mine[i] = one if one.primary else mine[i]
+    devices: dict[tuple[str, str], Sum] = {}
+    reasons = []
+    shares: list[float] = []
+    duration_s = math.fsum(span.duration_s for span in spans)
+    for (device, domain), found in groups.items():
+        known = [one.energy for one in found if one is not None and one.energy.joules is not None]
+        if domain in PARTS:
+            shares.append(min(1.0, math.fsum(one.covered_s for one in known) / duration_s))
+        if len(known) == len(spans) and all(map(whole, known, spans)):
+            devices[known[0].channel.partition(".")[0], domain] = add(known)
+        else:
+            reasons.append(f"PSQ-PARTIAL what was read of {device} does not speak for all of {epoch.name!r}")
+
+    def sum_of(*domains: str) -> Sum | None:
+        mine = [one for (_, domain), one in devices.items() if domain in domains]
+        whole_of_it = bool(mine) and len(mine) == sum(domain in domains for _, domain in groups)
+        return _sum(mine) if whole_of_it else None
+
+    total = sum_of(*PARTS)
+    channels = {piece.channel for one in devices.values() for piece in one.pieces}
+    return Training(
+        spans,
+        duration_s,
+        devices,
+        sum_of("dram"),
+        total,
+        min(shares, default=None),
+        sum(len(dropouts(trace, name, span)) for name in channels for span in spans),
+        {name: most for name, domain in devices if domain == "gpu" and (most := _most_w(trace, name, spans))},
+        _idle_j(trace, {domain for _, domain in devices if domain in PARTS}, duration_s) if total else None,
+        tuple(reasons),
+        trace.simulated,
+    )
+
+
+def _sum(parts: Sequence[Sum]) -> Sum:
+    """Return the sum of devices: their errors are their own, so half-widths add in quadrature."""
+    joules = math.fsum(one.joules for one in parts)
+    pieces = tuple(piece for one in parts for piece in one.pieces)
+    ends = [
+        (one.joules - one.low_j, one.high_j - one.joules)
+        for one in parts
+        if one.low_j is not None and one.high_j is not None
+    ]
+    if len(ends) < len(parts):
+        return Sum(joules, None, None, "unrated", pieces)
+    below_j, above_j = (math.hypot(*side) for side in zip(*ends, strict=True))
+    return Sum(joules, max(0.0, joules - below_j), joules + above_j, verdict(max(below_j, above_j), joules), pieces)
+
+
+def _most_w(trace: Trace, device: str, spans: Iterable[Window]) -> float | None:
+    """Return the greatest power that a GPU's most direct channel showed."""
+    mine = {
+        name.rpartition(".")[2]: name
+        for name, channel in trace.channels.items()
+        if name.partition(".")[0] == device and channel.kind is Kind.POWER and trace.extent(name) is not None
+    }
+    name = next((mine[word] for word in POWER_ORDER if word in mine), None)
+    if name is None:
+        return None
+    found = [
+        float(series.value[series.status == 0].max())
+        for span in spans
+        for series in trace.chunks(name, span.start_ns, span.end_ns)
+        if (series.status == 0).any()
+    ]
+    return max(found, default=None)
+
+
+def _idle_j(trace: Trace, domains: set[str], duration_s: float) -> float | None:
+    """Return what these parts would have taken idle, by the calibration that lies in the recording."""
+    stored = stored_calibration(trace)
+    calibration = None if stored is None else judge(trace, *stored).calibration
+    if calibration is None:
+        return None
+    groups = {{"package": "cpu"}.get(domain, domain) for domain in domains}
+    idle = [one.components_w for one in calibration.points if one.kernel == IDLE and groups <= one.components_w.keys()]
+    if not idle:
+        return None
+    return duration_s * math.fsum(math.fsum(one[group] for group in groups) for one in idle) / len(idle)

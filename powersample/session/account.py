@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An epoch's energies as a log takes them, numbers by key, and their sum over a training that is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from powersample.errors import BadFormat, InvalidArgument
+
+if TYPE_CHECKING:
+    from powersample.analysis import Sum, Training
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cumulative:
+    """The energy of all epochs until now, over any number of resumed runs.
+
+    Intervals add up linearly: the board may be the same one in all of them, and then so are its gain and offset.
+
+    Attributes:
+        simulated: whether of a simulated node.
+        joules: the sum, without epochs that could not be told.
+        low_j: lower end of its 95 % interval; None once an epoch had none.
+        high_j: its upper end.
+        duration_s: of the epochs in it.
+        epochs: in it; of one that a checkpoint cut, each part.
+        untold: epochs whose total could not be told: the sum is too small then, and not logged.
+    """
+
+    simulated: bool
+    joules: float = 0.0
+    low_j: float | None = 0.0
+    high_j: float | None = 0.0
+    duration_s: float = 0.0
+    epochs: int = 0
+    untold: int = 0
+
+    def plus(self, found: Training) -> Cumulative:
+        """Return the sum with one more epoch, or a part of one."""
+        total = found.total
+        if total is None:
+            return Cumulative(**asdict(self) | {"untold": self.untold + 1})
+        ends = (self.low_j, self.high_j, total.low_j, total.high_j)
+        low_j, high_j = (None, None) if None in ends else (ends[0] + ends[2], ends[1] + ends[3])  # type: ignore[operator]
+        return Cumulative(
+            self.simulated,
+            self.joules + total.joules,
+            low_j,
+            high_j,
+            self.duration_s + found.duration_s,
+            self.epochs + 1,
+            self.untold,
+        )
+
+    def log_keys(self) -> dict[str, float]:
+        """Return the keys of the sum; none while it is not whole."""
+        if self.untold or not self.epochs:
+            return {}
+        return _interval("energy/cumulative_joules", self.joules, self.low_j, self.high_j)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as plain values, for a checkpoint."""
+        return {"version": STATE_VERSION} | asdict(self)
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any], *, simulated: bool) -> Self:
+        """Return the sum that `as_json` told of.
+
+        Raises:
+            BadFormat: It is nothing of the kind, or of a newer version.
+            InvalidArgument: It is of a simulated node and this run is not, or the other way round.
+        """
+        try:
+            if state["version"] != STATE_VERSION:
+                raise BadFormat(
+                    f"the checkpoint's energy is of version {state['version']}, and this is {STATE_VERSION}"
+                )
+            found = cls(**{name: value for name, value in state.items() if name != "version"})
+        except (KeyError, TypeError) as error:
+            raise BadFormat(f"the checkpoint's energy cannot be understood: {error}") from error
+        if found.simulated != simulated:
+            nodes = ("this machine", "a simulated node")
+            raise InvalidArgument(
+                f"the checkpoint's energy is of {nodes[found.simulated]}, and what measures now is {nodes[simulated]}",
+                "They make no sum: measure both alike, or leave the energy out of the checkpoint.",
+            )
+        return found
+
+
+def log_keys(found: Training, steps: int) -> dict[str, float]:
+    """Return an epoch's keys: numbers only, and what is not known is not there.
+
+    energy/gpu0_joules, energy/cpu_pkg0_joules, energy/dram_joules, energy/wall_joules, energy/total_joules (GPUs, CPUs
+    and memory), energy/step_joules (the total, a step), each with _low and _high where the interval is known;
+    energy/idle_joules where a calibration tells; power/gpu0_watts_mean, power/gpu0_watts_max; quality/coverage (0 to
+    1), quality/dropouts, quality/half_width_pct (of the total); quality/simulated where nothing of it is real.
+
+    Args:
+        found: what the epoch took.
+        steps: optimiser steps in it; 0 where nobody counted.
+    """
+    keys: dict[str, float] = {}
+    for (name, domain), one in found.devices.items():
+        if (key := _key(name, domain)) is not None:
+            keys |= _sum(f"energy/{key}_joules", one)
+        if domain == "gpu":
+            keys[f"power/{name}_watts_mean"] = one.joules / found.duration_s
+    keys |= {f"power/{name}_watts_max": watts for name, watts in found.most_w.items()}
+    if (dram := found.dram) is not None:
+        keys |= _sum("energy/dram_joules", dram)
+    if (total := found.total) is not None:
+        keys |= _sum("energy/total_joules", total)
+        if steps:
+            keys |= {name.replace("total", "step"): keys[name] / steps for name in keys if "/total_" in name}
+        if total.low_j is not None and total.high_j is not None and total.joules > 0:
+            half_j = max(total.joules - total.low_j, total.high_j - total.joules)
+            keys["quality/half_width_pct"] = 100 * half_j / total.joules
+    if found.idle_j is not None:
+        keys["energy/idle_joules"] = found.idle_j
+    if found.covered is not None:
+        keys |= {"quality/coverage": found.covered, "quality/dropouts": float(found.dropouts)}
+    return keys | ({"quality/simulated": 1.0} if found.simulated else {})
+
+
+def _key(name: str, domain: str) -> str | None:
+    if domain in ("gpu", "wall"):
+        return name
+    if domain == "module":
+        return f"{name}_module"
+    return name.replace("package-", "cpu_pkg").replace("-", "_") if domain == "package" else None
+
+
+def _sum(name: str, one: Sum) -> dict[str, float]:
+    return _interval(name, one.joules, one.low_j, one.high_j)
+
+
+def _interval(name: str, joules: float, low_j: float | None, high_j: float | None) -> dict[str, float]:
+    keys = {name: joules}
+    if low_j is not None and high_j is not None:
+        keys |= {f"{name}_low": low_j, f"{name}_high": high_j}
+    return keys

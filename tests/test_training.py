@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The account of a training: what it marks and tells, by itself and under somebody else's recording."""
+
+import pickle
+import sys
+import threading
+import time
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nodes import calibration
+from trainings import FIFO, busy_node, check_nothing_left, check_truth_in_every_epoch, names_of, work
+
+import powersample as ps
+from powersample import errors
+from powersample.analysis import Sum, Training, training, without
+from powersample.integrations import framework, left
+from powersample.integrations.left import Left
+from powersample.marks import parse
+from powersample.model import Window, simulated_key
+from powersample.session import training as module
+from powersample.session.account import Cumulative, log_keys
+from powersample.session.training import Account, local_rank
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_measures(monkeypatch):
+    for name in (*module.RANKS, "POWERSAMPLE_MARKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def train(account, numbers=(0,), seconds=0.25):
+    for number in numbers:
+        account.begin_epoch(number)
+        account.begin_step()
+        work(seconds)
+        account.end_step()
+        account.begin_aside()
+        work(0.05)
+        account.end_aside()
+        work(0.05)
+        yield account.end_epoch()
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------
+
+
+def test_account_tells_every_epoch_without_its_validation_and_leaves_nothing(tmp_path):
+    with busy_node() as node, Account(simulate=node, fifo=FIFO, output=tmp_path / "run.parquet") as account:
+        account.start()
+        told = list(train(account, (0, 1)))
+        state = account.state_dict()
+    check_truth_in_every_epoch(account, 2)
+    assert names_of(account.run) == ["epoch 0", "validation 0", "epoch 1", "validation 1"]
+    assert state["epochs"] == 2
+    assert state["joules"] == pytest.approx(sum(keys["energy/total_joules"] for keys in told))
+    assert (tmp_path / "run.parquet").exists()
+    check_nothing_left(account)
+    account.stop()
+
+
+def test_account_state_of_an_open_epoch_holds_what_it_took_until_then():
+    """Lightning writes checkpoints before an epoch's end; the wait for the sensors is no part of the epoch."""
+    with busy_node() as node, Account(simulate=node, fifo=FIFO) as account:
+        account.start()
+        account.begin_epoch(0)
+        work(0.2)
+        state = account.state_dict()
+        keys = account.end_epoch()
+    assert 0 < state["joules"] == pytest.approx(keys["energy/total_joules"], rel=0.25)
+    epoch, aside = account.run.windows[1:]
+    assert (epoch.name, aside.name) == ("epoch 0", "checkpoint 0")
+    assert keys["energy/gpu0_joules"] / keys["power/gpu0_watts_mean"] == pytest.approx(
+        epoch.duration_s - aside.duration_s
+    )
+
+
+def test_account_started_where_nothing_can_be_measured_says_so_before_the_training(tmp_path):
+    account = Account(sysfs=tmp_path, devfs=tmp_path, nvml_library=tmp_path / "none.so")
+    with pytest.raises(errors.NothingMeasurable):
+        account.start()
+    assert not account.running
+    account.stop()
+
+
+def test_account_whose_analysis_fails_warns_and_lets_the_training_go_on(monkeypatch):
+    def fails(*_):
+        raise errors.BadFormat("the spool is gone")
+
+    monkeypatch.setattr("powersample.analysis.training", fails)
+    with busy_node() as node, Account(simulate=node, fifo=FIFO) as account:
+        account.start()
+        account.begin_epoch(0)
+        with pytest.warns(RuntimeWarning, match="epoch 0 cannot be told: the spool is gone"):
+            assert account.end_epoch() == {}
+    check_nothing_left(account)
+
+
+# ---- only marking ----------------------------------------------------------------------------------------------
+
+
+def marks_of(path):
+    return parse(path.read_bytes().splitlines(keepends=True), None, None)
+
+
+def test_account_under_record_only_marks(tmp_path, monkeypatch):
+    path = tmp_path / "marks"
+    path.touch()
+    monkeypatch.setenv("POWERSAMPLE_MARKS", str(path))
+    with Account(simulate="h100", steps=True) as account:
+        account.start()
+        assert list(train(account, seconds=0)) == [{}]
+    assert account.run is None
+    assert [one.name for one in marks_of(path).windows] == ["epoch 0", "step", "validation 0"]
+    assert account.history == []
+
+
+def test_account_within_a_measure_of_the_same_program_only_marks_there():
+    with busy_node() as node, ps.measure(simulate=node, fifo=FIFO) as run, Account() as account:
+        account.start()
+        assert list(train(account, seconds=0)) == [{}]
+    assert names_of(run) == ["epoch 0", "validation 0"]
+
+
+@pytest.mark.parametrize("name", module.RANKS)
+def test_account_of_another_rank_of_the_node_does_not_measure(name, monkeypatch):
+    monkeypatch.setenv(name, "1")
+    with Account() as account:
+        account.start()
+        assert account.run is None
+        assert list(train(account, seconds=0)) == [{}]
+
+
+def test_local_rank_takes_the_launcher_that_is_nearest(monkeypatch):
+    monkeypatch.setenv("SLURM_LOCALID", "3")
+    assert local_rank() == 3
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert local_rank() == 2
+
+
+def test_account_calls_in_any_order_do_nothing_without_a_training():
+    account = Account()
+    account.end_step()
+    account.end_aside()
+    account.begin_aside()
+    account.begin_epoch(0)
+    assert account.end_epoch() == {}
+    account.stop()
+    assert account.state_dict()["epochs"] == 0
+
+
+def test_account_that_is_sent_to_another_process_before_its_start_arrives():
+    account = pickle.loads(pickle.dumps(Account(simulate="h100")))
+    assert not account.running
+    account.stop()
+
+
+# ---- what it comes to ------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(1, 40)), max_size=6))
+def test_without_leaves_what_nothing_covers(aside):
+    """Against a set of instants: each is in exactly one span, or in something aside."""
+    spans = without(Window("e", 20, 80), [Window("a", start, start + length) for start, length in aside])
+    kept = [t for span in spans for t in range(span.start_ns, span.end_ns)]
+    gone = {t for start, length in aside for t in range(start, start + length)}
+    assert kept == [t for t in range(20, 80) if t not in gone]
+
+
+def test_training_sums_spans_with_the_gain_of_one_board_added_linearly_and_others_in_quadrature():
+    with busy_node() as node, ps.measure(simulate=node, fifo=FIFO) as run, run.window("epoch 0"):
+        time.sleep(0.2)
+        with run.window("validation"):
+            time.sleep(0.1)
+        time.sleep(0.2)
+    epoch, aside = run.windows[1:]
+    found = training(run.trace, epoch, [aside])
+    total, gpu = found.total, found.devices["gpu0", "gpu"]
+    assert [round(span.duration_s, 1) for span in found.spans] == [0.2, 0.2]
+    gains = sum(term.value_j for piece in gpu.pieces for term in piece.budget if term.term in ("gain", "offset"))
+    assert gpu.high_j - gpu.joules >= gains
+    parts = [one for (_, domain), one in found.devices.items() if domain in ("gpu", "package", "dram")]
+    assert len(parts) == 3
+    assert total.joules == pytest.approx(sum(one.joules for one in parts))
+    assert total.high_j - total.joules == pytest.approx(np.hypot.reduce([one.high_j - one.joules for one in parts]))
+    assert found.idle_j is None
+
+
+def test_training_with_a_calibration_tells_what_the_same_parts_take_idle():
+    with busy_node() as node, ps.measure(simulate=node, fifo=FIFO) as run, run.window("epoch 0"):
+        time.sleep(0.2)
+    trace = run.trace
+    told = {
+        "host": {"name": trace.meta["host"], "id": trace.meta["host_id"]},
+        "simulated": simulated_key(trace.meta["simulated_node"]),
+        "rates_hz": {},
+    }
+    known = trace.with_meta(calibration={"origin": "x", **replace(calibration(), **told).as_json()})
+    found = training(known, run.windows[1])
+    assert found.idle_j == pytest.approx((100 + 20 + 60) * found.duration_s)
+
+
+def found_of(total, **more):
+    values = {
+        "spans": (), "duration_s": 2.0, "devices": {}, "dram": None, "total": total, "covered": 1.0, "dropouts": 0,
+        "most_w": {}, "idle_j": None, "reasons": (), "simulated": False,
+    }  # fmt: skip
+    return Training(**values | more)
+
+
+def test_log_keys_leave_out_what_is_not_known():
+    """A key that is missing says so; 0 would be drawn, and NaN passed on."""
+    assert log_keys(found_of(None, covered=None), 3) == {}
+    keys = log_keys(found_of(Sum(10.0, None, None, "unrated", ())), 0)
+    assert keys == {"energy/total_joules": 10.0, "quality/coverage": 1.0, "quality/dropouts": 0.0}
+    keys = log_keys(found_of(Sum(10.0, 9.0, 12.0, "good", ()), idle_j=4.0, simulated=True), 5)
+    assert (keys["energy/step_joules"], keys["energy/step_joules_high"]) == (2.0, 2.4)
+    assert (keys["quality/half_width_pct"], keys["energy/idle_joules"], keys["quality/simulated"]) == (20.0, 4.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "key"),
+    [
+        ("gpu1", "gpu", "gpu1"),
+        ("package-1", "package", "cpu_pkg1"),
+        ("package-0-die-1", "package", "cpu_pkg0_die_1"),
+        ("wall", "wall", "wall"),
+        ("gpu0", "module", "gpu0_module"),
+    ],
+)
+def test_log_keys_name_devices_as_loggers_do(name, domain, key):
+    found = found_of(None, devices={(name, domain): Sum(3.0, 2.0, 4.0, "good", ())})
+    assert log_keys(found, 0)[f"energy/{key}_joules_low"] == 2.0
+
+
+def test_cumulative_of_a_resumed_training_adds_intervals_linearly_and_survives_json():
+    one = Cumulative(simulated=False).plus(found_of(Sum(10.0, 9.0, 12.0, "good", ())))
+    two = Cumulative.from_json(one.as_json(), simulated=False).plus(found_of(Sum(20.0, 17.0, 23.0, "good", ())))
+    assert two.log_keys() == {
+        "energy/cumulative_joules": 30.0,
+        "energy/cumulative_joules_low": 26.0,
+        "energy/cumulative_joules_high": 35.0,
+    }
+    assert (two.epochs, two.duration_s) == (2, 4.0)
+    without_interval = two.plus(found_of(Sum(1.0, None, None, "unrated", ())))
+    assert without_interval.log_keys() == {"energy/cumulative_joules": 31.0}
+    assert two.plus(found_of(None)).log_keys() == {}  # a sum that lacks an epoch looks like a sum
+
+
+@pytest.mark.parametrize("state", [{}, {"version": 1}, {"version": 9}, {"version": 1, "simulated": False, "new": 1}])
+def test_cumulative_that_cannot_be_understood_is_refused(state):
+    with pytest.raises(errors.BadFormat):
+        Account().load_state_dict(state)
+
+
+def test_cumulative_of_a_simulated_node_is_never_added_to_a_measurement():
+    state = Account(simulate="h100").state_dict()
+    with pytest.raises(errors.InvalidArgument, match="a simulated node, and what measures now is this machine"):
+        Account().load_state_dict(state)
+
+
+# ---- frameworks ------------------------------------------------------------------------------------------------
+
+
+def test_framework_missing_or_too_old_names_the_extra_and_the_least_version(monkeypatch):
+    with pytest.raises(errors.PackageMissing, match=r"this needs not_there 2.2 or newer .*powersample\[frameworks\]"):
+        framework("2.2", "not_there.pytorch", "not_there_either")
+    old = ModuleType("oldframework")
+    old.__version__ = "1.9.5"
+    monkeypatch.setitem(sys.modules, "oldframework", old)
+    with pytest.raises(ImportError, match=r"oldframework 2.2 or newer, and this is 1.9.5"):
+        framework("2.2", "oldframework")
+    old.__version__ = "2.10.0+cpu"
+    assert framework("2.2", "missing", "oldframework") is old
+
+
+def test_left_tells_of_a_call_that_an_exception_ended_and_of_no_other(monkeypatch):
+    """It looks at callers by their module's name: code of a module "fake" stands for a framework's."""
+    monkeypatch.setattr(left, "LOOK_EVERY_S", 0.02)
+    told = threading.Event()
+    space = {"__name__": "fake.trainer"}
+    exec("def fit(inside):\n    inside()\n", space)
+
+    def fails():
+        Left("fake", told.set)
+        assert not told.wait(0.2)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        space["fit"](fails)
+    assert told.wait(5)
+    told.clear()
+    space["fit"](lambda: Left("fake", told.set).cancel())
+    assert not told.wait(0.2)
+    assert Left("nowhere", told.set)._frame is None
