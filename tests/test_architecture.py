@@ -45,11 +45,15 @@ DOORS = {
     "cuda": ("experiments/baselines/",),
     "cupy": ("loads/tensors.py",),
     "perfetto": ("export/perfetto_trace.py",),
+    "keras": ("integrations/keras.py",),
+    "lightning": ("integrations/lightning.py",),
     "pymodbus": ("meters/modbus.py",),
     "pynvml": ("experiments/baselines/",),
     "pyvisa": ("meters/visa.py",),
+    "pytorch_lightning": ("integrations/lightning.py",),
     "serial": ("meters/transport.py",),
     "torch": ("integrations/", "loads/tensors.py", "experiments/torch_network.py"),
+    "transformers": ("integrations/transformers.py",),
     "zeus": ("experiments/baselines/",),
 }
 HEAVY = ("pandas", "pyarrow", "matplotlib", "torch", "scipy")

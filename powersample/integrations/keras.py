@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Energy per epoch of a Keras 3 training: `model.fit(..., callbacks=[EnergyCallback()])`.
+
+With the torch backend epochs are marked once the device has done its work. With JAX and TensorFlow Keras itself waits
+for it: the numbers of an epoch's log are fetched before its end is told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from powersample.integrations import framework
+from powersample.integrations.left import Left
+from powersample.session.training import Account
+from powersample.store.replace import replace_text
+
+LEAST = "3.0"
+Callback: Any = framework(LEAST, "keras").callbacks.Callback
+
+
+class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are alike without the package
+    """Adds what each epoch took to its logs, where History, CSVLogger and TensorBoard see it.
+
+    Args:
+        steps: Mark every step as a window; they are counted in any case.
+        state: A file that keeps the sum over epochs, since Keras' checkpoints have no place for it. A training that
+            begins later than epoch 0 goes on with it; one that begins there writes it anew.
+        options: Of `powersample.measure`, such as output="run.parquet".
+
+    Attributes:
+        account: The account: `account.run` is the recording, `account.history` every epoch's keys.
+    """
+
+    def __init__(self, *, steps: bool = False, state: str | os.PathLike[str] | None = None, **options: Any) -> None:
+        super().__init__()
+        self.account = Account(steps=steps, **options)
+        self._state = None if state is None else Path(state)
+        self._fresh = True
+        self._batches = 0
+        self._left: Left | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.account.start()
+        self._left = Left("keras", self.account.stop)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._fresh and epoch > 0 and self._state is not None and self._state.exists():
+            self.account.load_state_dict(json.loads(self._state.read_text(encoding="utf-8")))
+        self._fresh = False
+        self._batches = 0
+        self.account.begin_epoch(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.account.begin_step()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._batches = batch + 1  # with steps_per_execution it is the last of several
+        self.account.end_step()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.account.begin_aside("validation")
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.account.end_aside("validation")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        keys = self.account.end_epoch(self._batches)
+        if logs is not None:
+            logs.update(keys)
+        if keys and self._state is not None:
+            replace_text(self._state, json.dumps(self.account.state_dict()))
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._left is not None:
+            self._left.cancel()
+        self.account.stop()

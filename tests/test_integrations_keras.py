@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Keras 3 callback in real trainings on the torch backend, measured on the simulated node."""
+
+import csv
+import os
+import warnings
+
+import numpy as np
+import pytest
+from trainings import (
+    FIFO,
+    KEYS,
+    busy_node,
+    check_nothing_left,
+    check_truth_in_every_epoch,
+    names_of,
+    wait_for_nothing_left,
+    work,
+)
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytest.importorskip("torch", reason="torch is not installed")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    keras = pytest.importorskip("keras", reason="keras is not installed")
+    from powersample.integrations.keras import EnergyCallback
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
+
+X, Y = np.random.default_rng(0).normal(size=(12, 4)), np.zeros((12, 1))
+
+
+class Slow(keras.callbacks.Callback):
+    """Gives steps a length, and fails when it is told to."""
+
+    def __init__(self, fail_at=None):
+        super().__init__()
+        self.fail_at, self.epoch = fail_at, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.epoch == self.fail_at:
+            raise ZeroDivisionError
+        work()
+
+    def on_test_batch_begin(self, batch, logs=None):
+        work(0.1)
+
+
+def fit(callback, *, epochs=2, others=(), validation=True, fail_at=None, initial_epoch=0):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(optimizer="sgd", loss="mse")
+    data = (X[:4], Y[:4]) if validation else None
+    return model.fit(
+        X, Y, batch_size=4, epochs=epochs, validation_data=data, verbose=0, initial_epoch=initial_epoch,
+        callbacks=[callback, Slow(fail_at), *others],
+    )  # fmt: skip
+
+
+def test_callback_logs_every_epoch_with_the_truth_inside(tmp_path):
+    with busy_node() as node:
+        callback = EnergyCallback(simulate=node, fifo=FIFO)
+        history = fit(callback, others=[keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    check_truth_in_every_epoch(callback.account, 2)
+    told = [keys["energy/total_joules"] for keys in callback.account.history]
+    assert history.history["energy/total_joules"] == told
+    assert history.history.keys() >= KEYS | {"loss", "val_loss"}
+    with open(tmp_path / "log.csv", newline="") as file:
+        assert [float(row["energy/total_joules"]) for row in csv.DictReader(file)] == pytest.approx(told)
+    assert names_of(callback.account.run) == ["epoch 0", "validation 0", "epoch 1", "validation 1"]
+    check_nothing_left(callback.account)
+
+
+def test_callback_counts_steps_that_are_executed_together():
+    """No backend that is installed here does so: the hooks are called as Keras calls them for two steps at a time."""
+    with busy_node() as node:
+        callback, logs = EnergyCallback(simulate=node, fifo=FIFO), {}
+        callback.on_train_begin()
+        callback.on_epoch_begin(0)
+        for first, last in ((0, 1), (2, 2)):
+            callback.on_train_batch_begin(first)
+            work()
+            callback.on_train_batch_end(last)
+        callback.on_epoch_end(0, logs)
+        callback.on_train_end()
+    assert logs["energy/step_joules"] == pytest.approx(logs["energy/total_joules"] / 3)
+
+
+def test_callback_second_fit_goes_on_with_its_account_from_the_file_that_keeps_it(tmp_path):
+    with busy_node() as node:
+        first, second, anew = (
+            EnergyCallback(simulate=node, fifo=FIFO, state=tmp_path / "energy.json") for _ in range(3)
+        )
+        fit(first, epochs=1, validation=False)
+        fit(second, epochs=2, initial_epoch=1, validation=False)
+        fit(anew, epochs=1, validation=False)
+    told = [one.account.history[0]["energy/total_joules"] for one in (first, second, anew)]
+    sums = [one.account.history[0]["energy/cumulative_joules"] for one in (first, second, anew)]
+    assert sums == pytest.approx([told[0], told[0] + told[1], told[2]])
+
+
+def test_callback_exception_in_training_stops_the_sampler_although_no_hook_tells_of_it():
+    with busy_node() as node:
+        callback = EnergyCallback(simulate=node, fifo=FIFO)
+        with pytest.raises(ZeroDivisionError):
+            fit(callback, fail_at=1)
+        wait_for_nothing_left(callback.account)
+    assert [keys["epoch"] for keys in callback.account.history] == [0]
