@@ -269,6 +269,8 @@ def test_cumulative_of_a_simulated_node_is_never_added_to_a_measurement():
 def test_framework_missing_or_too_old_names_the_extra_and_the_least_version(monkeypatch):
     with pytest.raises(errors.PackageMissing, match=r"this needs not_there 2.2 or newer .*powersample\[frameworks\]"):
         framework("2.2", "not_there.pytorch", "not_there_either")
+    with pytest.raises(errors.PackageMissing, match=r"hypothesis cannot be imported \(.*not_there"):
+        framework("2.2", "hypothesis.not_there")
     old = ModuleType("oldframework")
     old.__version__ = "1.9.5"
     monkeypatch.setitem(sys.modules, "oldframework", old)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from powersample.errors import PackageMissing
@@ -24,7 +25,7 @@ def framework(least: str, *names: str) -> Any:
         names: What it can be called: ("lightning.pytorch", "pytorch_lightning").
 
     Raises:
-        PackageMissing: It is not installed, cannot be imported, or is older; an ImportError too.
+        PackageMissing: It is not installed, cannot be imported, or is older. It is an ImportError, too.
     """
     package = names[0].partition(".")[0]
     remedy = f"Install it: pip install 'powersample[{EXTRA}]'"
@@ -39,6 +40,8 @@ def framework(least: str, *names: str) -> Any:
         if _numbers(version) < _numbers(least):
             raise PackageMissing(f"powersample works with {package} {least} or newer, and this is {version}", remedy)
         return module
+    if find_spec(package) is not None:  # Keras' backend, mostly
+        raise PackageMissing(f"{package} cannot be imported ({'; '.join(troubles)})", "Mend that first.")
     raise PackageMissing(f"this needs {package} {least} or newer ({'; '.join(troubles)})", remedy)
 
 
