@@ -2,10 +2,17 @@
 """The Lightning callback in real trainings, measured on the simulated node."""
 
 import csv
+import json
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from trainings import FIFO, KEYS, busy_node, check_nothing_left, check_truth_in_every_epoch, names_of, work
+
+from powersample.marks.job import LAUNCHERS
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 with warnings.catch_warnings():
@@ -15,6 +22,9 @@ with warnings.catch_warnings():
 
 # Lightning's own advice on workers, loggers and its dependencies' deprecations.
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+LAUNCHED = {word for name, names in LAUNCHERS for word in (name, *names)}
 
 
 class Model(L.LightningModule):
@@ -128,3 +138,55 @@ def test_callback_second_fit_measures_anew_and_goes_on_with_the_sum(tmp_path):
     history = callback.account.history
     assert history[1]["energy/cumulative_joules"] == pytest.approx(sum(one["energy/total_joules"] for one in history))
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["run-2.parquet", "run.parquet"]
+
+
+DDP = """
+import json, sys, torch, warnings
+warnings.simplefilter("ignore")
+import lightning.pytorch as pl
+from powersample.integrations.lightning import EnergyCallback
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 1)
+
+    def training_step(self, batch, batch_idx):
+        import time
+        time.sleep(0.1)
+        return self.layer(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+energy = EnergyCallback(simulate="h100", fifo=5)
+trainer = pl.Trainer(
+    accelerator="cpu", devices=2, strategy="ddp", max_epochs=2, logger=False, enable_checkpointing=False,
+    enable_progress_bar=False, enable_model_summary=False,
+)
+trainer.callbacks.append(energy)
+trainer.fit(Model(), torch.utils.data.DataLoader(torch.randn(24, 8), batch_size=4))
+run = energy.account.run
+told = {"rank": trainer.local_rank, "epochs": len(energy.account.history), "keys": len(trainer.callback_metrics)}
+told["windows"] = None if run is None else [[one.name, one.source.split()[-1]] for one in run.windows]
+print("TOLD", json.dumps(told), flush=True)
+"""
+
+
+def test_callback_of_two_ranks_measures_in_the_first_and_marks_in_both(tmp_path):
+    """Gloo on the CPU, two processes that Lightning starts: the devices are the node's, so one rank measures them."""
+    program = tmp_path / "train.py"
+    program.write_text(DDP, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    environment |= {"XDG_RUNTIME_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    tmp_path.chmod(0o700)
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line.partition("TOLD ")[2]) for line in done.stdout.splitlines() if line.startswith("TOLD ")]
+    first, second = sorted(told, key=lambda one: one["rank"])
+    assert (first["epochs"], second["epochs"], second["windows"]) == (2, 0, None)
+    assert first["keys"] > 10
+    windows = [tuple(one) for one in first["windows"] if one[0] != "run"]
+    assert sorted(windows) == [("epoch 0", "0"), ("epoch 0", "1"), ("epoch 1", "0"), ("epoch 1", "1")]

@@ -21,15 +21,17 @@ from powersample.analysis import Sum, Training, training, without
 from powersample.integrations import framework, left
 from powersample.integrations.left import Left
 from powersample.marks import parse
+from powersample.marks.job import LAUNCHERS
 from powersample.model import Window, simulated_key
-from powersample.session import training as module
 from powersample.session.account import Cumulative, log_keys
-from powersample.session.training import Account, local_rank
+from powersample.session.training import Account
+
+RANKS = [name for name, _ in LAUNCHERS]
 
 
 @pytest.fixture(autouse=True)
 def _nobody_else_measures(monkeypatch):
-    for name in (*module.RANKS, "POWERSAMPLE_MARKS"):
+    for name in (*RANKS, "POWERSAMPLE_MARKS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -126,20 +128,13 @@ def test_account_within_a_measure_of_the_same_program_only_marks_there():
     assert names_of(run) == ["epoch 0", "validation 0"]
 
 
-@pytest.mark.parametrize("name", module.RANKS)
+@pytest.mark.parametrize("name", RANKS)
 def test_account_of_another_rank_of_the_node_does_not_measure(name, monkeypatch):
     monkeypatch.setenv(name, "1")
     with Account() as account:
         account.start()
         assert account.run is None
         assert list(train(account, seconds=0)) == [{}]
-
-
-def test_local_rank_takes_the_launcher_that_is_nearest(monkeypatch):
-    monkeypatch.setenv("SLURM_LOCALID", "3")
-    assert local_rank() == 3
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    assert local_rank() == 2
 
 
 def test_account_calls_in_any_order_do_nothing_without_a_training():

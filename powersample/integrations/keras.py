@@ -2,7 +2,7 @@
 """Energy per epoch of a Keras 3 training: `model.fit(..., callbacks=[EnergyCallback()])`.
 
 With the torch backend epochs are marked once the device has done its work. With JAX and TensorFlow Keras itself waits
-for it: the numbers of an epoch's log are fetched before its end is told.
+for all but the last step's update: the numbers of an epoch's log are fetched before its end is told.
 """
 
 from __future__ import annotations

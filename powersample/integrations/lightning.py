@@ -34,6 +34,7 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.account.start(trainer.local_rank)
+        trainer.strategy.barrier("powersample")  # what another rank marks before there is a recording is lost
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._begin_epoch(trainer)

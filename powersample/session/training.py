@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from powersample import errors, marks
+from powersample.marks.job import local_rank
 from powersample.session.account import Cumulative, log_keys
 
 if TYPE_CHECKING:
@@ -29,14 +30,7 @@ if TYPE_CHECKING:
     from powersample.model import Window
     from powersample.session.run import Run
 
-RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 ASIDE = ("validation", "checkpoint")
-
-
-def local_rank() -> int:
-    """Return this process's number on its node, as torchrun, MPI or Slurm tells it; 0 where nobody does."""
-    told = next((os.environ[name] for name in RANKS if os.environ.get(name)), "0")
-    return int(told) if told.isdigit() else 0
 
 
 class Account:
@@ -92,7 +86,7 @@ class Account:
         """
         self.stop()
         with self._lock:
-            mine = (local_rank() if rank is None else rank) == 0
+            mine = not (local_rank() if rank is None else rank)
             self.run = None
             if mine and not os.environ.get(marks.ENVIRONMENT):
                 from powersample.session.run import measure
@@ -247,7 +241,8 @@ class Account:
         from dataclasses import replace
 
         assert self.run is not None
-        mine = [one for one in self.run.windows if one.source == f"marks pid {os.getpid()}"]
+        words = ["marks", "pid", str(os.getpid())]  # other ranks mark, too
+        mine = [one for one in self.run.windows if one.source.split()[:3] == words]
         epoch = next((one for one in reversed(mine) if one.name == f"epoch {number}"), None)
         if epoch is None:
             raise errors.StateError(f"epoch {number} is in no mark")
