@@ -162,9 +162,8 @@ class Model(pl.LightningModule):
 energy = EnergyCallback(simulate="h100", fifo=5)
 trainer = pl.Trainer(
     accelerator="cpu", devices=2, strategy="ddp", max_epochs=2, logger=False, enable_checkpointing=False,
-    enable_progress_bar=False, enable_model_summary=False,
+    enable_progress_bar=False, enable_model_summary=False, callbacks=[energy],
 )
-trainer.callbacks.append(energy)
 trainer.fit(Model(), torch.utils.data.DataLoader(torch.randn(24, 8), batch_size=4))
 run = energy.account.run
 told = {"rank": trainer.local_rank, "epochs": len(energy.account.history), "keys": len(trainer.callback_metrics)}
