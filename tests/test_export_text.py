@@ -293,6 +293,14 @@ def test_verb_writes_text_to_standard_output(recording, capsys):
     assert "1 windows are left out" in said.err
 
 
+def test_verb_says_that_standard_output_is_full(recording, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["export", str(recording), "-f", "influx"]) == 1
+        monkeypatch.undo()
+    assert "standard output cannot be written: No space left on device" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -459,6 +459,7 @@ def test_verb_knows_the_form_by_the_outputs_name(folder):
         (["--merge", "none.json", "-o", "both.json"], 1, "there is no file none.json"),
         (["--merge", "run.parquet", "-o", "both.json"], 1, "is no JSON"),
         (["--merge", "torch.json", "-o", "both.pftrace"], 2, "let its name end in .tar"),
+        (["-o", "power.tar"], 2, "let its name end in .pftrace"),
         (["-f", "csv", "-o", "./run.parquet", "--force"], 2, "is what is read"),
         (["--merge", "torch.json", "-o", "torch.json", "--force"], 2, "is what is read"),
         (["-f", "csv", "-o", "torch.json"], 1, "torch.json exists"),

@@ -106,8 +106,13 @@ def _check(options: argparse.Namespace, chosen: str) -> None:
     }
     if chosen == "perfetto" and options.output in (None, STDOUT):
         raise InvalidArgument("a Perfetto trace is no text for standard output: name a file with -o")
-    if chosen == "perfetto" and options.merge and _unpacked(options.output).suffix == ".pftrace":
+    suffix = _unpacked(options.output).suffix if options.output else ""
+    if chosen == "perfetto" and options.merge and suffix == ".pftrace":
         raise InvalidArgument(f"with --merge, {options.output} is an archive of two traces: let its name end in .tar")
+    if chosen == "perfetto" and not options.merge and suffix == ".tar":
+        raise InvalidArgument(
+            f"{options.output} would be no archive: let its name end in .pftrace, or --merge a profile"
+        )
     for name, (given, formats) in takers.items():
         if given and chosen not in formats:
             raise InvalidArgument(f"{name} is of {' and '.join(formats)} only, not of {chosen}")
