@@ -10,14 +10,18 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from traces import S, node
 
 from powersample import store
+from powersample._native.api import LaneOptions, Sampler, Script, Spool, scripted_source
 from powersample.cli import main
-from powersample.model import Window
-from powersample.report.stat import RunFacts, StatReport, stat_report
+from powersample.model import Energy, Window
+from powersample.report.stat import RunFacts, StatReport, interval_lines, stat_report
+from powersample.session.intervals import SpoolReader
 from powersample.session.repeat import Repeats
+from powersample.store import Converter
 
 POWERSAMPLE = [sys.executable, "-m", "powersample.cli"]
 SIMULATED = ("stat", "--simulate", "h100", "--load", "wave:300,100,0.05,0.5")
@@ -33,9 +37,24 @@ def powersample(*arguments, **options):
 def repeated(tmp_path_factory):
     """Two repeats after a warm-up, with everything written to files."""
     folder = tmp_path_factory.mktemp("repeated")
-    asked = ("-r", "2", "--warmup", "1", "--cooldown", "0.35", "--json", "--to", "stat.json", "-o", "stat.parquet")
-    done = powersample(*SIMULATED, *asked, "--", *BUSY, cwd=folder)
-    return folder, done, json.loads((folder / "stat.json").read_text())
+    asked = (
+        "-r",
+        "2",
+        "--warmup",
+        "1",
+        "--cooldown",
+        "0.35",
+        "-I",
+        "150",
+        "--json",
+        "--to",
+        "stat.json",
+        "-o",
+        "stat.parquet",
+    )
+    done = powersample(*SIMULATED, *asked, "-o", "stat.parquet", "--", *BUSY, cwd=folder)
+    *_, last = (folder / "stat.json").read_text().splitlines()
+    return folder, done, json.loads(last)
 
 
 def test_stat_tells_a_mean_a_device_with_the_truth_inside(repeated):
@@ -67,6 +86,57 @@ def test_stat_counts_no_warm_up_and_marks_every_run(repeated):
         one["joules"] for run in data["runs"] if run["counted"] for one in run["energies"] if one["device"] == "gpu0"
     )
     assert data["means"][0]["joules"] == pytest.approx(mean_j / 2)
+
+
+def test_stat_tells_the_intervals_of_every_run_without_a_hole(repeated):
+    folder, _, data = repeated
+    lines = [json.loads(line) for line in (folder / "stat.json").read_text().splitlines()[:-1]]
+    assert {one["window"] for one in lines} == {"warm-up 1", "run 1", "run 2"}
+    mine = [one for one in lines if one["window"] == "run 1"]
+    assert [one["duration_s"] for one in mine[:-1]] == [0.15] * (len(mine) - 1)
+    assert [one["end_s"] for one in mine] == pytest.approx(np.cumsum([one["duration_s"] for one in mine]).tolist())
+    assert all(one["simulated"] and one["kind"] == "interval" for one in lines)
+    run = next(one for one in data["runs"] if one["window"] == "run 1")
+    assert mine[-1]["end_s"] == pytest.approx(run["duration_s"], abs=0.1)
+    whole_j = next(one["joules"] for one in run["energies"] if one["device"] == "package-0")
+    told = [next(each for each in one["energies"] if each["device"] == "package-0") for one in mine]
+    assert sum(one["joules"] for one in told) == pytest.approx(whole_j, rel=0.2)
+    gpu = [next(each for each in one["energies"] if each["device"] == "gpu0") for one in mine]
+    assert all(one["few_updates"] for one in gpu)  # 100 ms a value
+
+
+def test_interval_of_few_updates_is_marked_and_has_three_digits():
+    energy = Energy(123.456, 120.0, 126.9, "counter difference", (), "fair", (), "gpu0.energy", "GPU-0", "gpu")
+    (row,) = str(interval_lines("run 1", 1.5, 0.5, [(energy, True)], simulated=False)).splitlines()
+    assert "~123 J" in row
+    assert "~247 W" in row
+    (row,) = str(interval_lines("run 1", 1.5, 0.5, [(energy, False)], simulated=False)).splitlines()
+    assert "123.456 J" in row
+
+
+def test_reader_of_a_spool_takes_every_record_once_though_parts_are_converted_meanwhile(tmp_path):
+    spool = tmp_path / "run.spool"
+    spool.mkdir()
+    source = scripted_source("gpu0", Script(((0, 0, 0, 1000, 1, 0),)))
+    with Sampler() as sampler:
+        sampler.add(source, LaneOptions(rate_hz=1000.0))
+        sampler.start()
+        with Spool(spool, sampler, part_bytes=24_000, part_ms=60, drain_ms=10) as writing:
+            writing.start()
+            reader, converter, taken = SpoolReader(spool), Converter(spool, tmp_path / "run.parquet"), []
+            for _ in range(12):
+                time.sleep(0.04)
+                writing.sync()
+                taken += [records for _, records in reader.take()]
+                converter.step()
+            sampler.stop()
+            writing.stop()
+        taken += [records for _, records in reader.take()]
+        reader.close()
+    numbers = np.concatenate([records["seq"] for records in taken])
+    assert len(list(spool.glob("part-*.parquet"))) > 2
+    assert numbers.tolist() == list(range(len(numbers)))
+    assert len(numbers) > 300
 
 
 def test_stat_leaves_the_programs_output_alone(repeated):
@@ -190,6 +260,7 @@ def test_stat_interrupted_tells_what_was_measured_until_then(where):
         (("stat", "-r", "0", "--", "true"), 2, "at least 1"),
         (("stat", "--warmup", "-1", "--", "true"), 2, "warm-up"),
         (("stat", "--cooldown", "nan", "--", "true"), 2, "cool-down"),
+        (("stat", "-I", "1", "--", "true"), 2, "at least 10 ms"),
         (("stat", "--load", "cpu", "--", "true"), 2, "--simulate"),
         (("stat", "-o", "x.csv", "--", "true"), 2, "Parquet"),
         (("stat", "--nvml-lib", "/no/lib.so", "--", "true"), 3, "The program was not started: true"),

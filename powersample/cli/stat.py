@@ -18,6 +18,7 @@ from powersample.cli.output import emit, refuse_other_suffix
 from powersample.cli.sampling import add_sampling, add_simulated, list_meters, plan_of
 
 if TYPE_CHECKING:
+    from powersample.session.intervals import Intervals
     from powersample.session.repeat import Ran, RepeatResult
 
 EXAMPLE = """\
@@ -30,7 +31,8 @@ examples:
 
 The table goes to standard error after the last run, as perf's does; the program's output stays its own. --json and
 --csv go to standard output, and the program's standard output to standard error then, so that nothing mixes; with
---to FILE they go there, and the program's output stays its own.
+--to FILE they go there, and the program's output stays its own. -I tells intervals, a moment after each has passed, to
+the same place; with --json as an object on a line of its own, before the results' line.
 
 Every repeat is a window of one recording; -o keeps it for `powersample report`. The exit code is the program's, the
 first that is not 0. Exit codes of its own: as `powersample record`.
@@ -51,6 +53,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--warmup", type=int, default=0, metavar="N", help="runs before them that do not")
     verb.add_argument("--cooldown", type=float, default=0.0, metavar="S", help="pause before every run but the first")
     verb.add_argument("-i", "--ignore-failure", action="store_true", help="go on after a run that fails, and count it")
+    verb.add_argument(
+        "-I", "--interval", type=float, metavar="MS", help="tell each run's energies every MS milliseconds, too"
+    )
     form = verb.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--csv", action="store_true", help="a row a device, then a row a run and device")
@@ -94,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
         if output is None:
             folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="powersample-"))
             output = Path(folder) / "stat.parquet"
+        intervals = _intervals(options, results)
         try:
             result = repeat_command(
                 plan,
@@ -106,6 +112,7 @@ def run(options: argparse.Namespace) -> int:
                 store_command=options.store_command,
                 meters=meters,
                 stdout=sys.stderr.fileno() if results is sys.stdout else None,
+                intervals=intervals,
                 on_trouble=lambda text: _note(f"{text}; the program goes on"),
                 on_run=lambda one: None if options.quiet or options.repeat + options.warmup == 1 else _ran(one),
             )
@@ -149,9 +156,35 @@ def _tell(options: argparse.Namespace, result: RepeatResult, results: Any) -> No
         _note(str(error))
         return
     if options.json:
-        text = json.dumps(report.data, indent=1, allow_nan=False)
+        text = json.dumps(report.data, indent=1 if options.interval is None else None, allow_nan=False)
     else:
-        text = report.csv.rstrip("\n") if options.csv else str(report)
+        text = (report.csv if options.interval is None else report.csv_rows).rstrip("\n")
+    _write(text if options.json or options.csv else str(report), results)
+
+
+def _intervals(options: argparse.Namespace, results: Any) -> Intervals | None:
+    """Return what tells intervals, if it is to."""
+    from powersample.report.stat import csv_header, interval_lines
+    from powersample.session.intervals import Interval, Intervals
+
+    if options.interval is None:
+        return None
+
+    simulated = options.simulate is not None
+
+    def tell(one: Interval) -> None:
+        lines = interval_lines(one.run, one.end_s, one.duration_s, one.energies, simulated=simulated)
+        if lines.rows:
+            _write(lines.json if options.json else lines.csv.rstrip("\n") if options.csv else str(lines), results)
+
+    if options.csv:
+        _write(csv_header().rstrip("\n"), results)
+    elif simulated and not options.json:
+        _write(f"SIMULATED NODE {options.simulate}, not a measurement\n", results)
+    return Intervals(options.interval / 1e3, tell)
+
+
+def _write(text: str, results: Any) -> None:
     if results is sys.stdout:
         emit(text)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import shlex
 import signal
@@ -62,23 +63,105 @@ class StatReport:
 
     @property
     def csv(self) -> str:
-        """The means, then every run's energies, as CSV; see `CSV_COLUMNS`."""
+        """The means, then every run's energies, as CSV with a line of names; see `CSV_COLUMNS`."""
+        return csv_header() + self.csv_rows
+
+    @property
+    def csv_rows(self) -> str:
+        """The same without the names."""
         out = io.StringIO()
         rows = csv.DictWriter(out, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
-        rows.writeheader()
+        made_up = {"simulated": int(self.data["simulated"])}
         for one in self.data["means"]:
-            rows.writerow(one | {"kind": "mean", "window": "", "duration_s": self.data["elapsed"]["mean_s"]})
+            rows.writerow(one | made_up | {"kind": "mean", "window": "", "duration_s": self.data["elapsed"]["mean_s"]})
         for run in self.data["runs"]:
             kind = "run" if run["counted"] else "left out"
             for one in run["energies"]:
-                rows.writerow(one | run | {"kind": kind, "runs": 1})
+                rows.writerow(one | run | made_up | {"kind": kind, "runs": 1})
         return out.getvalue()
 
 
 CSV_COLUMNS = (
-    *("kind", "window", "runs", "duration_s", "device", "uuid", "domain", "channel"),
-    *("joules", "low_j", "high_j", "spread_j", "mean_w", "verdict"),
+    *("simulated", "kind", "window", "runs", "end_s", "duration_s", "device", "uuid", "domain", "channel"),
+    *("joules", "low_j", "high_j", "spread_j", "mean_w", "verdict", "few_updates"),
 )
+
+
+def csv_header() -> str:
+    """Return the line of the columns' names."""
+    return ",".join(CSV_COLUMNS) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalLines:
+    """One interval of one run, a row a device: as text, as JSON on a line, or as CSV.
+
+    Attributes:
+        rows: `CSV_COLUMNS` by name.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def __str__(self) -> str:
+        lines = []
+        for one in self.rows:
+            few, digits = ("~", 3) if one["few_updates"] else ("", 6)
+            joules, watts = (_digits(one[key], digits) for key in ("joules", "mean_w"))
+            words = f"{one['end_s']:10.3f} s  {one['window']:<8} {cut(one['device'], 22):<22} {few + joules:>10} J"
+            lines.append(f"{words} {interval(one):>9} {few + watts:>9} W  {one['verdict']}")
+        return "\n".join(lines)
+
+    @property
+    def json(self) -> str:
+        """One JSON object on one line."""
+        first = {key: self.rows[0][key] for key in ("simulated", "kind", "window", "end_s", "duration_s")}
+        rest = [{key: value for key, value in one.items() if key not in first} for one in self.rows]
+        return json.dumps(first | {"energies": rest}, allow_nan=False)
+
+    @property
+    def csv(self) -> str:
+        """A line a device, without one of names."""
+        out = io.StringIO()
+        csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n").writerows(self.rows)
+        return out.getvalue()
+
+
+def interval_lines(
+    run: str, end_s: float, duration_s: float, energies: Sequence[tuple[Energy, bool]], *, simulated: bool
+) -> IntervalLines:
+    """Return what is told of an interval.
+
+    Args:
+        run: the window's name.
+        end_s: the interval's end, since the run began.
+        duration_s: its length.
+        energies: of each device, and whether so few updates fit that it is mostly what lies around.
+        simulated: of a simulated node.
+    """
+    rows = []
+    for one, few in energies:
+        device, _ = place({"channel": one.channel, "domain": one.domain})
+        mean_w = one.joules / duration_s if one.joules is not None else None
+        told = {
+            "simulated": int(simulated),
+            "kind": "interval",
+            "window": run,
+            "runs": 1,
+            "end_s": end_s,
+            "duration_s": duration_s,
+        }
+        ends = {"joules": one.joules, "low_j": one.low_j, "high_j": one.high_j, "spread_j": None, "mean_w": mean_w}
+        names = {"device": device, "uuid": one.device, "domain": one.domain, "channel": one.channel}
+        rows.append({**told, **names, **ends, "verdict": one.verdict, "few_updates": few})
+    return IntervalLines(rows)
+
+
+def _digits(value: float | None, digits: int) -> str:
+    """Return a number to so many digits at most, never as a power of ten."""
+    if value is None:
+        return DASH
+    size = math.floor(math.log10(abs(value))) + 1 if value else 1
+    return f"{round(value, digits - size):.{max(0, min(digits - size, 3))}f}"
 
 
 def stat_report(

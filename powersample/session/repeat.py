@@ -11,7 +11,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from powersample.session.meters import Asked
 from powersample.session.recording import NO_METERS, Recording
 
 if TYPE_CHECKING:
+    from powersample.session.intervals import Intervals
     from powersample.sim import Node
     from powersample.store import StoredTrace
 
@@ -110,8 +111,7 @@ def repeat_command(
     store_command: bool = False,
     meters: Asked = NO_METERS,
     stdout: int | None = None,
-    watch: Callable[[Recording], AbstractContextManager[Callable[[], None]]] | None = None,
-    idle_s: float = IDLE_S,
+    intervals: Intervals | None = None,
     on_trouble: Callable[[str], None] = lambda _: None,
     on_run: Callable[[Ran], None] = lambda _: None,
 ) -> RepeatResult:
@@ -131,8 +131,7 @@ def repeat_command(
         store_command: Store the arguments in the trace.
         meters: The meters to record beside.
         stdout: A descriptor for the program's standard output; None: this process's own.
-        watch: Gives what is called every `idle_s` while programs and pauses run, such as one that tells of intervals.
-        idle_s: Seconds.
+        intervals: Tells the energies of each run's intervals while it goes on.
         on_trouble: Told what of the recording fails, each once; the program goes on.
         on_run: Told of every run when it has ended.
 
@@ -158,18 +157,22 @@ def repeat_command(
         ran: list[Ran] = []
         one: Ran | None = None
         asked: int | None = None
-        with watch(recording) if watch else nullcontext(lambda: None) as look:
+        idle_s = IDLE_S if intervals is None else min(IDLE_S, intervals.seconds)
+        with closing(intervals) if intervals is not None else nullcontext():
+            if intervals is not None:
+                intervals.attach(recording)
 
             def idle() -> None:
                 troubles()
-                look()
+                if intervals is not None:
+                    intervals.look()
 
             writer = MarkWriter(recording.marks)
             for name in repeats.names():
                 with Child(command, environment, stdout=stdout) as child:
                     apply_to(node, load, child.pid)
                     pause_s = max(recording.margin_s, repeats.cooldown_s if ran else 0.0)
-                    one = _run(child, name, writer, pause_s, repeats, idle, idle_s)
+                    one = _run(child, name, writer, pause_s, repeats, idle, idle_s, intervals)
                     asked = child.ending_signal
                 if node is not None:
                     node.unfollow()
@@ -179,6 +182,8 @@ def repeat_command(
                 if one is None or asked is not None or (one.exit_code and not repeats.ignore_failure):
                     break
             _pause(recording.margin_s, idle, idle_s, lambda: False)
+            if intervals is not None:
+                intervals.look(last=True)
         failed = next((one.exit_code for one in ran if one.exit_code), 0)
         code = failed or (128 + asked if asked is not None and one is None else 0)
         result = finish(recording, code, exit_code=code)
@@ -193,6 +198,7 @@ def _run(
     repeats: Repeats,
     idle: Callable[[], None],
     idle_s: float,
+    intervals: Intervals | None,
 ) -> Ran | None:
     """Pause, let the program run, and mark it; None when it was ended before it began."""
     _pause(pause_s, idle, idle_s, lambda: child.asked_to_end)
@@ -200,9 +206,13 @@ def _run(
         return None
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     mark = writer.begin(name)
+    if intervals is not None:
+        intervals.begin(name)
     child.release()
     code = child.wait(idle, idle_s)
     writer.end(mark)
+    if intervals is not None:
+        intervals.end()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     failed = code != 0 and not repeats.ignore_failure
     counted = name.startswith("run") and not failed and child.ending_signal is None

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.model import Channel, LaneStats, Series, Trace
+from powersample.model import Channel, LaneStats, Trace
+from powersample.store.spool import series_of
 
 LOST_NS = 2_000_000_000  # a lane that is so much behind the others is not waited for
 
@@ -28,7 +29,7 @@ class Tail:
         self._pieces: dict[str, deque[NDArray[np.void]]] = {}
 
     def add(self, pieces: Iterable[tuple[Channel, NDArray[np.void]]]) -> None:
-        """Take the newest records, `SAMPLE_DTYPE`, in order within a channel; at least one each."""
+        """Take the newest records, as rings and spools have them, in order within a channel; at least one each."""
         for channel, records in pieces:
             mine = self._pieces.setdefault(channel.name, deque())
             self._channels[channel.name] = channel
@@ -50,11 +51,7 @@ class Tail:
     def trace(self, lanes: Sequence[LaneStats], meta: Mapping[str, Any]) -> Trace:
         """Return a trace of what is kept."""
         return Trace.of(
-            (_series(self._channels[name], list(mine)) for name, mine in self._pieces.items()), lanes=lanes, meta=meta
+            (series_of(self._channels[name], np.concatenate(mine)) for name, mine in self._pieces.items()),
+            lanes=lanes,
+            meta=meta,
         )
-
-
-def _series(channel: Channel, pieces: list[NDArray[np.void]]) -> Series:
-    records = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    t0_ns, t1_ns, status, seq = (np.ascontiguousarray(records[name]) for name in ("t0_ns", "t1_ns", "status", "seq"))
-    return Series(channel, t0_ns, t1_ns, np.ascontiguousarray(records["raw"]).view(channel.raw_dtype), status, seq)

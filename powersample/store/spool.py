@@ -79,7 +79,7 @@ class RawPart:
         try:
             self.header: dict[str, Any] = json.loads(line)
             version = int(self.header["powersample_spool"])
-            self._offset = int(self.header["header_bytes"])
+            self.offset = int(self.header["header_bytes"])
             record_bytes = int(self.header["record_bytes"])
             lanes = [one if isinstance(one, str) else one["name"] for one in self.header.get("lanes", [])]
             self.channels = {int(one["id"]): channel_of(one, lanes) for one in self.header["channels"]}
@@ -91,20 +91,20 @@ class RawPart:
             )
         self.kept = self.header.get("keep") == "changes"
         spans = record_bytes == METER_DTYPE.itemsize and bool(self.header.get("spans"))
-        self._dtype = METER_DTYPE if spans else KEPT_DTYPE if self.kept else SAMPLE_DTYPE
-        if record_bytes != self._dtype.itemsize or len(line) != self._offset:
+        self.dtype = METER_DTYPE if spans else KEPT_DTYPE if self.kept else SAMPLE_DTYPE
+        if record_bytes != self.dtype.itemsize or len(line) != self.offset:
             raise BadFormat(
                 f"{path}: a header of {len(line)} bytes and records of {record_bytes} do not fit its format"
             )
-        self.records = max(0, size - self._offset) // self._dtype.itemsize
+        self.records = max(0, size - self.offset) // self.dtype.itemsize
 
     def slices(self, first: int = 0) -> Iterator[NDArray[np.void]]:
         """Yield the records from the `first`-th on as they were written, at most 2 MB at a time."""
         with self.path.open("rb") as file:
-            file.seek(self._offset + first * self._dtype.itemsize)
+            file.seek(self.offset + first * self.dtype.itemsize)
             left = self.records - first
             while left > 0:
-                found = np.fromfile(file, self._dtype, min(left, SLICE_RECORDS))
+                found = np.fromfile(file, self.dtype, min(left, SLICE_RECORDS))
                 if not len(found):
                     return
                 left -= len(found)
@@ -125,9 +125,9 @@ class RawPart:
                 rows[number] = rows.get(number, 0) + len(index)
                 if rows[number] > PART_ROWS - SLICE_RECORDS:
                     del rows[number]
-                    yield _series(self.channels[number], np.concatenate(held.pop(number)))
+                    yield series_of(self.channels[number], np.concatenate(held.pop(number)))
         for number in sorted(held):
-            yield _series(self.channels[number], np.concatenate(held[number]))
+            yield series_of(self.channels[number], np.concatenate(held[number]))
 
     def alone(self) -> set[str]:
         """See `ParquetFile`: the channels that would have a row group to themselves."""
@@ -141,7 +141,7 @@ class RawPart:
         """See `powersample.model.Backend`."""
         wanted = [number for number, one in self.channels.items() if one.name == channel.name]
         for records in self.slices():
-            series = _series(channel, records[np.isin(records["channel"], wanted)]).between(start_ns, end_ns)
+            series = series_of(channel, records[np.isin(records["channel"], wanted)]).between(start_ns, end_ns)
             if len(series):
                 yield series
 
@@ -170,7 +170,8 @@ def channel_of(data: dict[str, Any], lanes: list[str]) -> Channel:
     return Channel.from_json(data | {"lane": lanes[lane] if isinstance(lane, int) and lane < len(lanes) else str(lane)})
 
 
-def _series(channel: Channel, records: NDArray[np.void]) -> Series:
+def series_of(channel: Channel, records: NDArray[np.void]) -> Series:
+    """Return records of one channel, as a part has them, as readings."""
     names = records.dtype.names or ()
     return Series(
         channel,
