@@ -20,6 +20,7 @@ from bench import (
     hogs,
     imports,
     instructions,
+    live,
     loop,
     machine,
     meters,
@@ -108,6 +109,7 @@ def main() -> int:
         "meters": meters.figures,
         "stress": stress.figures,
         "serve": serve.figures,
+        "top": live.figures,
     }
     if asked.list:
         print("\n".join(benchmarks))
