@@ -12,6 +12,8 @@ import time
 
 import numpy as np
 import pytest
+from nodes import calibration, wall_w
+from nodes import trace as node_trace
 from traces import S, node
 
 from powersample import store
@@ -189,6 +191,23 @@ def test_stat_of_one_run_says_there_is_no_spread():
     text = str(told(("run 1", 0, True), asked=1))
     assert "for ./solver 'a b' (1 run, so no spread)" in text
     assert "Student" not in text
+
+
+def test_stat_with_a_calibration_tells_the_node_and_the_idle_share():
+    stored = {"origin": "a.json", **calibration().as_json()}
+    steady = {"cpu": [300.0], "dram": [40.0], "gpu": [200.0]}
+    made = node_trace([120.0], steady, windows=[("run 1", 10, 40), ("run 2", 50, 80)], calibration=stored)
+    runs = [RunFacts(f"run {i}", 0, 1.0, 0.1, True) for i in (1, 2)]
+    found = stat_report(made, runs, command=["./solver"], asked_runs=2)
+    node = next(one for one in found.data["means"] if one["device"] == "node")
+    assert node["joules"] == pytest.approx(30 * wall_w(300.0, 40.0, 200.0), rel=0.01)
+    assert node["low_j"] < node["joules"] < node["high_j"]
+    idle = {one["group"]: one for one in found.data["idle"]["groups"]}
+    assert set(idle) == {"gpu", "cpu", "dram", "wall"}
+    for one in idle.values():
+        assert one["idle_j"] == pytest.approx(30 * one["idle_w"])
+        assert one["idle_j"] < one["joules"]
+    assert "idle share" in str(found)
 
 
 def test_stat_of_nothing_but_a_run_cut_short_shows_that_one():

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 RATE_HZ = "20"
 FIRST_S = 0.4  # until there is something to be seen
-LOOK_S = 0.25  # between looks that nobody sees
+LOOK_S = 0.25  # while one look is waited for
+TAKE_S = 1.0  # what has been read is taken so often, whatever the delay: rings are short
 SETTLE_S = 0.7  # beside a single look, for what sensors tell late
 EXAMPLE = """\
 examples:
@@ -106,7 +107,7 @@ def _once(watch: TopWatch, options: argparse.Namespace) -> int:
 
     deadline = time.monotonic() + options.delay + SETTLE_S
     while (left_s := deadline - time.monotonic()) > 0:
-        watch.look()  # a counter's power is what it gained from look to look
+        watch.take()  # a counter's power is what it gained from look to look
         time.sleep(min(left_s, LOOK_S))
     frame = watch.look(settle=True)
     emit(json.dumps(frame_json(frame), indent=1, allow_nan=False) if options.json else _text(frame))
@@ -117,7 +118,10 @@ def _lines(watch: TopWatch, options: argparse.Namespace) -> None:
     """Print a block each delay, for a pipe or a file."""
     shown = 0
     while options.count is None or shown < options.count:
-        time.sleep(options.delay)
+        due = time.monotonic() + options.delay
+        while (left_s := due - time.monotonic()) > 0:
+            time.sleep(min(left_s, TAKE_S))
+            watch.take()
         emit(_text(watch.look()) + "\n")
         shown += 1
 
@@ -155,13 +159,16 @@ def _live(watch: TopWatch, options: argparse.Namespace) -> None:
         live, shown, due = open_screen(), 0, time.monotonic() + min(FIRST_S, options.delay)
         frame: Frame | None = None
         while True:
-            what = keyboard.wait(max(0.0, due - time.monotonic()))
+            what = keyboard.wait(min(TAKE_S, max(0.0, due - time.monotonic())))
             if what == "quit":
                 return
             if what == "stop":
                 screen.close()
                 keyboard.suspend()
                 live = open_screen()
+            if what == "" and time.monotonic() < due:
+                watch.take()
+                continue
             if what == "":
                 frame = watch.look()
                 shown += 1

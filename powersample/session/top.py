@@ -42,6 +42,7 @@ KEEP_S = 40.0  # of readings: what is around a stretch tells what it may be off 
 STRETCH_S = 16.0  # whose energy is worked out at a time: the longer, the cheaper; the first ones are shorter
 FIRST_S = 2.0
 GAP_PERIODS = 3.0
+MOST_LOOKS = 1000  # of a stretch
 AUX = {
     "utilization.gpu": "utilization_pct",
     "utilization.memory": "memory_pct",
@@ -89,9 +90,11 @@ class _Seen:
 class _Since:
     """Energy of one device and domain since watching began, and its last minute."""
 
-    until_ns: int
+    until_ns: int  # up to where its power was looked at
     told: RunningEnergy = field(default_factory=RunningEnergy)
-    looks: deque[tuple[int, int, float]] = field(default_factory=deque)  # from, to, W: what is not told yet
+    looks: deque[tuple[int, int, float]] = field(
+        default_factory=lambda: deque(maxlen=MOST_LOOKS)
+    )  # from, to, W: untold
     spark: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SPARKS))
 
 
@@ -141,11 +144,14 @@ class TopWatch:
             raise
         self._started_ns = self._stretch_ns = self._looked_ns = api.now_ns()
 
-    def look(self, *, settle: bool = False) -> Frame:
-        """Take what has been read and return the present state.
+    def take(self, *, settle: bool = False) -> list[Balance]:
+        """Take what has been read since the last call; to be called every few seconds, whatever is looked at.
 
         Args:
             settle: tell the energies so far with their intervals now, and not when enough has come for that.
+
+        Returns:
+            The account's balances.
         """
         pieces = [(piece.channel, piece.records) for piece in self._lanes.take()]
         lanes = self._lanes.stats()
@@ -156,10 +162,16 @@ class TopWatch:
             seen.add(records, channel.sensor, period_ns.get(channel.lane, 0) * channel.divisor)
         self._account.add(pieces, period_ns)
         self._tail.add(pieces)
+        self._meters.take()
         now_ns = api.now_ns()
         balances = self._account.balances(now_ns)
         self._remember(balances, pieces, now_ns)
         self._tell(lanes, settle=settle)
+        return balances
+
+    def look(self, *, settle: bool = False) -> Frame:
+        """Take what has been read and return the present state; `settle` as in `take`."""
+        balances, lanes, now_ns = self.take(settle=settle), self._lanes.stats(), api.now_ns()
         gauges = [self._gauge(one, now_ns) for one in balances]
         order = {"gpu": 0, "cpu": 1, "board": 2, "wall": 3}
         gauges += self._meters.gauges()
@@ -224,14 +236,14 @@ class TopWatch:
             (measured,) = window_energies(self._tail.trace(lanes, self._meta), [window])
         except errors.PowerSampleError as error:
             self._trouble = (f"intervals cannot be told: {error}",)
-            return
+            measured = []
         for one in measured:
             key = one.energy.device, one.energy.domain
             if one.primary and key in self._since:
                 self._since[key].told.add(one.energy, window.duration_s)
         for since in self._since.values():
             later = [(max(start_ns, until_ns), end_ns, w) for start_ns, end_ns, w in since.looks if end_ns > until_ns]
-            since.looks = deque(later)
+            since.looks = deque(later, maxlen=MOST_LOOKS)
         self._stretch_ns, self._stretch_s = until_ns, min(STRETCH_S, 2 * self._stretch_s)
 
     def _gauge(self, one: Balance, now_ns: int) -> Gauge:

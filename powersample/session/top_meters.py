@@ -138,10 +138,13 @@ class TopMeters:
                 continue
             self._watched.append(_Watched(meter, info))
 
-    def gauges(self) -> list[Gauge]:
-        """Take what has come, and return each meter's present state."""
+    def take(self) -> None:
+        """Take what has come."""
         for one in self._watched:
             one.take()
+
+    def gauges(self) -> list[Gauge]:
+        """Return each meter's present state."""
         now_ns = api.now_ns()
         return [one.gauge(now_ns) for one in self._watched]
 
