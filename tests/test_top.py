@@ -91,7 +91,7 @@ def test_top_at_80_columns_shows_what_a_person_looks_for():
     row = next(line for line in text.splitlines() if line.startswith("gpu3"))
     for words in ("301.2/350 W", "80ms", "12.35 kJ", "±0.5 %", "98 %", "62°C", "█"):
         assert words in row
-    assert "9 lanes at 20 Hz, 0 slots late, 0 records dropped" in text
+    assert "9 lanes at 20 Hz, no slot late, no record dropped" in text
 
 
 def test_top_at_60_columns_keeps_power_energy_and_its_interval():

@@ -143,7 +143,7 @@ class _View:
         while used > self.width and len(fixed) > 2:
             gone = fixed.pop()
             used -= least[gone.name] + 1
-        optional = [("last minute", 10)]
+        optional = [("last minute", 11)]
         optional += [("util", 5), ("temp", 5)] if gpus else []
         optional += [("bar", 8), ("verdict", 8)]
         optional += [("MHz", 5), ("mem", 5)] if gpus else []
@@ -284,7 +284,8 @@ class _View:
         frame = self.frame
         low, high = frame.rates_hz
         rate = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
-        words = f"{frame.lanes} lanes at {rate} Hz, {frame.skipped} slots late, {frame.dropped} records dropped"
+        lost = f"{_count(frame.skipped, 'slot')} late, {_count(frame.dropped, 'record')} dropped"
+        words = f"{_count(frame.lanes, 'lane')} at {rate} Hz, {lost}"
         lines = [Text(_fitted(words, self.width), "yellow" if frame.dropped else "dim")]
         lines += [Text(_fitted(f"trouble: {text}", self.width), "bold red") for text in frame.trouble]
         lines += [Text(_fitted(f"note: {text}", self.width), "dim") for text in frame.notes]
