@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LISTEN = "127.0.0.1:10188"  # beyond 9100-9999, which exporters have shared out among themselves
 RATE_HZ = 10.0
 NONE = "none"
+END_S = 2.0  # for the last sending, to a collector that may be gone
 
 EXAMPLE = f"""\
 examples:
@@ -154,7 +155,8 @@ def _serve(options: argparse.Namespace, plan: Plan, meters: Asked, stack: ExitSt
     if options.otlp is not None:
         from powersample.export.otel import sender
 
-        stack.callback(sender(watch.state, options.otlp or None, every_s=options.every).shutdown)
+        sending = sender(watch.state, options.otlp or None, every_s=options.every)
+        stack.callback(sending.shutdown, timeout_millis=END_S * 1e3)
     _wait(options, watch, lambda: openmetrics.exposition(registry)[0])
 
 
