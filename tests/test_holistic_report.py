@@ -191,14 +191,17 @@ def test_recording_of_a_simulated_node_carries_its_calibration_and_its_interval_
     """The physics' ladder, then another node of the same seed under a load that was on no rung."""
     with make_node("paper-node", node_seed=3) as node:
         kept = save_calibration(calibrate(ladder(node), simulated=simulated_key(node.describe()), host={}))
-    with make_node("paper-node", node_seed=3) as node:
-        for gpu in range(4):
-            node.load_wave(gpu, 60.0, 260.0, 0.35, 0.6)
-        node.load_script("package-0", [(0.0, 220.0)])
-        with ps.measure(simulate=node) as run, run.window("epoch 0"):
-            time.sleep(0.4)
-        data = run.report().data
-        whole = run.holistic("epoch 0")
+    for _ in range(3):  # a machine that stalls for the whole window leaves no interval
+        with make_node("paper-node", node_seed=3) as node:
+            for gpu in range(4):
+                node.load_wave(gpu, 60.0, 260.0, 0.35, 0.6)
+            node.load_script("package-0", [(0.0, 220.0)])
+            with ps.measure(simulate=node) as run, run.window("epoch 0"):
+                time.sleep(0.4)
+            data = run.report().data
+            whole = run.holistic("epoch 0")
+        if whole.total is not None and whole.total.low_j is not None:
+            break
     assert data["calibration"]["origin"] == str(kept)
     assert data["calibration"]["used"]
     one = next(one for one in data["windows"] if one["name"] == "epoch 0")["holistic"]
