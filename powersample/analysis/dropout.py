@@ -114,6 +114,8 @@ class Missing:
         first = bisect_right(self.reach_ns, start_ns)  # thousands of windows ask, of up to thousands
         last = bisect_left(self.lost, end_ns, key=lambda one: one.whole.start_ns)
         found = [self._cut(one, window) for one in self.lost[first:last] if _touches(one.whole, window)]
+        if not found and self.first_ns is not None and self.first_ns <= start_ns <= end_ns <= self.last_ns:
+            return ()
         first_ns, last_ns = (end_ns, end_ns) if self.first_ns is None else (self.first_ns, self.last_ns)
         if min(first_ns, end_ns) - start_ns > (0.0 if first_ns >= end_ns else self.slack_ns):
             found.append(self._beyond(start_ns, min(first_ns, end_ns), "late start"))

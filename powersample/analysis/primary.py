@@ -254,11 +254,8 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
         known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
         sums[key] = sum(known) if devices and not lacking else None
         reasons += lacking
-    parts = [
-        one.energy
-        for one in measured
-        if one.primary and any(one.energy.domain == TOTALS[key] and sums[key] is not None for key in PARTS)
-    ]
+    summed = {TOTALS[key] for key in PARTS if sums[key] is not None}
+    parts = [one.energy for one in measured if one.primary and one.energy.domain in summed]
     return sums | _interval(parts) | {"covered_s": min(covered_s, default=None), "reasons": reasons}
 
 

@@ -144,7 +144,8 @@ def _unknown_cap(told: Told, window: Window) -> str:
 
 def plain(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:
     """Return an energy without an interval."""
-    reasons = [*reasons, *(text for flag, text in FLAGS.items() if flag in window.flags)]
+    if window.flags:
+        reasons = [*reasons, *(text for flag, text in FLAGS.items() if flag in window.flags)]
     return Energy(
         joules=joules,
         low_j=None,
