@@ -117,6 +117,13 @@ def test_code_of_the_page_on_sensors_runs(capsys):
     assert out.count("of the same board") == 2
 
 
+def test_code_of_the_page_on_windows_runs(capsys):
+    run_all(blocks("windows.md", "python"), {})
+    shown = capsys.readouterr().out
+    assert "epoch 1" in shown
+    assert "step" in shown
+
+
 def test_table_of_the_page_on_sensors_is_the_packages():
     from powersample.sensors import look_up
 
