@@ -403,3 +403,26 @@ def test_marks_by_module_and_of_children_belong_to_the_run_around_them(node):
     assert os.environ.get("POWERSAMPLE_MARKS") == before
     with ps.window("after"):  # nobody records: nothing happens
         pass
+
+
+def test_laps_and_what_was_spent_outside_of_pauses():
+    with Node("h100", seed=2) as node, ps.measure(simulate=node) as run:
+        node.load_wave(0, 400, 100, 0.2, 0.5)
+        time.sleep(0.4)
+        run.pause()
+        time.sleep(0.3)
+        run.resume()
+        time.sleep(0.3)
+        lap = run.lap()
+        during = run.unpaused(lap).devices["gpu0", "gpu"].joules
+        truths = [node.truth_j(0, one.start_ns, one.end_ns) for one in run.unpaused(lap).spans]
+    after = run.unpaused(lap)
+    whole, paused = run.energy(lap, "gpu0"), run.energy("paused", "gpu0")
+    gpu = after.devices["gpu0", "gpu"]
+    assert len(after.spans) == 2
+    assert gpu.low_j <= sum(truths) <= gpu.high_j
+    assert gpu.joules == pytest.approx(during, rel=0.05)
+    assert gpu.joules == pytest.approx(whole.joules - paused.joules, rel=0.05)
+    assert run.unpaused().duration_s == pytest.approx(
+        window(run, "run").duration_s - window(run, "paused").duration_s, rel=1e-6
+    )

@@ -21,10 +21,10 @@ from powersample.capture import ROOTS, Plan, plan_with_defaults
 from powersample.marks import MarkWriter, dismiss, enlist
 from powersample.session.meters import Asked, asked_meters
 from powersample.session.recording import NO_METERS, Recording
-from powersample.session.windows import Windows
+from powersample.session.windows import PAUSED, Windows
 
 if TYPE_CHECKING:
-    from powersample.analysis import Holistic
+    from powersample.analysis import Holistic, Training
     from powersample.model import Calibration, Energy, Window
     from powersample.report import Report
     from powersample.sim import Node
@@ -275,6 +275,24 @@ class Run(Windows):
 
         trace, found = self.settled(window)
         return energy(trace, found, device, domain=domain)
+
+    def unpaused(self, window: str | Window = "run") -> Training:
+        """Return the energies of a window, or a lap, without the spans in which the run was paused.
+
+        Of every device and of all together, each interval a sum over the spans. While the run goes on it waits as
+        `energy` does.
+
+        Args:
+            window: As `energy`.
+
+        Raises:
+            InvalidArgument: No such window, or several.
+            StateError: The window is still open.
+        """
+        from powersample.analysis import training
+
+        trace, found = self.settled(window)
+        return training(trace, found, [one for one in trace.windows if one.name == PAUSED])
 
     def holistic(
         self,

@@ -94,8 +94,8 @@ class Windows:
     def pause(self) -> None:
         """Begin a span called "paused", around a checkpoint or validation; recording goes on.
 
-        Nothing is left out of any window by that: `energy("run")` is still everything. `energy("run",
-        without="paused")` is what was spent outside of the paused spans.
+        Nothing is left out of any window by that: `energy("run")` is still everything. `unpaused("run")` is what was
+        spent outside of the paused spans.
 
         Raises:
             StateError: It is paused already, or the run is not recording.
@@ -121,9 +121,9 @@ class Windows:
     def lap(self) -> Window:
         """End a lap and begin the next, without waiting for anything but the device; return the ended one.
 
-        The first lap begins with the run. Ask its energy whenever it is wanted: `run.energy(lap)`, or `run.energy(lap,
-        without="paused")`. In a trace it is called "lap 1", "lap 2" and so on; the last one, that nobody ended, is not
-        kept.
+        The first lap begins with the run. Ask its energy whenever it is wanted: `run.energy(lap)`, or
+        `run.unpaused(lap)`. In a trace it is called "lap 1", "lap 2" and so on; the last one, that nobody ended, is
+        not kept.
 
         Raises:
             StateError: The run is not recording.
