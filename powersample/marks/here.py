@@ -21,6 +21,7 @@ _VARIABLE = ENVIRONMENT.encode()
 _by_path: dict[bytes, MarkWriter] = {}  # as the environment has it: a step has no time to decode it
 _lock = threading.Lock()
 _job_marks = JobMarks()
+_recent: MarkWriter | None = None
 
 
 def _after_fork() -> None:
@@ -88,7 +89,8 @@ def begin(name: str, sync: str = "auto") -> int:
         InvalidArgument: the name is no text, or `sync` no mode; said without a recording too, lest it first be heard
             of in one.
     """
-    writer = _writer()
+    global _recent  # noqa: PLW0603 (most windows end where the last one began: that saves a look at the environment)
+    writer = _recent = _writer()
     if writer is not None:
         return writer.begin(name, sync)
     check_name(name)
@@ -104,9 +106,9 @@ def end(mark: int, *, raised: bool = False) -> None:
     """
     if mark == 0:
         return
-    writer = _writer()
+    writer = _recent
     if writer is None or not writer.holds(mark):
-        writer = writer_of(mark) or writer  # it may have begun in a recording that is over, or in another
+        writer = writer_of(mark) or _writer()  # it may have begun in a recording that is over, or in another
     if writer is not None:
         writer.end(mark, raised=raised)
 
@@ -126,11 +128,8 @@ def event(name: str) -> None:
 class _Here:
     """This program's recording, as `WindowMark` wants it."""
 
-    def begin_window(self, name: str, *, sync: str = "auto") -> int:
-        return begin(name, sync)
-
-    def end_window(self, mark: int, *, raised: bool = False) -> None:
-        end(mark, raised=raised)
+    begin_window = staticmethod(begin)
+    end_window = staticmethod(end)
 
 
 _HERE = _Here()

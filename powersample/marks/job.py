@@ -13,6 +13,8 @@ import stat
 import time
 from pathlib import Path
 
+from powersample.marks.lines import boot_id
+
 LOOK_EVERY_NS = 1_000_000_000
 LAUNCHERS = (  # a rank's number on its node, and what tells its job from others on it
     ("LOCAL_RANK", ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")),
@@ -61,7 +63,8 @@ def runtime_folder() -> Path | None:
 def marks_link(job: str) -> Path | None:
     """Return the link to a job's marks file, whether it is there or not; None without a folder for it."""
     folder = runtime_folder()
-    return None if folder is None else folder / f"marks-{hashlib.sha256(job.encode()).hexdigest()[:24]}"
+    known = f"{boot_id()} {job}"  # nodes may share the folder
+    return None if folder is None else folder / f"marks-{hashlib.sha256(known.encode()).hexdigest()[:24]}"
 
 
 def publish(job: str, marks: Path) -> Path | None:

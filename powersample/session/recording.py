@@ -174,14 +174,15 @@ class Recording:
             raise
 
     def _sampler(self) -> Sampler:
+        from powersample.marks import boot_id
         from powersample.marks.job import job
         from powersample.store.samplers import Sampler
 
         if self.node is None:
-            node = kind = f"{self.plan.sysfs or '/sys'} {self.plan.nvml_library or ''}"
+            node = kind = f"{boot_id()} {self.plan.sysfs or '/sys'} {self.plan.nvml_library or ''}"
         else:
             node = os.fspath(self.node.directory)
-            kind = f"simulated {self.node.name} {self.node.describe()['seed']}"
+            kind = f"{boot_id()} simulated {self.node.name} {self.node.describe()['seed']}"
         return Sampler(os.getpid(), node, kind, job(), api.now_ns())
 
     def _convert(self, converter: Converter) -> None:
