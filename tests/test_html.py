@@ -173,13 +173,13 @@ def test_empty_and_nearly_empty_traces_are_pages_too():
     assert "PSQ-ERRORS" in said["no readable one"]
 
 
-def test_ten_thousand_windows_are_one_row_of_words():
-    windows = [Window("run", 0, 10 * S), *(Window(f"step {i}", i * MS, (i + 1) * MS) for i in range(10_000))]
+def test_thousands_of_windows_are_one_row_of_words():
+    windows = [Window("run", 0, 10 * S), *(Window(f"step {i}", i * MS, (i + 1) * MS) for i in range(2000))]
     text, page = page_of(node(windows=windows))
-    assert "10000 windows step" in page.text
-    assert len(page.data["windows"]) == 10_001
+    assert "2000 windows step" in page.text
+    assert len(page.data["windows"]) == 2001
     assert [row[0] for row in page.tables[0]] == ["window", "run"]
-    assert len(text) < 2_000_000
+    assert len(text) < 1_000_000
 
 
 def test_hour_at_1_khz_stays_below_1_5_mb_and_keeps_its_highest_and_lowest_reading():

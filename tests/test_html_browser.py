@@ -18,11 +18,11 @@ from powersample.report import build
 from powersample.report.html import html
 
 
-def looked_at(trace, tmp_path, *more, change=str, name="run.parquet"):
+def looked_at(trace, tmp_path, *, change=str, name="run.parquet"):
     """Return the page once its script has run, and the attributes of its root."""
     path = tmp_path / "page.html"
     path.write_text(change(html(trace, build(trace), name)), encoding="utf-8")
-    page = Page(browse(path, *more))
+    page = Page(browse(path))
     return page, next(attrs for tag, attrs in page.tags if tag == "html")
 
 
@@ -85,7 +85,7 @@ def test_buttons_keys_and_mouse_move_all_panels(tmp_path):
         text = re.sub('script-src [^"]*', "script-src 'unsafe-inline'", text, count=1)
         return text.replace("</body>", f"<script>{ACTIONS}</script></body>")
 
-    _, root = looked_at(node(9, windows=windows), tmp_path, "--virtual-time-budget=2000", change=driven)
+    _, root = looked_at(node(9, windows=windows), tmp_path, change=driven)
     assert root.get("data-errors") is None
     *views, light, dark, dragged = root["data-said"].split(";")
     expected = [(2.5, 7.5), (3.75, 8.75), (0, 10), (4.92, 7.08), (0, 10)]
