@@ -184,8 +184,10 @@ def verdict(half_j: float, joules: float, cap: str = "good") -> str:
     """Return "good", "fair", "poor" or "unusable" by the relative half-width, at best `cap`."""
     limits: Mapping[str, float] = _table()["verdict"]
     relative = half_j / joules if joules > 0 else math.inf
-    by_width = next((name for name in ORDER[:3] if relative <= limits[name]), "unusable")
-    return max(by_width, cap, key=ORDER.index)
+    place = 0
+    while place < 3 and not relative <= limits[ORDER[place]]:
+        place += 1
+    return ORDER[max(place, ORDER.index(cap))]
 
 
 def beats_often(

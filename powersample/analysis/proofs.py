@@ -62,7 +62,8 @@ class Proofs:
                 swept, doubt = swept_evidence(one, window, sweeps[id(lot)])
                 evidence += [] if swept is None else [swept]
                 doubts += [f"its repeats exclude nothing: {doubt}"] if doubt else []
-            found.append(replace(one, evidence=tuple(evidence), doubts=tuple(doubts)))
+            told_more = evidence or doubts
+            found.append(replace(one, evidence=tuple(evidence), doubts=tuple(doubts)) if told_more else one)
         return found
 
     def _period_evidence(self, one: Told, window: Window, quick: tuple[str, float] | None) -> Evidence | None:

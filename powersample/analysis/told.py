@@ -180,7 +180,8 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
     missing_ns = uncovered_ns + bridged_ns
     joules, reasons = result.joules, list(result.reasons)
     too_little = missing_ns > (1 - limit("least_covered")) * length_ns
-    all_failed = reads.within("reads", index) > 0 and reads.good(index) == 0
+    good = reads.good(index)
+    all_failed = good == 0 and reads.within("reads", index) > 0
     if uncovered_ns > 0 and not all_failed:
         left_out = f"PSQ-UNCOVERED {uncovered_ns / 1e9:.4g} s of {length_ns / 1e9:.4g} s are outside the record"
         reasons.append(left_out if too_little else f"{left_out}; only the rest is counted")
@@ -188,7 +189,7 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
         joules=None if too_little else joules,
         reasons=tuple(reasons),
         updates=reads.within("changes", index),
-        polls=reads.good(index),
+        polls=good,
         covered_s=max(0.0, length_ns - missing_ns) / 1e9,
         bridged_s=min(bridged_ns, length_ns) / 1e9,
     )

@@ -121,7 +121,10 @@ class Energy:
 
     def but(self, **changes: Any) -> "Energy":
         """Return the same with other fields, as `dataclasses.replace` does, in a third of its time."""
-        return Energy(**dict(zip(_FIELDS, _values(self), strict=True)) | changes)
+        values = list(_values(self))
+        for name, value in changes.items():
+            values[_PLACES[name]] = value
+        return Energy(*values)
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -147,6 +150,7 @@ class Energy:
 
 
 _FIELDS = tuple(one.name for one in fields(Energy))
+_PLACES = {name: place for place, name in enumerate(_FIELDS)}
 _values = attrgetter(*_FIELDS)
 
 
