@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which channel stands for a device, sums over devices, windows by name, and the truth beside them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from traces import MS, S, channel, node, polls, series, shown
@@ -37,6 +39,9 @@ def test_totals_interval_adds_boards_in_quadrature():
     assert found["high_j"] - found["gpu_j"] == pytest.approx(half_j, rel=0.01)
     assert found["gpu_j"] - found["low_j"] == pytest.approx(half_j, rel=0.01)
     assert found["verdict"] == "fair"
+    measured = energies(powers, window)
+    reset = [replace(one, energy=replace(one.energy, verdict="unusable")) for one in measured[:1]]
+    assert totals([*reset, *measured[1:]], window)["verdict"] == "unusable"  # a reason that no width shows
 
 
 def test_totals_with_one_gpu_missing_are_missing():

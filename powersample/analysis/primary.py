@@ -9,7 +9,7 @@ from typing import Any
 
 from powersample.analysis.choice import choose, whole
 from powersample.analysis.crosscheck import Crosscheck
-from powersample.analysis.interval import verdict
+from powersample.analysis.interval import ORDER, verdict
 from powersample.analysis.proofs import Proofs
 from powersample.analysis.told import Told
 from powersample.analysis.truth import truths_joules
@@ -264,19 +264,27 @@ def _more(some: Sequence[object]) -> str:
 
 
 def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
-    """Return the interval of a sum of devices: their errors are their own, so half-widths add in quadrature."""
+    """Return the interval of a sum of devices: their errors are their own, so half-widths add in quadrature.
+
+    What keeps one's verdict below that of its width, such as a counter that was reset, does so of the sum.
+    """
     total = below2 = above2 = 0.0
+    cap = "good"
     for one in parts:
         if one.joules is None or one.low_j is None or one.high_j is None:
             return {"low_j": None, "high_j": None, "verdict": "unrated"}
         total += one.joules
         below2 += (one.joules - one.low_j) ** 2
         above2 += (one.high_j - one.joules) ** 2
+        if one.verdict in ORDER and one.verdict != verdict(
+            max(one.joules - one.low_j, one.high_j - one.joules), one.joules
+        ):
+            cap = max(cap, one.verdict, key=ORDER.index)
     if not parts:
         return {"low_j": None, "high_j": None, "verdict": "unrated"}
     half_j = math.sqrt(max(below2, above2))
     return {
         "low_j": max(0.0, total - math.sqrt(below2)),
         "high_j": total + math.sqrt(above2),
-        "verdict": verdict(half_j, total),
+        "verdict": verdict(half_j, total, cap),
     }
