@@ -239,7 +239,7 @@ def divide(plan: Plan, inventory: Inventory, *, in_process: bool) -> tuple[Share
     Packages that need a capability of the executable's are read in it. In process, everything else stays here. Else one
     executable does both, and loads NVML after it has dropped its capabilities; a library of the caller's own choice
     never comes into that process, so then there are two. All lanes are the executable's when only that one may put them
-    under SCHED_FIFO. Without a source there is no executable either.
+    under SCHED_FIFO.
     """
     own, whole = Share(inventory, plan, piped=False), Share(inventory, plan, piped=True)
     if not sources_of(inventory):
@@ -257,8 +257,8 @@ def divide(plan: Plan, inventory: Inventory, *, in_process: bool) -> tuple[Share
 
 
 def recorder_for(plan: Plan, inventory: Inventory, spool: Path, *, in_process: bool) -> Recorder:
-    """Return the recorder of what was found; see `divide`."""
-    ordinary = InProcess if in_process else Executable
+    """Return the recorder of what was found; see `divide`. Without a source, beside meters, there is no executable."""
+    ordinary = InProcess if in_process or not sources_of(inventory) else Executable
     first, *more = divide(plan, inventory, in_process=in_process)
     if first.piped:
         return Streamed(first.plan, first.inventory, spool)
