@@ -2,6 +2,7 @@
 """Which channel stands for a device and domain in a window, and the sums of those that do."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -59,7 +60,9 @@ def find_window(trace: Trace, window: str | Window) -> Window:
         raise InvalidArgument(f"{len(found)} windows are called {window!r}", "Take one from the trace's `windows`.")
     if window == "run" and (whole := run_window(trace)) is not None:
         return whole
-    there = ", ".join(repr(one.name) for one in trace.windows[:20]) or "no windows"
+    counts = Counter(one.name for one in trace.windows)
+    named = [repr(name) if count == 1 else f"{name!r} ({count} times)" for name, count in counts.items()]
+    there = ", ".join(named[:20]) or "no windows"
     raise InvalidArgument(f"no window is called {window!r}; the trace has {there}")
 
 

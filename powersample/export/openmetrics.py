@@ -32,7 +32,11 @@ def needs(package: str, extra: str) -> None:
     Raises:
         NotSupported: It is not; names the extra that brings it.
     """
-    if importlib.util.find_spec(package) is None:
+    try:
+        there = importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # what a dotted name lies in
+        there = False
+    if not there:
         raise NotSupported(
             f"this needs {package}, which is not installed", f"Install it: pip install 'powersample[{extra}]'"
         )

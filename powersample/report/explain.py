@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from textwrap import wrap
 from typing import Any
 
+from powersample.analysis.repeats import stem
+from powersample.report.many import crowds
 from powersample.report.table import number, times
 from powersample.report.words import badness, dropout, may_hide, place
 
@@ -33,11 +35,15 @@ def explain(data: Mapping[str, Any]) -> list[str]:
     """Return the notes of a report's JSON object as lines."""
     channels = {one["name"]: one for one in data["channels"]}
     lines: list[str] = []
-    for window in data["windows"]:
+    many = crowds(data["windows"])
+    for window in (one for one in data["windows"] if stem(one["name"]) not in many):
         for energy in window["energies"]:
             if energy["primary"] or energy["joules"] is None:
                 lines += [*_note(window, energy, channels.get(energy["channel"], {})), ""]
         lines += _node(window)
+    if many:
+        names = ", ".join(repr(name.strip()) for name in sorted(many))
+        lines += [*wrap(f"No notes on the many windows called {names}; --windows NAME gives those of some.", WIDTH), ""]
     return lines
 
 

@@ -109,7 +109,9 @@ def log_keys(found: Training, steps: int) -> dict[str, float]:
             keys |= _sum(f"energy/{key}_joules", one)
         if domain == "gpu":
             keys[f"power/{name}_watts_mean"] = one.joules / found.duration_s
-    keys |= {f"power/{name}_watts_max": watts for name, watts in found.most_w.items()}
+    for name, watts in found.most_w.items():  # of a sensor that averages: of a short epoch it may not reach the mean
+        if watts >= keys.get(f"power/{name}_watts_mean", 0.0):
+            keys[f"power/{name}_watts_max"] = watts
     if (dram := found.dram) is not None:
         keys |= _sum("energy/dram_joules", dram)
     if (total := found.total) is not None:

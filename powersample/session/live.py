@@ -170,6 +170,7 @@ class Watch:
     def _take(self) -> None:
         pieces = [(piece.channel, piece.records) for piece in self._lanes.take()]
         period_ns = {lane.name: lane.period_ns or 0 for lane in self._lanes.stats()}
+        self._meters.take()
         gauges = self._meters.gauges()
         with self._lock:
             self._account.add(pieces, period_ns)

@@ -58,7 +58,9 @@ def check_output(output: Path, *, replace: bool) -> None:
         AccessDenied: Its folder is missing or not writable.
     """
     if output.exists() and not replace:
-        raise errors.OutputExists(f"{output} exists; choose another name, or add --force to replace it")
+        raise errors.OutputExists(
+            f"{output} exists; choose another name, or let it be replaced: --force, in Python replace=True"
+        )
     folder = output.parent
     if not folder.is_dir():
         raise errors.AccessDenied(f"{folder} is not a folder; create it first")
