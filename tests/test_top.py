@@ -207,7 +207,7 @@ def test_watch_tells_energies_with_the_truth_inside_and_a_gpu_that_is_lost():
     gpu = by_name["gpu0"]
     assert gpu.joules - gpu.half_j <= truth_j <= gpu.joules + gpu.half_j
     assert (gpu.model, gpu.limit_w, gpu.processes) == ("NVIDIA H100 PCIe", 350.0, 0)
-    assert 0 <= gpu.age_s < 2
+    assert 0 <= gpu.age_s < 20
     assert gpu.spark
     assert by_name["wall"].power_w > 0
     assert by_name["wall"].half_j < 0.02 * by_name["wall"].joules
