@@ -171,6 +171,14 @@ def test_restart_after_the_devices_own_counter_was_reset_goes_on_from_what_it_ha
     assert got.joules == pytest.approx(5108.0)
 
 
+def test_battery_that_is_charged_takes_nothing_back():
+    """A counter that falls is read as one that began anew: its whole sum would be counted again."""
+    battery = channel("battery.power", device="battery", domain="battery")
+    made = account((battery, records(TENTHS, np.where(TENTHS < 5, 10e3, -10e3))))
+    assert only(made, 10.0).joules == pytest.approx(50.0, abs=1.0)
+    assert only(made, 10.0).power_w == pytest.approx(-10.0)
+
+
 @given(st.lists(st.lists(st.integers(0, 10**6), min_size=1, max_size=5), min_size=1, max_size=6))
 def test_energy_never_falls_over_readings_resets_and_restarts(lives):
     """Whatever a counter says, with a process ended and begun between each list of readings."""

@@ -287,6 +287,19 @@ def test_two_scrapers_at_once_see_counters_that_only_rise():
                     assert seen == sorted(seen)
 
 
+def test_other_peoples_links_in_a_shared_folder_are_not_followed(tmp_path):
+    mine, planted = tmp_path / "mine", tmp_path / "shared"
+    planted.mkdir()
+    mine.write_text("keep me")
+    (planted / ".m.prom.new").symlink_to(mine)
+    (planted / "a.json.lock").symlink_to(mine)
+    accounts.write_whole(planted / "m.prom", b"figures", sync=False)
+    with pytest.raises(errors.AccessDenied):
+        AccountFile(planted / "a.json")
+    assert mine.read_text() == "keep me"
+    assert not (planted / "m.prom").is_symlink()
+
+
 def test_meter_is_the_wall_and_goes_on_after_a_restart(tmp_path):
     wall = ("wall", "wall")
     meters = Asked(parse_addresses(["sim"]))
@@ -340,7 +353,8 @@ def test_account_that_was_closed_outlives_a_reboot(tmp_path, monkeypatch):
         file.save({"x/y": ONE}, closed=True)
     monkeypatch.setattr(accounts, "_boot_id", lambda: "another")
     with closing(tmp_path / "a.json") as file:
-        assert file.kept == {"x/y": ONE}
+        assert file.kept["x/y"] | {"raw": ONE["raw"]} == ONE
+        assert file.kept["x/y"]["raw"] > 10**18  # what counts since boot has begun again, whatever it stands at
 
 
 def test_account_that_another_process_keeps_is_refused_with_its_pid(tmp_path):

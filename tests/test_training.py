@@ -166,6 +166,14 @@ def test_without_leaves_what_nothing_covers(aside):
     assert kept == [t for t in range(20, 80) if t not in gone]
 
 
+def test_without_keeps_flags_and_the_error_of_whichever_edge_it_is():
+    epoch = Window("e", 0, 100, ("unsynchronised",), "", "event", (1.0, 2.0))
+    first, last = without(epoch, [Window("a", 40, 60, (), "", "event", (3.0, 4.0))])
+    assert (first.edge_errors_ns, last.edge_errors_ns) == ((1.0, 3.0), (4.0, 2.0))
+    assert first.flags == last.flags == ("unsynchronised",)
+    assert first.marked == last.marked == "event"
+
+
 def test_training_sums_spans_with_the_gain_of_one_board_added_linearly_and_others_in_quadrature():
     with busy_node() as node, ps.measure(simulate=node, fifo=FIFO) as run, run.window("epoch 0"):
         time.sleep(0.2)

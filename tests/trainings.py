@@ -15,7 +15,7 @@ FIFO = 5  # lanes that a busy machine does not starve, where it allows that
 KEYS = {
     "energy/gpu0_joules", "energy/gpu0_joules_low", "energy/gpu0_joules_high", "energy/cpu_pkg0_joules",
     "energy/dram_joules", "energy/total_joules", "energy/total_joules_low", "energy/total_joules_high",
-    "energy/step_joules", "energy/cumulative_joules", "power/gpu0_watts_mean", "power/gpu0_watts_max",
+    "energy/step_joules", "energy/cumulative_joules", "power/gpu0_watts_mean",
     "quality/coverage", "quality/dropouts", "quality/half_width_pct", "quality/simulated",
 }  # fmt: skip
 

@@ -99,7 +99,7 @@ class _Line:
         if self.channel.kind is Kind.ENERGY:
             self._count(raw, spacing_s)
         else:
-            watts = raw * self.channel.scale
+            watts = np.maximum(raw * self.channel.scale, 0.0)  # a counter only rises: what a battery takes is not in it
             whole = spacing_s * 1e9 <= self.hole_ns
             self.joules += float(np.sum((watts[1:] + watts[:-1])[whole] * spacing_s[whole]) / 2)
             self.unseen_s += float(np.sum(spacing_s[~whole]))

@@ -7,7 +7,7 @@ what reconstruction may be off by in quadrature (`relative.add`); errors of diff
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from powersample.analysis.calibrated import judge, stored_calibration
 from powersample.analysis.choice import whole
@@ -56,15 +56,23 @@ class Training:
 
 
 def without(window: Window, aside: Iterable[Window]) -> tuple[Window, ...]:
-    """Return the spans of `window` that none of `aside` covers, in the order of time; they bear its name."""
-    spans, start_ns = [], window.start_ns
-    for one in sorted(aside, key=lambda one: one.start_ns):
-        end_ns = min(one.start_ns, window.end_ns)
+    """Return the spans of `window` that none of `aside` covers, in the order of time.
+
+    They bear its name and flags, and each edge the error of whichever window it is an edge of.
+    """
+    spans: list[Window] = []
+    start_ns, (start_error_ns, last_error_ns) = window.start_ns, window.edge_errors_ns
+
+    def add_span(end_ns: int, end_error_ns: float) -> None:
         if end_ns > start_ns:
-            spans.append(Window(window.name, start_ns, end_ns, (), window.source))
-        start_ns = max(start_ns, one.end_ns)
-    if window.end_ns > start_ns:
-        spans.append(Window(window.name, start_ns, window.end_ns, (), window.source))
+            errors_ns = (start_error_ns, end_error_ns)
+            spans.append(replace(window, start_ns=start_ns, end_ns=end_ns, edge_errors_ns=errors_ns))
+
+    for one in sorted(aside, key=lambda one: one.start_ns):
+        add_span(*min((one.start_ns, one.edge_errors_ns[0]), (window.end_ns, last_error_ns)))
+        if one.end_ns > start_ns:
+            start_ns, start_error_ns = one.end_ns, one.edge_errors_ns[1]
+    add_span(window.end_ns, last_error_ns)
     return tuple(spans)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from powersample import errors
 from powersample._native import api
 from powersample.analysis.account import Account, Balance
 from powersample.capture import Plan, discover, live_lanes
@@ -67,6 +66,7 @@ class _Wall:
         created_unix_s: when it began.
         now: what it tells since.
         lost_s: of that the time that no reading speaks for; one that comes late takes nothing back.
+        risen_j: the most that it has told: what a node feeds back does not make a counter fall.
     """
 
     joules: float
@@ -74,6 +74,7 @@ class _Wall:
     created_unix_s: float
     now: Gauge
     lost_s: float = 0.0
+    risen_j: float = 0.0
 
     def balance(self) -> Balance:
         """Return what it says of the wall."""
@@ -82,7 +83,7 @@ class _Wall:
             name=name,
             device=name,
             domain="wall",
-            joules=None if told is None else self.joules + told,
+            joules=None if told is None else self.joules + max(told, self.risen_j),
             created_unix_s=self.created_unix_s,
             unseen_s=self.unseen_s + self.lost_s,
             power_w=self.now.power_w,
@@ -163,8 +164,8 @@ class Watch:
         while not self._ending.wait(TAKE_EVERY_S):
             try:
                 self._take()
-            except errors.PowerSampleError as error:
-                self._note("records", str(error))
+            except Exception as error:  # whatever it is: a thread that ends unheard leaves counters that stand still
+                self._note("records", f"nothing is read any more: {error}")
                 return
 
     def _take(self) -> None:
@@ -184,6 +185,7 @@ class Watch:
         wall = self._walls.get(gauge.name)
         if wall is not None:
             wall.now, wall.lost_s = gauge, max(wall.lost_s, gauge.unseen_s)
+            wall.risen_j = max(wall.risen_j, gauge.joules or 0.0)
         elif gauge.joules is not None:
             kept, began_unix_s = self._kept.get(f"{gauge.name}/wall"), time.time() - gauge.seconds
             if kept is None:

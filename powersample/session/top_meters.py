@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from powersample.sim import Node
 
 OLD_CYCLES, OLD_S = 3.0, 3.0  # from when a reading is no present power
+SPACINGS, FIRST_S = 21, 20.0  # the usual one is the median of so many; before there is one, the slowest meters'
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class _Watched:
     errors: int = 0
     gaps: set[int] = field(default_factory=set)
     gap: str = ""
+    spacings_s: deque[float] = field(default_factory=lambda: deque(maxlen=SPACINGS))  # of the newest readings
     spark: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SPARKS))
 
     def take(self) -> None:
@@ -61,6 +63,9 @@ class _Watched:
             self.first_ns = int(reading.arrival_ns[0] - cycle_s[0] * 1e9)
         instants = ~np.isfinite(reading.cycle_s)
         since_s = np.diff(reading.arrival_ns, prepend=self.newest_ns or reading.arrival_ns[0]) / 1e9
+        usual_s = float(np.median(self.spacings_s)) if self.spacings_s else FIRST_S
+        self.spacings_s.extend(since_s[since_s > 0].tolist())
+        since_s = np.where(since_s > max(OLD_S, OLD_CYCLES * usual_s), 0.0, since_s)  # an outage that none speaks for
         span_s = np.where(instants, since_s, cycle_s)
         self.joules += float(np.sum(reading.watts[good] * span_s[good]))
         self.counted_s += float(np.sum(span_s[good]))

@@ -28,6 +28,8 @@ SYNC_S = 30.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 FIELDS = {"channel": str, "joules": float, "unseen_s": float, "raw": int, "last_unix_s": float}
 
+BEGUN_AGAIN = 1 << 63  # more than any counter says
+
 
 def account_file(environment: Mapping[str, str] | None = None) -> Path | None:
     """Return where this machine's account is kept; None when nothing tells where the user's state goes."""
@@ -96,6 +98,8 @@ class AccountFile:
         if not data["closed"] and data["boot_id"] != _boot_id():
             self.notes.append(f"the machine ended without closing {self.path}: its counters begin again at 0")
             return None
+        if data["boot_id"] != _boot_id():  # what counts since boot has begun again, wherever it stands by now
+            accounts = {name: one | {"raw": BEGUN_AGAIN} for name, one in accounts.items()}
         return dict(accounts)
 
     def save(self, accounts: Mapping[str, Any], *, closed: bool = False) -> None:
@@ -125,7 +129,8 @@ def write_whole(path: Path, data: bytes, *, sync: bool, mode: int = 0o644) -> No
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        temporary.unlink(missing_ok=True)  # of a killed process; or a link that somebody planted in a shared folder
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with open(fd, "wb") as file:
             file.write(data)
             if sync:
@@ -141,7 +146,7 @@ def write_whole(path: Path, data: bytes, *, sync: bool, mode: int = 0o644) -> No
 def _hold(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise AccessDenied(
             f"{path} cannot be kept: {error.strerror}", "Name another file: --state FILE, or `--state none`."

@@ -42,9 +42,10 @@ def write_new(path: Path, chunks: Iterable[bytes], *, replace: bool = False) -> 
 
     if path.exists() and not replace:
         raise exists(path)
-    new = path.with_name(path.name + NEW)
+    new = path.with_name(f"{path.name}.{os.getpid()}{NEW}")
     try:
-        with new.open("wb") as file:
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:
             file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())
