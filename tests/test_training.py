@@ -254,7 +254,17 @@ def test_cumulative_of_a_resumed_training_adds_intervals_linearly_and_survives_j
     assert two.plus(found_of(None)).log_keys() == {}  # a sum that lacks an epoch looks like a sum
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 1}, {"version": 9}, {"version": 1, "simulated": False, "new": 1}])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"version": 1},
+        {"version": 9},
+        {"version": 1, "simulated": False, "new": 1},
+        {"version": 1, "simulated": False, "joules": "x"},
+        {"version": 1, "simulated": False, "high_j": float("nan")},
+    ],
+)
 def test_cumulative_that_cannot_be_understood_is_refused(state):
     with pytest.raises(errors.BadFormat):
         Account().load_state_dict(state)

@@ -126,15 +126,32 @@ class EventClock:
         """
         deadline_ns = self._now_ns() + (round(PATIENCE_S * 1e9) if wait else 0)
         with self._lock:
+            asked = {index: list(device.pending) for index, device in self._devices.items()}
+        while self._now_ns() < deadline_ns:  # without the lock, for which the program's own marks would wait
+            with self._lock:
+                if not any(self._is_ahead(cuda, index, pending) for index, pending in asked.items()):
+                    break
+            self._sleep(1e-3)
+        with self._lock:
             for index, device in self._devices.items():
                 try:
                     with cuda.device(index):
-                        while any(not one.event.query() for one in device.pending) and self._now_ns() < deadline_ns:
-                            self._sleep(1e-3)
                         if not device.lost and device.pending:
                             self._find(cuda, device, [one for one in device.pending if one.event.query()])
                 except Exception as error:
                     self._lose(device, error)
+
+    def _is_ahead(self, cuda: Any, index: int, asked: Sequence[_Pending]) -> bool:
+        """Whether a device has not come to an event yet that it will come to."""
+        device = self._devices[index]
+        if device.lost:
+            return False
+        try:
+            with cuda.device(index):
+                return any(not one.event.query() for one in asked)
+        except Exception as error:
+            self._lose(device, error)
+            return False
 
     def take(self) -> tuple[list[Edge], str]:
         """Return what was found out since the last time, and why nothing more will be where that is so."""

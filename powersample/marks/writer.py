@@ -122,6 +122,8 @@ class MarkWriter:
 
     def span(self, name: str, start_ns: int, sync: str) -> tuple[int, str, tuple[str, ...]]:
         """Mark a window that began at `start_ns` and ends now; return its end, how it is marked, and its flags."""
+        if self._silent:
+            self._warn()
         mark, tid = next(_NUMBERS), threading.get_native_id()
         _, notes = self._edge(sync, mark, "end")
         now = time.monotonic_ns()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +39,14 @@ class Cumulative:
     duration_s: float = 0.0
     epochs: int = 0
     untold: int = 0
+
+    def _is_sound(self) -> bool:
+        """Whether every value is of its kind: a checkpoint is anybody's."""
+        numbers = [self.joules, self.duration_s, self.epochs, self.untold]
+        numbers += [one for one in (self.low_j, self.high_j) if one is not None]
+        return isinstance(self.simulated, bool) and all(
+            isinstance(one, int | float) and 0 <= one < math.inf for one in numbers
+        )
 
     def plus(self, found: Training) -> Cumulative:
         """Return the sum with one more epoch, or a part of one."""
@@ -82,6 +91,8 @@ class Cumulative:
             found = cls(**{name: value for name, value in state.items() if name != "version"})
         except (KeyError, TypeError) as error:
             raise BadFormat(f"the checkpoint's energy cannot be understood: {error}") from error
+        if not found._is_sound():
+            raise BadFormat("the checkpoint's energy cannot be understood: a value of another kind")
         if found.simulated != simulated:
             nodes = ("this machine", "a simulated node")
             raise InvalidArgument(

@@ -6,6 +6,7 @@ A thread takes the records; whoever asks for the present state gets it from memo
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -242,14 +243,18 @@ class Watch:
         if self._ending.is_set():
             return
         self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join()
-            self._take()
-        self._lanes.stop()
-        self._meters.close()
-        if self._started_unix_s:
-            with self._lock:
-                self._keep(closed=True)
+        with contextlib.ExitStack() as last:  # whatever fails, the lanes end and the account is closed
+            if self._started_unix_s:
+                last.callback(self._keep_closed)
+            last.callback(self._meters.close)
+            last.callback(self._lanes.stop)
+            if self._thread.is_alive():
+                self._thread.join()
+                self._take()
+
+    def _keep_closed(self) -> None:
+        with self._lock:
+            self._keep(closed=True)
 
     def __enter__(self) -> Self:
         return self
