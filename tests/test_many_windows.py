@@ -76,6 +76,15 @@ def test_report_of_many_steps_tells_them_together_and_lists_all_in_json():
     assert any(line.startswith("epoch x 180") for line in text.splitlines())
 
 
+def test_windows_that_no_name_tells_apart_are_one_row_sooner():
+    windows = [
+        Window(name, S + i * S // 10, S + (i + 1) * S // 10) for i in range(13) for name in ("step", f"epoch {i}")
+    ]
+    lines = str(build(trace_of(windows=windows))).splitlines()
+    assert any(line.startswith("step x 13") for line in lines)
+    assert sum(line.startswith("epoch ") for line in lines) >= 13
+
+
 def test_explain_says_how_a_window_was_marked():
     windows = [
         Window("waited", S, 2 * S, (), "", "device"),

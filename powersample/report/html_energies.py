@@ -12,7 +12,7 @@ from typing import Any
 from powersample.analysis.repeats import stem
 from powersample.report.curves import Panel
 from powersample.report.html_parts import escaped, name, table, verdict, whisker
-from powersample.report.many import ALONE
+from powersample.report.many import crowds
 from powersample.report.table import DASH, interval, number
 from powersample.report.text import LEGEND, TOTAL_NAMES
 from powersample.report.words import error_pct, place
@@ -57,11 +57,9 @@ def _totals(windows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     node = any(one["totals"]["node_j"] is not None for one in windows)
     if not keys and not node:
         return
-    alike = Counter(stem(one["name"]) for one in windows)
+    many = crowds(windows, crowded=len(windows) > MOST_ROWS)
     rows = []
-    for window in windows:
-        if alike[stem(window["name"])] > (ALONE if len(windows) <= MOST_ROWS else 1):
-            continue
+    for window in (one for one in windows if stem(one["name"]) not in many):
         totals = window["totals"]
         cells = [name(window["name"]), number(window["duration_s"]), *(number(totals[key]) for key in keys)]
         if len(keys) > 1:
@@ -111,7 +109,7 @@ def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[
     groups: dict[str, list[Told]] = {}
     for one in told:
         groups.setdefault(stem(one[0]["name"]), []).append(one)
-    many = {key for key, some in groups.items() if len(some) > (ALONE if len(told) <= MOST_ROWS else 1)}
+    many = crowds([window for window, _ in told], crowded=len(told) > MOST_ROWS)
     rows = [_row(one, most_w, simulated=simulated) for one in told if stem(one[0]["name"]) not in many][:MOST_ROWS]
     if rows:
         yield table(header, rows, align)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import Any
@@ -14,14 +13,26 @@ from powersample.analysis.repeats import stem
 from powersample.report.table import cut, number, table
 from powersample.report.words import place
 
-ALONE = 60  # windows of one name that are told one by one
+ALONE = 60  # windows of one name, up to a number, that are told one by one
+ALIKE = 12  # of the very same name, by which none can be told from another
 HEADER = ("windows", "s", "device", "J each", "+-", "J in all", "worst verdict")
 
 
-def crowds(windows: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the names, without numbers, that more windows bear than are told one by one."""
-    counts = Counter(stem(window["name"]) for window in windows)
-    return {name for name, count in counts.items() if count > ALONE}
+def crowds(windows: Sequence[Mapping[str, Any]], *, crowded: bool = False) -> set[str]:
+    """Return the names, without numbers, that more windows bear than are told one by one.
+
+    Args:
+        windows: a report's.
+        crowded: there is no room for any that are alike.
+    """
+    names: dict[str, list[str]] = {}
+    for window in windows:
+        names.setdefault(stem(window["name"]), []).append(window["name"])
+    return {name for name, some in names.items() if len(some) > (1 if crowded else _alone(some))}
+
+
+def _alone(names: Sequence[str]) -> int:
+    return ALONE if len(set(names)) > 1 else ALIKE
 
 
 def crowd_lines(windows: Sequence[Mapping[str, Any]], names: set[str]) -> Iterable[str]:
