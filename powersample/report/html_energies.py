@@ -96,6 +96,19 @@ def _truth_words(data: Mapping[str, Any]) -> str:
 def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[str]:
     board = f" <small>{escaped(panel.board, 120)}</small>" if panel.board else ""
     yield f"<summary><h3>{name(panel.name)}{board}</h3></summary>"
+    groups: dict[str, list[Told]] = {}
+    for one in told:
+        groups.setdefault(stem(one[0]["name"]), []).append(one)
+    many = crowds([window for window, _ in told], crowded=len(told) > MOST_ROWS)
+    alone = [one for one in told if stem(one[0]["name"]) not in many][:MOST_ROWS]
+    if alone:
+        yield _table(alone, simulated=simulated)
+    for key in sorted(many, key=lambda key: -len(groups[key])):
+        yield from _group(key, groups[key], simulated=simulated)
+
+
+def _table(told: Sequence[Told], *, simulated: bool) -> str:
+    """Return energies as rows, their whiskers over one scale."""
     highs = [one["high_j"] or one["joules"] or 0.0 for _, one in told]
     most_w = 1.02 * max(
         (j / w["duration_s"] for j, (w, _) in zip(highs, told, strict=True) if w["duration_s"]), default=0.0
@@ -106,15 +119,7 @@ def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[
     if simulated:
         header += ["truth J", "error %"]
         align += "RR"
-    groups: dict[str, list[Told]] = {}
-    for one in told:
-        groups.setdefault(stem(one[0]["name"]), []).append(one)
-    many = crowds([window for window, _ in told], crowded=len(told) > MOST_ROWS)
-    rows = [_row(one, most_w, simulated=simulated) for one in told if stem(one[0]["name"]) not in many][:MOST_ROWS]
-    if rows:
-        yield table(header, rows, align)
-    for key in sorted(many, key=lambda key: -len(groups[key])):
-        yield from _group(key, groups[key], header, align, most_w, simulated=simulated)
+    return table(header, [_row(one, most_w, simulated=simulated) for one in told], align)
 
 
 def _row(told: Told, most_w: float, *, simulated: bool) -> list[str]:
@@ -145,9 +150,7 @@ def _row(told: Told, most_w: float, *, simulated: bool) -> list[str]:
     return cells + ([number(truth_j), error_pct(energy)] if simulated else [])
 
 
-def _group(
-    key: str, told: Sequence[Told], header: Sequence[str], align: str, most_w: float, *, simulated: bool
-) -> Iterator[str]:
+def _group(key: str, told: Sequence[Told], *, simulated: bool) -> Iterator[str]:
     """Yield many windows of one name as a sentence, and the highest of them when somebody asks."""
     known = sorted((one for one in told if one[1]["joules"] is not None), key=lambda one: -float(one[1]["joules"]))
     verdicts = Counter(one["verdict"] for _, one in told)
@@ -162,8 +165,8 @@ def _group(
         f"{number(median(joules))} J in the middle, from {number(joules[-1])} to {number(joules[0])} J; "
         f"{words}{without}.</p>"
     )
-    rows = [_row(one, most_w, simulated=simulated) for one in known[:SHOWN]]
+    highest = known[:SHOWN]
     yield (
-        f'<details class="more"><summary>the {len(rows)} highest of them; --json has all</summary>'
-        f"{table(header, rows, align)}</details>"
+        f'<details class="more"><summary>the {len(highest)} highest of them; --json has all</summary>'
+        f"{_table(highest, simulated=simulated)}</details>"
     )

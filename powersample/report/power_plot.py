@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from powersample.analysis.repeats import stem
 from powersample.errors import InvalidArgument
 from powersample.model import Trace
 from powersample.report.build import Report
 from powersample.report.curves import Curve, Panel, leaves, panels, spans
 from powersample.report.figure import CURVES, TRUTH, VERMILLION, sheet
+from powersample.report.many import crowds
 from powersample.report.table import cut, interval, number
 from powersample.report.words import headline, origin, place
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 12
 MOST_NAMED = 24  # windows; of more, none is named
+BAND_ROOM = 1.6  # of the highest power read: bands beyond it are cut
 MOST_BANDS = 400
 MOST_POINTS = 60_000
 WIDTH_IN, PANEL_IN, LETTERS = 10.0, 1.75, 162
@@ -82,9 +85,11 @@ def _panel(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> 
     for event in data["clock"]["events"]:
         if event["kind"] == "suspend":
             axis.axvspan((event["start_ns"] - start_ns) / 1e9, (event["end_ns"] - start_ns) / 1e9, color="0.85", lw=0)
+    curves_w = axis.dataLim.y1
     _means(axis, panel, data, start_ns)
     axis.margins(y=0.08)
-    axis.set_ylim(bottom=0)
+    # A band may reach far beyond: of a window shorter than the sensor's update it says only that nobody knows.
+    axis.set_ylim(0, min(axis.get_ylim()[1], BAND_ROOM * curves_w) if curves_w > 0 else None)
     axis.set_ylabel("W")
     board = f", {_literal(panel.board, 50)}" if panel.board else ""
     axis.set_title(f"{_literal(panel.name, 50)}{board}", loc="left", fontsize=9)
@@ -105,7 +110,7 @@ def _line(axis: Axes, curve: Curve, start_ns: int, **style: Any) -> None:
 
 def _means(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> None:
     """Draw each window's mean power over its span with the band of its interval; its verdict is the line's kind."""
-    for window in leaves(data)[:MOST_BANDS]:
+    for window in _alone(data)[:MOST_BANDS]:
         first_s, last_s = ((window[key] - start_ns) / 1e9 for key in ("start_ns", "end_ns"))
         axis.axvline(first_s, color="0.6", lw=0.5, ls=":")
         axis.axvline(last_s, color="0.6", lw=0.5, ls=":")
@@ -121,8 +126,14 @@ def _means(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> 
                     axis.fill_between(span_s, low_w, high_w, color="k", alpha=0.13, lw=0)
 
 
+def _alone(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the windows that hold no other, without those by the hundreds: all one would see is their intervals."""
+    many = crowds(data["windows"])
+    return leaves({"windows": [one for one in data["windows"] if stem(one["name"]) not in many]})
+
+
 def _names(axis: Axes, data: Mapping[str, Any], start_ns: int) -> None:
-    shown = leaves(data)
+    shown = _alone(data)
     if len(shown) > MOST_NAMED:
         return
     axis.set_ylim(top=1.12 * axis.get_ylim()[1])

@@ -59,7 +59,7 @@ def check_output(output: Path, *, replace: bool) -> None:
     """
     if output.exists() and not replace:
         raise errors.OutputExists(
-            f"{output} exists; choose another name, or let it be replaced: --force, in Python replace=True"
+            f"{output} exists; choose another name, or add --force (in Python replace=True) to replace it"
         )
     folder = output.parent
     if not folder.is_dir():
