@@ -130,9 +130,9 @@ def _csv(options: argparse.Namespace, trace: Trace, output: Path | None) -> None
         _say(f"{len(chosen.windows)} windows are left out: with -o they are written beside")
     if windows is not None and beside is not None and beside.exists() and not options.force:
         raise exists(beside)
-    if windows is not None and beside is not None:  # first: the table is what a caller waits for
-        write_new(beside, [windows], replace=options.force)
     _write(csv_chunks(chosen, only_changes=options.changes), output, force=options.force)
+    if windows is not None and beside is not None:
+        write_new(beside, [windows], replace=options.force)
 
 
 def _influx(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
