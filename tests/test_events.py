@@ -99,6 +99,25 @@ def test_device_that_fails_loses_its_events_and_raises_nothing(call):
     assert clock.take() == ([], "CUDA error: device lost")
 
 
+def test_program_goes_on_marking_while_another_thread_waits_for_the_queue():
+    """The wait is for what was queued when it began, not for what the program queues meanwhile, for ever."""
+    time = VirtualTime()
+    gpu = Gpu(time)
+    clock: EventClock
+
+    def sleep(seconds):  # where the program's own thread runs
+        time.sleep(seconds)
+        recorded(clock, gpu, kernel_s=0.02)
+        clock.find_out(gpu, wait=False)
+
+    clock = EventClock(time.now_ns, sleep)
+    recorded(clock, gpu, kernel_s=0.05)
+    before = time.ns
+    clock.find_out(gpu, wait=True)
+    assert time.ns - before < 1e9
+    assert len(clock.take()[0]) >= 2
+
+
 def test_device_that_hangs_is_waited_for_ten_seconds_at_most():
     time = VirtualTime()
     gpu = Gpu(time)

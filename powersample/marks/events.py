@@ -142,13 +142,17 @@ class EventClock:
                     self._lose(device, error)
 
     def _is_ahead(self, cuda: Any, index: int, asked: Sequence[_Pending]) -> bool:
-        """Whether a device has not come to an event yet that it will come to."""
+        """Whether a device has not come to an event yet that it will come to.
+
+        One that another thread found out meanwhile is no longer asked: its event may mark a later edge by now.
+        """
         device = self._devices[index]
         if device.lost:
             return False
+        waiting = {id(one) for one in device.pending}
         try:
             with cuda.device(index):
-                return any(not one.event.query() for one in asked)
+                return any(not one.event.query() for one in asked if id(one) in waiting)
         except Exception as error:
             self._lose(device, error)
             return False
