@@ -168,9 +168,9 @@ def _write_outputs(options: argparse.Namespace, trace: Trace, report: Report) ->
     """Write the page and the pictures that were asked for, and say so."""
     if options.html is not None:
         from powersample.report.html import html
-        from powersample.store.writer import write_text
+        from powersample.store.replace import write_new
 
-        write_text(options.html, html(trace, report, options.file.name), replace=options.force)
+        write_new(options.html, [html(trace, report, options.file.name).encode()], replace=options.force)
         print(f"powersample: wrote {options.html}", file=sys.stderr)
     for path in (options.png, options.svg):
         if path is not None:

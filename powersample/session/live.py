@@ -18,7 +18,7 @@ from powersample.analysis.account import Account, Balance
 from powersample.capture import Plan, discover, live_lanes
 from powersample.session.meters import Asked
 from powersample.session.recording import NO_METERS
-from powersample.session.top_meters import TopMeters
+from powersample.session.top_meters import TopMeters, start_together
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -152,12 +152,7 @@ class Watch:
         Raises:
             PowerSampleError: A device or a meter cannot be read.
         """
-        self._meters.start()
-        try:
-            self._lanes.start()
-        except BaseException:
-            self._meters.close()
-            raise
+        start_together(self._meters, self._lanes)
         self._started_unix_s = time.time()
         self._thread.start()
 

@@ -31,7 +31,7 @@ from powersample.sensors import code_words, model_of
 from powersample.session.meters import Asked
 from powersample.session.recording import MARGIN_S, NO_METERS
 from powersample.session.tail import Tail
-from powersample.session.top_meters import TopMeters
+from powersample.session.top_meters import TopMeters, start_together
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -136,12 +136,7 @@ class TopWatch:
         Raises:
             PowerSampleError: A device or a meter cannot be read.
         """
-        self._meters.start()
-        try:
-            self._lanes.start()
-        except BaseException:
-            self._meters.close()
-            raise
+        start_together(self._meters, self._lanes)
         self._started_ns = self._stretch_ns = self._looked_ns = api.now_ns()
 
     def take(self, *, settle: bool = False) -> list[Balance]:

@@ -18,6 +18,7 @@ from powersample.report.top import MINUTE_S, SPARKS, Gauge
 from powersample.session.meters import Asked, plugged_in
 
 if TYPE_CHECKING:
+    from powersample.capture import Lanes
     from powersample.meters.contract import Meter, MeterReading
     from powersample.model import MeterInfo
     from powersample.sim import Node
@@ -104,6 +105,20 @@ class _Watched:
             error=self.gap,
             dropouts=len(self.gaps),
         )
+
+
+def start_together(meters: TopMeters, lanes: Lanes) -> None:
+    """Return once every meter and lane runs; where one cannot, no meter does.
+
+    Raises:
+        PowerSampleError: A device or a meter cannot be read.
+    """
+    meters.start()
+    try:
+        lanes.start()
+    except BaseException:
+        meters.close()
+        raise
 
 
 class TopMeters:

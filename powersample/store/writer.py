@@ -12,7 +12,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from powersample.errors import AccessDenied, DiskFull, InvalidArgument, OutputExists, PowerSampleError
+from powersample.errors import AccessDenied, DiskFull, InvalidArgument, OutputExists
 from powersample.model import Extent, Series
 from powersample.store.schema import KEY, SCHEMA, SCHEMA_KEPT, WRITE_OPTIONS, Description, to_table
 
@@ -184,30 +184,6 @@ def publish(new: Path, path: Path, *, replace: bool) -> None:
                 raise exists(path) from None
             new.replace(path)
     sync_folder(path.parent)
-
-
-def write_text(path: Path, text: str, *, replace: bool) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        OutputExists: `path` exists and `replace` is False.
-        DiskFull: no space is left.
-        AccessDenied: its folder is missing or not writable.
-    """
-    new = path.with_name(f"{path.name}.{os.getpid()}{NEW}")
-    try:
-        with open(new, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(new, path, replace=replace)
-    except PowerSampleError:
-        raise
-    except OSError as error:
-        raise disk_trouble(error, path) from error
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
 
 
 def exists(path: Path) -> OutputExists:
