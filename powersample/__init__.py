@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from powersample.analysis import energy, holistic
+    from powersample.analysis import energies, energy, holistic
     from powersample.marks import step, window
     from powersample.report import build as make_report
     from powersample.session import Run, measure
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOMES = {  # no name here may be a room's: importing the room would put it in the name's place
     "Run": ("powersample.session", "Run"),
+    "energies": ("powersample.analysis", "energies"),
     "energy": ("powersample.analysis", "energy"),
     "holistic": ("powersample.analysis", "holistic"),
     "load": ("powersample.store", "load"),
@@ -36,7 +37,19 @@ _HOMES = {  # no name here may be a room's: importing the room would put it in t
     "window": ("powersample.marks", "window"),
 }
 
-__all__ = ["Run", "__version__", "energy", "holistic", "load", "make_report", "measure", "save", "step", "window"]
+__all__ = [
+    "Run",
+    "__version__",
+    "energies",
+    "energy",
+    "holistic",
+    "load",
+    "make_report",
+    "measure",
+    "save",
+    "step",
+    "window",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from traces import MS, S, channel, polls, published, series
 
-from powersample.analysis import channel_energies, energies
+from powersample.analysis import channel_energies, energies_in
 from powersample.analysis.crosscheck import crosscheck
 from powersample.analysis.interval import NORMAL_95, limit
 from powersample.model import Kind, Response, SensorModel, Trace, Window
@@ -91,7 +91,7 @@ def test_channels_without_energy_or_of_unknown_sensors_are_not_compared():
     ],
 )
 def test_primary_is_a_channel_that_most_others_do_not_contradict(watts, primary, contradicted):
-    found = {one.energy.channel: one for one in energies(board(watts), WINDOW)}
+    found = {one.energy.channel: one for one in energies_in(board(watts), WINDOW)}
     assert {name for name, one in found.items() if one.primary} == {primary}
     assert {name for name, one in found.items() if "PSQ-DISAGREE" in one.energy.codes} == contradicted
     assert {len(one.checks) for one in found.values()} == {len(watts) - 1}
@@ -117,6 +117,6 @@ def test_a_field_that_is_read_seldom_contradicts_nobody():
     seldom = series(usage, t_ns, np.where(np.arange(len(t_ns)) % 2, 100_000, 140_000))
     models = trace.meta["sensor_models"] | {usage.name: MODELS[QUICK].as_json()}
     whole = Trace.of([*(trace.series(name) for name in trace.channels), seldom], meta={"sensor_models": models})
-    found = energies(whole, WINDOW)
+    found = energies_in(whole, WINDOW)
     assert not [one for one in found if "PSQ-DISAGREE" in one.energy.codes]
     assert {check.other for one in found for check in one.checks} <= set(MODELS)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from traces import MS, S, channel, node, polls, series, shown
 
-from powersample.analysis import channel_energy, energies, energy, find_window, totals, truth_joules
+from powersample.analysis import channel_energy, energies_in, energy, find_window, totals, truth_joules
 from powersample.errors import InvalidArgument
 from powersample.model import Channel, Kind, Response, SensorModel, Series, Trace, Window
 
 
 def sums(trace, window):
-    found = totals(energies(trace, window), window)
+    found = totals(energies_in(trace, window), window)
     assert [found.pop(key) for key in ("low_j", "high_j", "verdict")] == [None, None, "unrated"]  # unknown sensors
     return found.pop("covered_s"), [reason.split(" ")[0] for reason in found.pop("reasons")], found
 
@@ -23,7 +23,7 @@ def test_totals_of_four_gpus_are_their_sum():
     assert sums(node(4), Window("w", 4 * S, 6 * S)) == (
         pytest.approx(2),
         [],
-        {"gpu_j": pytest.approx(2000), "cpu_j": None, "dram_j": None, "node_j": None},
+        {"gpu_j": pytest.approx(2000), "cpu_j": None, "dram_j": None, "node_j": None, "joules": pytest.approx(2000)},
     )
 
 
@@ -33,13 +33,13 @@ def test_totals_interval_adds_boards_in_quadrature():
     trace = node(2, meta={"sensor_models": {f"gpu{i}.power.instant": model for i in range(2)}})
     powers = Trace.of([trace.series(f"gpu{i}.power.instant") for i in range(2)], meta=trace.meta)
     window = Window("w", 3 * S, 7 * S)
-    found = totals(energies(powers, window), window)
+    found = totals(energies_in(powers, window), window)
     assert found["gpu_j"] == pytest.approx(1200)
     half_j = 0.04 * 1.96 * np.hypot(400, 800)
     assert found["high_j"] - found["gpu_j"] == pytest.approx(half_j, rel=0.01)
     assert found["gpu_j"] - found["low_j"] == pytest.approx(half_j, rel=0.01)
     assert found["verdict"] == "fair"
-    measured = energies(powers, window)
+    measured = energies_in(powers, window)
     reset = [replace(one, energy=replace(one.energy, verdict="unusable")) for one in measured[:1]]
     assert totals([*reset, *measured[1:]], window)["verdict"] == "unusable"  # a reason that no width shows
 
@@ -54,10 +54,10 @@ def test_totals_with_one_gpu_missing_are_missing():
 
 def test_totals_of_eight_blind_gpus_say_so_in_one_short_line():
     blind = [Series.empty(channel(f"gpu{i}.power.instant", device=f"GPU-{i}" + 30 * "0")) for i in range(8)]
-    reasons = totals(energies(Trace.of(blind), window := Window("w", 4 * S, 6 * S)), window)["reasons"]
+    reasons = totals(energies_in(Trace.of(blind), window := Window("w", 4 * S, 6 * S)), window)["reasons"]
     assert reasons == [f"PSQ-PARTIAL no energy of GPU-0{30 * '0'} (and of 7 more) can be told: no gpu_j"]
     part = Window("w", 0, 16 * S)
-    (reason,) = totals(energies(node(8), part), part)["reasons"]
+    (reason,) = totals(energies_in(node(8), part), part)["reasons"]
     assert reason.startswith("PSQ-PARTIAL gpu0.")
     assert "of GPU-0 (and of 7 more) speaks for 9.99" in reason or "(and of 7 more) speaks for 10 s of 16 s" in reason
 
@@ -100,7 +100,7 @@ def test_primary_counter_has_to_agree_with_the_power(counter_w, agrees):
         series(channel(), t_ns, np.full(len(t_ns), 100_000)),
         series(channel("gpu0.energy", Kind.ENERGY), t_ns, mj),
     ]
-    found = {one.energy.channel: one for one in energies(Trace.of(parts), Window("w", 2 * S, 8 * S))}
+    found = {one.energy.channel: one for one in energies_in(Trace.of(parts), Window("w", 2 * S, 8 * S))}
     assert found["gpu0.energy"].primary == agrees
     assert found["gpu0.power.instant"].primary != agrees
     for one in found.values():
@@ -118,17 +118,17 @@ def test_primary_counter_may_differ_by_an_update_where_power_swings():
     mj = np.concatenate(([0], np.cumsum(watts)[:-1])) // 100
     late = mj[np.maximum(np.arange(len(mj)) // 10 - 1, 0) * 10]  # each 100 ms, what was true 100 ms before
     parts = [series(channel(), t_ns, watts), series(channel("gpu0.energy", Kind.ENERGY), t_ns, late)]
-    found = {one.energy.channel: one for one in energies(Trace.of(parts), Window("w", 1250 * MS, 3900 * MS))}
+    found = {one.energy.channel: one for one in energies_in(Trace.of(parts), Window("w", 1250 * MS, 3900 * MS))}
     assert found["gpu0.energy"].energy.joules < 0.96 * found["gpu0.power.instant"].energy.joules
     assert found["gpu0.energy"].primary
 
 
 def test_primary_is_the_counter_unless_the_window_is_short():
     trace = node()
-    long = {one.energy.channel: one for one in energies(trace, Window("w", 2 * S, 5 * S))}
+    long = {one.energy.channel: one for one in energies_in(trace, Window("w", 2 * S, 5 * S))}
     assert long["gpu0.energy"].primary
     assert not long["gpu0.power.instant"].primary
-    short = {one.energy.channel: one for one in energies(trace, Window("w", 2 * S, 2 * S + 150 * MS))}
+    short = {one.energy.channel: one for one in energies_in(trace, Window("w", 2 * S, 2 * S + 150 * MS))}
     assert short["gpu0.power.instant"].primary
     assert "moved only 15 times" in short["gpu0.power.instant"].why
     for measured in (long, short):
@@ -186,7 +186,7 @@ def test_truth_is_exact_between_changes_of_power_and_stays_out_of_the_totals():
     trace = Trace.of([*(trace.series(name) for name in trace.channels), exact], meta={"simulated": True})
     window = Window("w", S // 2, 2 * S)
     assert truth_joules(trace, "GPU-0", "gpu", window) == pytest.approx(350)
-    measured = energies(trace, window)
+    measured = energies_in(trace, window)
     assert {one.truth_j for one in measured} == {350.0}
     assert "truth.gpu0.energy" not in {one.energy.channel for one in measured}
     assert truth_joules(trace, "GPU-0", "gpu", Window("w", -S, S)) is None

@@ -15,7 +15,7 @@ from traces import S, channel, polls, series
 from unprivileged import as_nobody, list_as_nobody
 
 from powersample import errors, measure, store
-from powersample.analysis import energies, energy, totals
+from powersample.analysis import energies_in, energy, totals
 from powersample.capture import Plan, discover
 from powersample.model import Kind, Trace, Window
 from powersample.report.build import build
@@ -176,7 +176,7 @@ def rapl_beside(device="package-0", counter_mj=100, hwmon_mj=110):
 
 def test_totals_take_rapl_before_hwmon_of_the_same_package():
     trace, window = Trace.of(rapl_beside()), Window("w", 2 * S, 4 * S)
-    measured = energies(trace, window)
+    measured = energies_in(trace, window)
     assert [one.energy.channel for one in measured if one.primary] == ["package-0.energy"]
     assert totals(measured, window)["cpu_j"] == pytest.approx(200)
     assert energy(trace, window, "package-0", domain="package").channel == "package-0.energy"
@@ -185,14 +185,14 @@ def test_totals_take_rapl_before_hwmon_of_the_same_package():
 def test_totals_leave_hwmons_package_out_where_its_dies_are_measured():
     parts = [*rapl_beside("package-0-die-0"), rapl_beside("package-0-die-1")[0]]
     window = Window("w", 2 * S, 4 * S)
-    found = totals(energies(Trace.of(parts), window), window)
+    found = totals(energies_in(Trace.of(parts), window), window)
     assert found["cpu_j"] == pytest.approx(400)
     assert found["reasons"] == []
 
 
 def test_totals_take_hwmon_where_rapl_stands_still():
     trace, window = Trace.of(rapl_beside(counter_mj=0)), Window("w", 2 * S, 4 * S)
-    measured = energies(trace, window)
+    measured = energies_in(trace, window)
     assert [one.energy.channel for one in measured if one.primary] == ["package-0.amd_energy-0.energy"]
     assert totals(measured, window)["cpu_j"] == pytest.approx(220)
 

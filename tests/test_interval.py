@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traces import MS, S, channel, polls, published, series
 
-from powersample.analysis import channel_energies, channel_energy, energies, window_energies
+from powersample.analysis import channel_energies, channel_energy, energies_in, window_energies
 from powersample.analysis.interval import NAMES, NORMAL_95, _table, beats_often, verdict
 from powersample.analysis.published import Published
 from powersample.model import Kind, Response, SensorModel, Trace, Window
@@ -152,12 +152,12 @@ def test_alias_near_the_update_period_is_named_and_excluded_by_an_agreeing_avera
     window = Window("w", 5 * S, 25 * S)
     alone = channel_energy(Trace.of(parts[:1], meta=meta), NAME, window)
     assert "PSQ-ALIAS" in alone.codes
-    beside = next(one.energy for one in energies(Trace.of(parts, meta=meta), window) if one.energy.channel == NAME)
+    beside = next(one.energy for one in energies_in(Trace.of(parts, meta=meta), window) if one.energy.channel == NAME)
     assert "PSQ-ALIAS" not in beside.codes
     assert beside.high_j - beside.low_j < 0.5 * (alone.high_j - alone.low_j)
 
     fooled = [parts[0], series(channel(names[1]), t_ns, mean + 60_000)]  # 60 W that the quick field never saw
-    found = next(one.energy for one in energies(Trace.of(fooled, meta=meta), window) if one.energy.channel == NAME)
+    found = next(one.energy for one in energies_in(Trace.of(fooled, meta=meta), window) if one.energy.channel == NAME)
     assert "PSQ-ALIAS" in found.codes
 
 
@@ -171,7 +171,7 @@ def test_part_time_energy_beside_an_average_is_as_wide_as_the_average_shows():
     meta = {"sensor_models": {name: model.as_json() for name, model in zip(names, models, strict=True)}}
     parts = [series(channel(name), t_ns, raw) for name, raw in zip(names, (quick, mean), strict=True)]
     window = Window("w", 5 * S, 25 * S)
-    found = next(one.energy for one in energies(Trace.of(parts, meta=meta), window) if one.energy.channel == NAME)
+    found = next(one.energy for one in energies_in(Trace.of(parts, meta=meta), window) if one.energy.channel == NAME)
     (alone,) = channel_energies(Trace.of(parts, meta=meta), NAME, [window])
     assert alone.energy.joules + alone.reconstruction.unaliased_j < 187 * 20 < found.high_j
     assert found.high_j - found.joules < 0.9 * alone.reconstruction.half_j
@@ -299,7 +299,7 @@ def test_primary_is_the_counter_where_it_is_surer_than_a_part_time_sensor():
     models = (SensorModel(Response.PART_TIME, 0.1, 0.025), SensorModel(Response.COUNTER, 0.1))
     meta = {"sensor_models": {name: model.as_json() for name, model in zip(names, models, strict=True)}}
     trace = Trace.of([series(channel(), t_ns, quick), series(channel(names[1], Kind.ENERGY), t_ns, mj)], meta=meta)
-    (chosen,) = [one for one in energies(trace, Window("w", 5 * S, 6 * S + 500 * MS)) if one.primary]
+    (chosen,) = [one for one in energies_in(trace, Window("w", 5 * S, 6 * S + 500 * MS)) if one.primary]
     assert chosen.energy.channel == "gpu0.energy"
     assert chosen.why == "the counter is surer here than the power"
 

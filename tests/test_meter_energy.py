@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from meter_tools import sine_w
 
-from powersample.analysis import channel_energy, energies, totals
+from powersample.analysis import channel_energy, energies_in, totals
 from powersample.analysis.meter import METHOD
 from powersample.meters.contract import NO_NUMBER, power_channel
 from powersample.model import Accuracy, ClockFit, Knot, MeterInfo, Series, Trace, Window
@@ -339,7 +339,7 @@ def test_every_reading_of_a_meter_is_news():
 def test_wall_stands_in_its_own_row_and_is_added_to_nothing():
     trace = traced(cycles(lambda a, b: 800.0, 20))
     one = window(2.0, 18.0)
-    (measured,) = energies(trace, one)
+    (measured,) = energies_in(trace, one)
     assert measured.primary
     sums = totals([measured], one)
     assert sums["node_j"] == pytest.approx(800.0 * 16)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from traces import MS, S, channel, polls, published, series
 
-from powersample.analysis import channel_energy, plan, relative, together
+from powersample.analysis import channel_energy, energies, plan, relative
 from powersample.analysis.evidence import sweep_of
 from powersample.analysis.told import Told
 from powersample.errors import InvalidArgument, NotSupported
@@ -63,26 +63,27 @@ def test_relative_of_other_boards_or_without_interval_is_refused():
             relative(a, wrong)
 
 
-def test_together_integrates_windows_that_touch_as_one_and_adds_board_terms_linearly():
+def test_sum_integrates_windows_that_touch_as_one_and_adds_board_terms_linearly():
     trace = recording()
-    found = together(trace, ["a", "b", "c"])
+    found = energies(trace, ["a", "b", "c"]).sum()
     assert [piece.window for piece in found.pieces] == ["a + b", "c"]
     assert found.joules == pytest.approx(10 * 101 + 10 * 301, rel=0.002)
     shared = 0.04 * 1.96 * found.joules, 4 * 1.96 * 20
     assert found.high_j - found.joules == pytest.approx(np.hypot(*shared), rel=0.02)
 
 
-def test_together_counts_an_overlap_once():
+def test_sum_counts_an_overlap_once():
     trace = recording()
-    twice = together(trace, [Window("x", 5 * S, 12 * S), Window("y", 8 * S, 15 * S)])
-    assert twice.joules == pytest.approx(together(trace, ["a", "b"]).joules)
+    twice = energies(trace, [Window("x", 5 * S, 12 * S), Window("y", 8 * S, 15 * S)])
+    assert twice.sum().joules == pytest.approx(energies(trace, ["a", "b"]).sum().joules)
+    assert twice.joules.sum() > 1.3 * twice.sum().joules
 
 
-def test_together_without_windows_or_energy_is_refused():
-    with pytest.raises(InvalidArgument, match="at least one"):
-        together(recording(), [])
+def test_sum_without_windows_or_energy_is_refused():
+    with pytest.raises(InvalidArgument, match="no windows"):
+        energies(recording(), [])
     with pytest.raises(InvalidArgument, match="cannot be told"):
-        together(recording(), [Window("later", 100 * S, 101 * S)])
+        energies(recording(), [Window("later", 100 * S, 101 * S)]).sum()
 
 
 def test_relative_uses_bounds_in_full():

@@ -42,6 +42,25 @@ def test_measure_energy_of_the_run_agrees_with_the_truth(node):
     assert energy.low_j < node.truth_j(0, whole.start_ns, whole.end_ns) < energy.high_j
 
 
+def test_measure_tells_every_window_of_a_name_and_all_devices_while_it_goes_on():
+    with Node("h100", cpu="intel_icx") as node, ps.measure(simulate=node) as run:
+        node.load_wave(0, 300.0, 500.0, period_s=1.0, duty=0.5)
+        with pytest.raises(errors.InvalidArgument, match="no window is called 'epoch'"):
+            run.energies("epoch")
+        with run.window("epoch"), pytest.raises(errors.StateError, match="has ended yet"):
+            run.energies("epoch")
+        with run.window("epoch"):
+            time.sleep(0.3)
+        with run.window("epoch"):
+            early = run.energies("epoch", "total")
+    assert len(early) == 2  # without the one that is open
+    devices = [("gpu0", "gpu"), ("package-0", "package"), ("package-0", "dram")]
+    every = [run.energies("epoch", name, domain=domain).joules for name, domain in devices]
+    assert run.energies("epoch", "total").joules == pytest.approx(np.sum(every, axis=0), rel=1e-9)
+    assert early[1].joules == pytest.approx(run.energies("epoch", "total")[1].joules, rel=0.2)
+    assert run.energy("run", "total").joules == pytest.approx(run.unpaused().total.joules, rel=1e-9)
+
+
 def test_measure_trace_carries_its_truth_and_says_it_is_simulated(node):
     with ps.measure(simulate=node) as run:
         time.sleep(0.3)
@@ -74,8 +93,9 @@ def test_window_may_nest_overlap_and_repeat(node):
     assert outer.start_ns <= inner.start_ns <= inner.end_ns <= outer.end_ns
     assert a.start_ns <= b.start_ns <= a.end_ns <= b.end_ns
     assert sum(w.name == "again" for w in run.windows) == 2
-    with pytest.raises(errors.InvalidArgument, match="again"):
+    with pytest.raises(errors.InvalidArgument, match="energies"):
         run.energy("again")
+    assert run.energies("again").windows == tuple(w for w in run.windows if w.name == "again")
     assert run.energy([w for w in run.windows if w.name == "again"][1]) is not None
 
 

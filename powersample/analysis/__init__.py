@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trace to energies and to what they are worth: pure functions of a `Trace`, at constant memory."""
 
+from powersample.analysis.asked import energy
 from powersample.analysis.calibrated import Judged, judge
 from powersample.analysis.choice import whole
 from powersample.analysis.clock import ClockEvent, clock_events, clock_json
@@ -10,12 +11,14 @@ from powersample.analysis.dropout import Dropout, Missing, dropouts
 from powersample.analysis.energy import channel_energies, channel_energy
 from powersample.analysis.gaps import Gap
 from powersample.analysis.holistic import Holistic, WallEnergy, holistic, holistics, judge_of
+from powersample.analysis.many import Energies, energies, windows_called
 from powersample.analysis.mean import MeanEnergy, RunningEnergy, mean_energy
 from powersample.analysis.plan import MeasurementPlan, plan
-from powersample.analysis.primary import Measured, energies, energy, find_window, run_window, totals, window_energies
+from powersample.analysis.primary import Measured, energies_in, find_window, run_window, window_energies
 from powersample.analysis.quality import Quality, carriers, quality
-from powersample.analysis.relative import Relative, Sum, add, relative, together
+from powersample.analysis.relative import Relative, Sum, add, relative
 from powersample.analysis.sensitivity import RateSensitivity, Thinned, rate_sensitivity
+from powersample.analysis.totals import total, totals
 from powersample.analysis.training import Training, training, without
 from powersample.analysis.truth import truth_joules, truth_void
 from powersample.analysis.updates import Pace, pace
@@ -25,6 +28,7 @@ __all__ = [
     "Crosscheck",
     "Drift",
     "Dropout",
+    "Energies",
     "Gap",
     "Holistic",
     "Judged",
@@ -50,6 +54,7 @@ __all__ = [
     "drift",
     "dropouts",
     "energies",
+    "energies_in",
     "energy",
     "find_window",
     "holistic",
@@ -63,12 +68,13 @@ __all__ = [
     "rate_sensitivity",
     "relative",
     "run_window",
-    "together",
+    "total",
     "totals",
     "training",
     "truth_joules",
     "truth_void",
     "whole",
     "window_energies",
+    "windows_called",
     "without",
 ]

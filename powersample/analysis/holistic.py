@@ -21,9 +21,10 @@ from powersample.analysis.calibrated import Judged, judge, stored_calibration
 from powersample.analysis.course import GROUPS, KEYS, Course, course
 from powersample.analysis.interval import verdict
 from powersample.analysis.node_energy import Estimate, before_reasons, by_bounds, by_load, by_model, outside_reasons
-from powersample.analysis.primary import Measured, find_window, totals, window_energies
+from powersample.analysis.primary import Measured, find_window, window_energies
 from powersample.analysis.relative import chance_j
 from powersample.analysis.settling import Settling
+from powersample.analysis.totals import totals
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import BudgetTerm, Calibration, Trace, Window

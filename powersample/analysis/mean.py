@@ -18,6 +18,7 @@ from powersample.analysis.evidence import student_95
 from powersample.analysis.interval import ORDER, verdict
 from powersample.errors import InvalidArgument
 from powersample.model import BudgetTerm, Energy
+from powersample.model.energy import in_words
 
 # Of one sign and size in every repeat of a work, though each energy by itself takes them for chance.
 ALIKE = frozenset({"averaging lag at edges", "clock fit", "arrival latency"})
@@ -47,6 +48,10 @@ class MeanEnergy:
     spread_j: float | None
     budget: tuple[BudgetTerm, ...]
     reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        scatter = "" if self.spread_j is None else f", one scatters by {self.spread_j:.3g} J"
+        return f"{in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}, mean of {self.runs}{scatter}"
 
 
 def mean_energy(energies: Sequence[Energy]) -> MeanEnergy:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from powersample.analysis.interval import NORMAL_95
-from powersample.analysis.primary import Measured, totals, window_energies
+from powersample.analysis.primary import Measured, window_energies
+from powersample.analysis.totals import totals
 from powersample.errors import InvalidArgument
 from powersample.model import Energy, Trace, Window
 

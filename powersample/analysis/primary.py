@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which channel stands for a device and domain in a window, and the sums of those that do."""
+"""Which channel stands for a device and domain in a window."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
-from powersample.analysis.choice import choose, whole
+from powersample.analysis.choice import choose
 from powersample.analysis.crosscheck import Crosscheck
-from powersample.analysis.interval import ORDER, verdict
 from powersample.analysis.proofs import Proofs
 from powersample.analysis.told import Told
 from powersample.analysis.truth import truths_joules
@@ -19,9 +16,7 @@ from powersample.model import TRUTH_PREFIX, Channel, Energy, Kind, Trace, Window
 
 # By the last word of a channel's name. The driver's own samples come last until it is known what they average over.
 POWER_ORDER = ("instant", "usage", "average", "driver")
-PARTS = ("gpu_j", "cpu_j", "dram_j")  # do not overlap
 DIE = "-die-"  # "package-0-die-1" is a part of "package-0"
-TOTALS = {"gpu_j": "gpu", "cpu_j": "package", "dram_j": "dram", "node_j": "wall"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,10 @@ def find_window(trace: Trace, window: str | Window) -> Window:
     if len(found) == 1:
         return found[0]
     if found:
-        raise InvalidArgument(f"{len(found)} windows are called {window!r}", "Take one from the trace's `windows`.")
+        raise InvalidArgument(
+            f"{len(found)} windows are called {window!r}",
+            f"energies({window!r}) has all of them; for one of them give the window itself, out of `windows`.",
+        )
     if window == "run" and (whole := run_window(trace)) is not None:
         return whole
     counts = Counter(one.name for one in trace.windows)
@@ -72,7 +70,7 @@ def run_window(trace: Trace) -> Window | None:
     return None if start_ns is None or end_ns is None else Window("run", start_ns, end_ns, (), "trace")
 
 
-def energies(trace: Trace, window: Window) -> list[Measured]:
+def energies_in(trace: Trace, window: Window) -> list[Measured]:
     """Return every power and energy channel's energy over a window; one a device and domain is primary.
 
     The counter, if it moved often enough and agrees with the power (`choice.choose`); else instant power, PowerUsage,
@@ -114,11 +112,11 @@ def window_energies(
         told = proofs.told(sorted(names, key=lambda one: rank(trace.channel(one))))
         for i, truth_j in enumerate(truths):
             mine = [one[i] for one in told]
-            found[i] += _measured(trace, mine, windows[i], truth_j, settled=(device, domain) in dies)
+            found[i] += measured_of(trace, mine, windows[i], truth_j, settled=(device, domain) in dies)
     return found
 
 
-def _measured(
+def measured_of(
     trace: Trace,
     told: Sequence[Told],
     window: Window,
@@ -166,128 +164,3 @@ def rank(channel: Channel) -> tuple[bool, int, str]:
     if channel.kind is Kind.ENERGY:
         return late, 0, channel.name
     return late, 1 + (POWER_ORDER.index(word) if word in POWER_ORDER else len(POWER_ORDER)), channel.name
-
-
-def energy(
-    trace: Trace,
-    window: str | Window,
-    device: str | None = None,
-    *,
-    domain: str = "gpu",
-    load_period_s: float | None = None,
-) -> Energy:
-    """Return the energy of one device and domain over a window, by its primary channel.
-
-    Args:
-        trace: the recording.
-        window: a window, or its name if only one bears it.
-        device: "gpu0" or a UUID; None when the domain has only one.
-        domain: gpu, module, package, dram, wall ...
-        load_period_s: as `window_energies`.
-
-    Returns:
-        The primary's energy. When no channel covers the window, the preferred channel's, with `joules` None.
-
-    Raises:
-        InvalidArgument: no such window or device, or several.
-    """
-    found = find_window(trace, window)
-    mine = {
-        name: channel.device
-        for name, channel in trace.channels.items()
-        if channel.kind is not Kind.AUX and channel.domain == domain and not name.startswith(TRUTH_PREFIX)
-    }
-    if device is not None:
-        mine = {name: uuid for name, uuid in mine.items() if device in (uuid, name.partition(".")[0])}
-    devices = sorted(set(mine.values()))
-    if len(devices) != 1:
-        there = sorted({channel.name.partition(".")[0] for channel in trace.channels.values()} - {"truth"})
-        domains = sorted(
-            {one.domain for one in trace.channels.values() if device in (one.device, one.name.partition(".")[0])}
-        )
-        if device and domains:
-            raise InvalidArgument(
-                f"{device!r} has no {domain} power or energy, it has {', '.join(domains)}",
-                f"Name the domain: domain={domains[-1]!r}.",
-            )
-        what = f"{device!r} is not recorded" if device else f"{len(devices)} devices have {domain} energy"
-        raise InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", "Name one of them.")
-    names = sorted(mine, key=lambda one: rank(trace.channel(one)))
-    told = [one[0] for one in Proofs(trace, [found], load_period_s).told(names)]
-    measured = _measured(trace, told, found)
-    return next((one.energy for one in measured if one.primary), measured[0].energy)
-
-
-def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
-    """Return the sums of primaries in J, None where they would not be whole.
-
-    A sum is None where there is no device, where one has no energy, or where one's readings speak for less than 99 %
-    of the window: a part of an energy looks like an energy.
-
-    Args:
-        measured: a window's energies.
-        window: the window.
-
-    Returns:
-        "gpu_j", "cpu_j", "dram_j", "node_j"; "low_j", "high_j" and "verdict", the 95 % interval of the first three
-        together, None and "unrated" where one of their energies has none; "covered_s", the seconds that the least
-        covered device's readings speak for, None without any device; and "reasons", what keeps a sum from being told.
-    """
-    sums: dict[str, Any] = {}
-    reasons: list[str] = []
-    covered_s: list[float] = []
-    for key, domain in TOTALS.items():
-        devices: dict[str, Measured | None] = {}
-        for one in measured:
-            if one.energy.domain == domain and not one.spare:
-                devices[one.energy.device] = one if one.primary else devices.get(one.energy.device)
-        absent, part = [], []
-        for device, primary in devices.items():
-            told = primary.energy if primary else None
-            covered_s.append(told.covered_s if told else 0.0)
-            if told is None or told.joules is None:
-                absent.append(device)
-            elif not whole(told, window):
-                part.append((told.covered_s, f"{told.channel} of {device}"))
-        lacking = [f"PSQ-PARTIAL no energy of {absent[0]}{_more(absent)} can be told: no {key}"] if absent else []
-        if part:  # the least covered stands for all: eight GPUs' identities would be a page
-            least_s, name = min(part)
-            share = f"{least_s:.4g} s of {window.duration_s:.4g} s"
-            lacking.append(f"PSQ-PARTIAL {name}{_more(part)} speaks for {share}: no {key}")
-        known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
-        sums[key] = sum(known) if devices and not lacking else None
-        reasons += lacking
-    summed = {TOTALS[key] for key in PARTS if sums[key] is not None}
-    parts = [one.energy for one in measured if one.primary and one.energy.domain in summed]
-    return sums | _interval(parts) | {"covered_s": min(covered_s, default=None), "reasons": reasons}
-
-
-def _more(some: Sequence[object]) -> str:
-    return f" (and of {len(some) - 1} more)" if len(some) > 1 else ""
-
-
-def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
-    """Return the interval of a sum of devices: their errors are their own, so half-widths add in quadrature.
-
-    What keeps one's verdict below that of its width, such as a counter that was reset, does so of the sum.
-    """
-    total = below2 = above2 = 0.0
-    cap = "good"
-    for one in parts:
-        if one.joules is None or one.low_j is None or one.high_j is None:
-            return {"low_j": None, "high_j": None, "verdict": "unrated"}
-        total += one.joules
-        below2 += (one.joules - one.low_j) ** 2
-        above2 += (one.high_j - one.joules) ** 2
-        if one.verdict in ORDER and one.verdict != verdict(
-            max(one.joules - one.low_j, one.high_j - one.joules), one.joules
-        ):
-            cap = max(cap, one.verdict, key=ORDER.index)
-    if not parts:
-        return {"low_j": None, "high_j": None, "verdict": "unrated"}
-    half_j = math.sqrt(max(below2, above2))
-    return {
-        "low_j": max(0.0, total - math.sqrt(below2)),
-        "high_j": total + math.sqrt(above2),
-        "verdict": verdict(half_j, total, cap),
-    }

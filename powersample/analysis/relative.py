@@ -7,13 +7,14 @@ parts (JCGM 100:2008, 5.2.2).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from powersample.analysis.interval import verdict
-from powersample.analysis.primary import energy, find_window
+from powersample.analysis.totals import TOTAL
 from powersample.errors import InvalidArgument
-from powersample.model import Energy, Trace, Window
+from powersample.model import Energy, Window
+from powersample.model.energy import in_words
 
 SHARED = ("gain", "offset")
 
@@ -53,6 +54,9 @@ class Sum:
     verdict: str
     pieces: tuple[Energy, ...]
 
+    def __str__(self) -> str:
+        return f"{in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}"
+
 
 def relative(one: Energy, other: Energy) -> Relative:
     """Return one / other, two windows of one board by one channel.
@@ -71,6 +75,11 @@ def relative(one: Energy, other: Energy) -> Relative:
             f"{one.channel} of {one.device} and {other.channel} of {other.device} do not share their errors",
             "Compare windows of one board by the same channel.",
         )
+    if one.device == TOTAL:
+        raise InvalidArgument(
+            "two totals do not share one error: each device has its own share of each",
+            "Compare windows of one board.",
+        )
     shares = []
     for energy_ in (one, other):
         if not energy_.joules or energy_.low_j is None:
@@ -82,35 +91,22 @@ def relative(one: Energy, other: Energy) -> Relative:
     return Relative(ratio, max(0.0, ratio * (1 - half)), ratio * (1 + half), verdict(half, 1.0))
 
 
-def together(trace: Trace, windows: Sequence[str | Window], device: str | None = None, *, domain: str = "gpu") -> Sum:
-    """Return the energy of several windows of one board.
-
-    Windows that touch or overlap are integrated as one: their common edge has no error in the sum.
-
-    Args:
-        trace: the recording.
-        windows: windows or their names.
-        device: as `powersample.analysis.energy`.
-        domain: as there.
-
-    Raises:
-        InvalidArgument: no window, no such window or device, or a stretch whose energy cannot be told.
-    """
-    found = sorted((find_window(trace, one) for one in windows), key=lambda one: one.start_ns)
-    if not found:
-        raise InvalidArgument("a sum needs at least one window")
-    stretches: list[Window] = []
-    for one in found:
-        if stretches and one.start_ns <= stretches[-1].end_ns:
-            last = stretches[-1]
-            stretches[-1] = Window(f"{last.name} + {one.name}", last.start_ns, max(last.end_ns, one.end_ns))
+def stretches(windows: Iterable[Window]) -> list[Window]:
+    """Return what windows cover, in the order of time: those that touch or overlap are one."""
+    found: list[Window] = []
+    for one in sorted(windows, key=lambda one: one.start_ns):
+        if found and one.start_ns <= found[-1].end_ns:
+            last = found[-1]
+            found[-1] = Window(f"{last.name} + {one.name}", last.start_ns, max(last.end_ns, one.end_ns))
         else:
-            stretches.append(one)
-    return add([energy(trace, one, device, domain=domain) for one in stretches])
+            found.append(one)
+    return found
 
 
 def add(pieces: Sequence[Energy]) -> Sum:
-    """Return the sum of energies of one board over windows that do not touch: as `together`, of what is known already.
+    """Return the sum of energies of one board, or of all devices' totals, over windows that do not touch.
+
+    Of totals the interval is rather too wide: each device's gain is its own, and here they add up as one.
 
     Raises:
         InvalidArgument: an energy that cannot be told.

@@ -134,12 +134,7 @@ class Energy:
     def __str__(self) -> str:
         name = f"{self.channel} over {self.window!r}" if self.window else self.channel
         because = "".join(f"; {reason}" for reason in self.reasons)
-        if self.joules is None:
-            return f"{name}: no energy can be told, {self.verdict}{because}"
-        between = "without an interval"
-        if self.low_j is not None and self.high_j is not None:
-            between = f"95 %: {_figure(self.low_j)} to {_figure(self.high_j)}"
-        return f"{name}: {_figure(self.joules)} J ({between}), {self.verdict}{because}"
+        return f"{name}: {in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}{because}"
 
     def __repr__(self) -> str:
         joules = "None" if self.joules is None else f"{_figure(self.joules)} J"
@@ -152,6 +147,16 @@ class Energy:
 _FIELDS = tuple(one.name for one in fields(Energy))
 _PLACES = {name: place for place, name in enumerate(_FIELDS)}
 _values = attrgetter(*_FIELDS)
+
+
+def in_words(joules: float | None, low_j: float | None, high_j: float | None) -> str:
+    """Return an energy and its interval as words: "1234.5 J (95 %: 1200.1 to 1268.9)"."""
+    if joules is None:
+        return "no energy can be told"
+    between = "without an interval"
+    if low_j is not None and high_j is not None:
+        between = f"95 %: {_figure(low_j)} to {_figure(high_j)}"
+    return f"{_figure(joules)} J ({between})"
 
 
 def _figure(joules: float) -> str:

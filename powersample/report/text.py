@@ -8,6 +8,7 @@ from typing import Any
 
 from powersample.analysis.interval import limit
 from powersample.analysis.repeats import stem
+from powersample.analysis.totals import PARTS
 from powersample.report.holistic import holistic_lines
 from powersample.report.many import crowd_lines, crowds
 from powersample.report.table import DASH, cut, interval, number, table
@@ -160,16 +161,23 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
         yield "  no power or energy channel was recorded"
         return
     yield from table(header, rows, "llrrrllrr"[: len(header)], indent=2)
-    names = TOTAL_NAMES if window["totals"]["node_by"] == "meter" else {**TOTAL_NAMES, "node_j": MODELLED}
-    known = [
-        f"{name} {number(window['totals'][key])} J" for key, name in names.items() if window["totals"][key] is not None
-    ]
+    known = list(_totals(window["totals"]))
     yield f"  total: {', '.join(known)}" if known else "  total: none can be told"
     for reason in window["totals"]["reasons"]:
         yield from paragraph(reason, 4)
     for energy in window["energies"]:
         for reason in energy["reasons"]:
             yield from paragraph(f"{energy['channel']}: {reason}", 4)
+
+
+def _totals(totals: Mapping[str, Any]) -> Iterable[str]:
+    """Yield each domain's sum; all of them but the wall's together, with the interval; and the wall's, or a model's."""
+    known = [key for key in PARTS if totals[key] is not None]
+    yield from (f"{TOTAL_NAMES[key]} {number(totals[key])} J" for key in known)
+    if len(known) > 1 and totals["joules"] is not None:
+        yield f"together {number(totals['joules'])} J {interval(totals)} {totals['verdict']}"
+    if totals["node_j"] is not None:
+        yield f"{TOTAL_NAMES['node_j'] if totals['node_by'] == 'meter' else MODELLED} {number(totals['node_j'])} J"
 
 
 def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:

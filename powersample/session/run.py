@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +24,7 @@ from powersample.session.recording import NO_METERS, Recording
 from powersample.session.windows import PAUSED, Windows
 
 if TYPE_CHECKING:
-    from powersample.analysis import Holistic, Training
+    from powersample.analysis import Energies, Holistic, Training
     from powersample.model import Calibration, Energy, Window
     from powersample.report import Report
     from powersample.sim import Node
@@ -256,25 +256,61 @@ class Run(Windows):
         """The windows so far, in the order of their beginning; the first is "run"."""
         return self.trace.windows
 
-    def energy(self, window: str | Window = "run", device: str | None = None, *, domain: str = "gpu") -> Energy:
-        """Return the energy of one device and domain over a window, by its primary channel.
+    def energy(self, window: str | Window = "run", device: str | None = None, *, domain: str | None = None) -> Energy:
+        """Return the energy of one device and domain over a window, by its primary channel; or of all together.
 
         While the run goes on this waits until the sensor's update after the window has been recorded (at most 0.3 s;
         beside a slow meter two of its cycles).
 
         Args:
             window: A window's name, if only one bears it, or only one of this process's; or the window.
-            device: "gpu0", "package-0" or a UUID; None when there is only one.
-            domain: "gpu", "module", "package", "dram", ...
+            device: "gpu0", "package-0" or a UUID; None when there is only one GPU; "total" is the node's GPUs,
+                packages and memories together. It has no joules where one of them is missing, or known for a part of
+                the window.
+            domain: "gpu", "module", "package", "dram", ...; None is "gpu", and of "total" everything. Of "total"
+                "gpu", "package" or "dram" is all devices of that domain together.
 
         Raises:
-            InvalidArgument: No such window or device, or several.
+            InvalidArgument: No such window, device or domain, or several.
             StateError: The window is still open.
         """
         from powersample.analysis import energy
 
         trace, found = self.settled(window)
         return energy(trace, found, device, domain=domain)
+
+    def energies(
+        self, windows: str | Iterable[Window], device: str | None = None, *, domain: str | None = None
+    ) -> Energies:
+        """Return the energies of every window of a name, in one pass over the recording; it waits as `energy` does.
+
+        `len`, indices and loops give each window's `Energy`; `joules`, `low_j`, `high_j` and `duration_s` are arrays;
+        `mean()` and `sum()` have intervals; `to_pandas()` is a table.
+
+        Args:
+            windows: A name that any number of windows bears, or a pattern of names: "step", "epoch *"; or windows. Of
+                those that several ranks mark, this process's; while the run goes on, those that have ended.
+            device: As `energy`.
+            domain: As `energy`.
+
+        Raises:
+            InvalidArgument: No such window, device or domain, or several devices.
+            StateError: None of the windows has ended yet.
+        """
+        from powersample.analysis import energies, windows_called
+        from powersample.model.energy import OPEN
+
+        def choose(trace: StoredTrace) -> list[Window]:
+            if not isinstance(windows, str):
+                return list(windows)
+            found = windows_called(trace, windows, lambda one: one.source.split()[:3] == self._source)
+            ended = [one for one in found if self._recording is None or OPEN not in one.flags]
+            if not ended:
+                raise errors.StateError(f"no window called {windows!r} has ended yet", "End one first.")
+            return ended
+
+        trace, found = self._settled(choose)
+        return energies(trace, found, device, domain=domain)
 
     def unpaused(self, window: str | Window = "run") -> Training:
         """Return the energies of a window, or a lap, without the spans in which the run was paused.
@@ -328,18 +364,29 @@ class Run(Windows):
             StateError: The window is still open.
         """
         from powersample.analysis import find_window
-        from powersample.model.energy import OPEN, UNRESOLVED
+        from powersample.model.energy import OPEN
+
+        def choose(trace: StoredTrace) -> list[Window]:
+            found = find_window(trace, self._mine(trace, window))
+            if self._recording is not None and OPEN in found.flags:
+                raise errors.StateError(f"window {found.name!r} is still open", "End it first.")
+            return [found]
+
+        trace, found = self._settled(choose)
+        return trace, found[0]
+
+    def _settled(self, choose: Callable[[StoredTrace], list[Window]]) -> tuple[StoredTrace, list[Window]]:
+        """Return a trace that holds all that the energies of some windows need, and the windows."""
+        from powersample.model.energy import UNRESOLVED
 
         trace = self.trace
-        found = find_window(trace, self._mine(trace, window))
-        if (writer := self._writer) is not None and UNRESOLVED in found.flags and OPEN not in found.flags:
+        found = choose(trace)
+        if (writer := self._writer) is not None and any(UNRESOLVED in one.flags for one in found):
             writer.find_out(wait=True)
             trace = self.trace
-            found = find_window(trace, self._mine(trace, window))
-        if self._recording is not None:
-            if OPEN in found.flags:
-                raise errors.StateError(f"window {found.name!r} is still open", "End it first.")
-            missing_s = self._recording.margin_s - (api.now_ns() - found.end_ns) / 1e9
+            found = choose(trace)
+        if self._recording is not None and found:
+            missing_s = self._recording.margin_s - (api.now_ns() - max(one.end_ns for one in found)) / 1e9
             if missing_s > 0:
                 time.sleep(missing_s)
                 trace = self.trace

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The energy that somebody asks for by names: of a window and a device, or of all devices together."""
+
+from collections.abc import Sequence
+
+from powersample.analysis.primary import find_window, measured_of, rank, window_energies
+from powersample.analysis.proofs import Proofs
+from powersample.analysis.totals import TOTAL, total
+from powersample.errors import InvalidArgument
+from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
+
+GPU = "gpu"
+
+
+def energy(
+    trace: Trace,
+    window: str | Window,
+    device: str | None = None,
+    *,
+    domain: str | None = None,
+    load_period_s: float | None = None,
+) -> Energy:
+    """Return the energy of one device and domain over a window, by its primary channel; or of all together.
+
+    Args:
+        trace: the recording.
+        window: a window, or its name if only one bears it.
+        device: "gpu0", "package-0" or a UUID; None when the domain has only one; "total" is the GPUs, packages and
+            memories of the node together, each by its primary channel.
+        domain: gpu, module, package, dram, wall ...; None is gpu. Of "total" gpu, package or dram, all devices of that
+            domain together; None is all three.
+        load_period_s: as `window_energies`.
+
+    Returns:
+        The primary's energy. When no channel covers the window, the preferred channel's, with `joules` None. A total
+        has no `joules` when one of its devices' energies is missing, or speaks for a part of the window.
+
+    Raises:
+        InvalidArgument: no such window, device or domain, or several.
+    """
+    return energies_of(trace, [find_window(trace, window)], device, domain=domain, load_period_s=load_period_s)[0]
+
+
+def energies_of(
+    trace: Trace,
+    windows: Sequence[Window],
+    device: str | None = None,
+    *,
+    domain: str | None = None,
+    load_period_s: float | None = None,
+) -> list[Energy]:
+    """Return the same for each of many windows, in one pass over each channel."""
+    if device == TOTAL and not _channels(trace, TOTAL, domain or GPU):
+        measured = window_energies(trace, windows, load_period_s)
+        return [total(mine, window, domain) for mine, window in zip(measured, windows, strict=True)]
+    domain = domain or GPU
+    mine = _channels(trace, device, domain)
+    if len(set(mine.values())) != 1:
+        raise _unclear(trace, device, domain, sorted(set(mine.values())))
+    names = sorted(mine, key=lambda one: rank(trace.channel(one)))
+    told = Proofs(trace, windows, load_period_s).told(names)
+    found = []
+    for i, window in enumerate(windows):
+        measured_ = measured_of(trace, [one[i] for one in told], window)
+        found.append(next((one.energy for one in measured_ if one.primary), measured_[0].energy))
+    return found
+
+
+def _channels(trace: Trace, device: str | None, domain: str) -> dict[str, str]:
+    """Return the devices of a domain's powers and energies by the channels' names; None is any device."""
+    return {
+        name: channel.device
+        for name, channel in trace.channels.items()
+        if channel.kind is not Kind.AUX
+        and channel.domain == domain
+        and not name.startswith(TRUTH_PREFIX)
+        and device in (None, channel.device, name.partition(".")[0])
+    }
+
+
+def _unclear(trace: Trace, device: str | None, domain: str, devices: Sequence[str]) -> InvalidArgument:
+    """Return what to say where no device is meant, or several may be."""
+    channels = trace.channels.values()
+    there = sorted({channel.name.partition(".")[0] for channel in channels} - {"truth"})
+    domains = sorted({one.domain for one in channels if device in (one.device, one.name.partition(".")[0])})
+    if device and domains:
+        return InvalidArgument(
+            f"{device!r} has no {domain} power or energy, it has {', '.join(domains)}",
+            f"Name the domain: domain={domains[-1]!r}.",
+        )
+    what = f"{device!r} is not recorded" if device else f"{len(devices)} devices have {domain} energy"
+    together = f', or take all together: "{TOTAL}"' if there else ""
+    return InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", f"Name one of them{together}.")
