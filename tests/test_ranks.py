@@ -15,6 +15,7 @@ import powersample as ps
 from powersample import errors
 from powersample.marks import job
 from powersample.model import Trace
+from powersample.session.simulate import make_node
 from powersample.store.samplers import Registration, Sampler
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,13 @@ def runtime(tmp_path, monkeypatch):
 def torchrun(monkeypatch):
     """Make this process local rank 0 of a job of torchrun."""
     for name, value in {"LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def batch_script(monkeypatch):
+    """Make this process one that a batch script of Slurm started: they all have the script's own numbers."""
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_LOCALID": "0"}.items():
         monkeypatch.setenv(name, value)
 
 
@@ -104,7 +112,7 @@ def test_sampler_that_was_killed_leaves_its_place_free(torchrun, runtime):
     with ps.measure(simulate="h100"):
         pass
     assert not list(runtime.glob("sampler-*"))
-    assert not list(runtime.glob("marks-*"))
+    assert [one.name for one in runtime.iterdir()] == ["lock"]
 
 
 def test_rank_that_is_killed_leaves_an_open_window_and_the_recording_whole(torchrun):
@@ -143,27 +151,115 @@ def test_window_that_outlives_its_recording_is_no_error(torchrun):
 
 def test_independent_sampler_of_the_node_is_told_and_not_refused(tmp_path):
     """Two processes that have nothing to do with each other may record the same node."""
-    me = Sampler(os.getpid(), "/sys", "/sys", None, 5)
+    me = Sampler(os.getpid(), "/sys", "/sys", None, 5, gpus=("GPU-0",), parts=("package-0",))
     program = (
         "import os, sys\nfrom pathlib import Path\nfrom powersample.store.samplers import Registration, Sampler\n"
-        "place = Registration(Sampler(os.getpid(), '/sys', '/sys', None, 7), Path('m'))\n"
+        "me = Sampler(os.getpid(), '/sys', '/sys', None, 7, gpus=('GPU-1',), parts=('package-0',))\n"
+        "place = Registration(me, Path('m'))\n"
         "print('on', flush=True); sys.stdin.readline(); place.release()"
     )
     place = Registration(me, tmp_path / "marks")
     assert place.others() == []
     other = rank(program)
     assert other.stdout.readline() == "on\n"
-    assert [one.pid for one in place.others()] == [other.pid]
+    assert [(one.pid, me.shared(one)) for one in place.others()] == [(other.pid, ("package-0",))]
     other.communicate("go\n", timeout=60)
     assert [one.pid for one in place.others()] == [other.pid]  # it ran beside for a while
     place.release()
     assert Registration(me, tmp_path / "marks").others() == []
 
 
-def test_report_tells_of_another_sampler():
-    trace = Trace.of([], meta={"other_samplers": [{"pid": 4711, "started_ns": 1}]})
+TORCHRUN, SLURM = "TORCHELASTIC_RUN_ID=none MASTER_PORT=29500", "SLURM_JOB_ID=7 SLURM_STEP_ID=0"
+
+
+@pytest.mark.parametrize(
+    ("job_a", "rank_a", "gpus_a", "job_b", "rank_b", "gpus_b", "beside"),
+    [
+        (TORCHRUN, 0, "ab", TORCHRUN, 1, "ab", True),
+        (TORCHRUN, 0, "a", TORCHRUN, 1, "b", True),  # each rank shows itself one GPU: still one training
+        (TORCHRUN, 0, "a", "TORCHELASTIC_RUN_ID=none MASTER_PORT=29501", 0, "b", False),  # two torchruns
+        (TORCHRUN, 0, "ab", "TORCHELASTIC_RUN_ID=none MASTER_PORT=29501", 1, "ab", False),
+        (SLURM, 0, "ab", SLURM, 1, "ab", True),
+        (SLURM, 0, "ab", SLURM, 1, "b", True),
+        (SLURM, 0, "", SLURM, 1, "", True),  # without GPUs the packages are all there is
+        (SLURM, 0, "a", SLURM, 1, "b", False),  # srun -n 2 --gpus-per-task=1: a sweep
+        (SLURM, 0, "a", SLURM, 0, "b", False),  # two started by one batch script
+        (SLURM, 0, "a", SLURM, 0, "a", False),  # and those may well be on one GPU
+        (SLURM, 0, "a", "SLURM_JOB_ID=7 SLURM_STEP_ID=1", 1, "a", False),
+        ("PMIX_NAMESPACE=1", 0, "a", "PMIX_NAMESPACE=1", 1, "b", True),
+        ("PMIX_NAMESPACE=1", 0, "a", "PMIX_NAMESPACE=2", 1, "a", False),
+    ],
+)
+def test_only_ranks_of_one_training_are_taken_for_such(job_a, rank_a, gpus_a, job_b, rank_b, gpus_b, beside):
+    one = Sampler(1, "/sys", "/sys", job_a, 5, rank_a, tuple(gpus_a), ("package-0",))
+    two = Sampler(2, "/sys", "/sys", job_b, 7, rank_b, tuple(gpus_b), ("package-0",))
+    assert one.is_rank_beside(two) is two.is_rank_beside(one) is beside
+    assert one.shared(two) == (*(gpu for gpu in gpus_a if gpu in gpus_b), "package-0")
+
+
+def test_two_trainings_of_a_batch_script_sample_their_own_gpus_and_tell_of_the_package(batch_script):
+    """The same SLURM_LOCALID in both, other GPUs: both are measured, and each says what both have counted."""
+    program = (
+        "import sys, powersample as ps\nwith ps.measure(**WHERE, gpus=1) as run:\n"
+        "    with ps.window('b'):\n        print('on', flush=True); sys.stdin.readline()\n"
+        "print([w.name for w in run.windows], [one['shared'] for one in run.trace.meta['other_samplers']])"
+    )
+    with make_node("h100x2+intel_spr") as node:
+        where = {"nvml_library": str(node.library), "sysfs": str(node.sysfs)}
+        with ps.measure(**where, gpus=0) as run:
+            other = rank(program.replace("WHERE", repr(where)), LOCAL_RANK="")
+            assert other.stdout.readline() == "on\n", other.communicate()
+            with run.window("a"):
+                done(rank(MARKS, LOCAL_RANK=""))  # what this one started marks here, and not in the other's
+            other.stdin.write("go\n")
+            other.stdin.flush()
+            assert done(other) == "['run', 'b'] [['package-0', 'power_meter-ACPI000D-00']]\n"
+    assert [one["pid"] for one in run.trace.meta["other_samplers"]] == [other.pid]
+    assert sorted(window.name for window in run.windows) == ["a", "epoch 0", "run", "step"]
+    assert {name for name in run.trace.channels if name.endswith("gpu0.energy") or "gpu1" in name} == {"gpu0.energy"}
+    (check,) = [one for one in run.report().data["checks"] if one["code"] == "PSQ-SAMPLERS"]
+    assert f"process {other.pid} (package-0, power_meter-ACPI000D-00)" in check["what"]
+
+
+def test_process_that_nothing_above_it_records_marks_in_another_ranks_recording_only(tmp_path, batch_script, runtime):
+    """Of two recordings under one name, neither by a process above: the other rank's; a namesake's never."""
+    folder = job.runtime_folder()
+    for pid, number in ((1, 0), (1, 3), (1, 2)):
+        (tmp_path / f"m{number}").touch()
+        (folder / f"{job.SAMPLER}{pid}-{number}").mkdir()
+        job.publish(folder / f"{job.SAMPLER}{pid}-{number}", job.job(), number, tmp_path / f"m{number}")
+    assert job.JobMarks().path() == str(tmp_path / "m2")
+    (folder / f"{job.SAMPLER}1-x").mkdir()
+    job.publish(folder / f"{job.SAMPLER}1-x", job.job(), 2, tmp_path / "m3")
+    assert job.JobMarks().path() is None  # two jobs of one name: whose it is cannot be told
+    (folder / f"{job.SAMPLER}{os.getppid()}-y").mkdir()
+    job.publish(folder / f"{job.SAMPLER}{os.getppid()}-y", job.job(), 0, tmp_path / "m0")
+    assert job.JobMarks().path() == str(tmp_path / "m0")
+
+
+@pytest.mark.parametrize("file", [None, "lock", "sampler.json"])
+def test_folder_of_one_that_was_killed_while_making_it_is_removed(runtime, tmp_path, file):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = job.runtime_folder()
+    left, made = folder / f"new-sampler-{dead.pid}-abc", folder / f"new-sampler-{os.getpid()}-abc"
+    left.mkdir()
+    made.mkdir()
+    if file is not None:
+        (left / file).touch()
+    place = Registration(Sampler(os.getpid(), "/sys", "/sys", None, 5), tmp_path / "marks")
+    assert not left.exists()
+    assert made.exists()  # its process lives, and is about to lock it
+    place.release()
+    made.rmdir()
+    assert [one.name for one in folder.iterdir()] == ["lock"]
+
+
+def test_report_tells_of_another_sampler_and_what_both_have_counted():
+    trace = Trace.of([], meta={"other_samplers": [{"pid": 4711, "started_ns": 1, "shared": ["gpu0", "package-0"]}]})
     (check,) = [one for one in ps.make_report(trace).data["checks"] if one["code"] == "PSQ-SAMPLERS"]
-    assert "4711" in check["what"]
+    assert "process 4711 (gpu0, package-0)" in check["what"]
+    assert "never add them up" in check["fix"]
 
 
 def test_folder_that_others_may_write_is_not_used(runtime, monkeypatch, tmp_path):
@@ -171,7 +267,6 @@ def test_folder_that_others_may_write_is_not_used(runtime, monkeypatch, tmp_path
     runtime.chmod(0o755)
     assert job.runtime_folder() != runtime
     monkeypatch.setattr(job, "runtime_folder", lambda: None)
-    assert job.publish("job", tmp_path) is None
     assert job.JobMarks().path() is None
 
 

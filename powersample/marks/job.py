@@ -3,19 +3,25 @@
 
 A node's devices cannot be divided between the ranks on it: one of them records, all of them mark, in its file. Who
 records publishes that file under the job's name in a folder of this user.
+
+A name is not always one job's: a batch script may start several trainings side by side, each with the same numbers in
+its environment. Then a process marks in what records above it, or in another rank's, and in no stranger's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from powersample.marks.lines import boot_id
 
 LOOK_EVERY_NS = 1_000_000_000
+SAMPLER = "sampler-"  # and the process: the folder of one that records
 LAUNCHERS = (  # a rank's number on its node, and what tells its job from others on it
     ("LOCAL_RANK", ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")),
     ("OMPI_COMM_WORLD_LOCAL_RANK", ("OMPI_MCA_ess_base_jobid", "PMIX_NAMESPACE")),
@@ -60,25 +66,56 @@ def runtime_folder() -> Path | None:
     return None
 
 
-def marks_link(job: str) -> Path | None:
-    """Return the link to a job's marks file, whether it is there or not; None without a folder for it."""
-    folder = runtime_folder()
+def one_program(job: str) -> bool:
+    """Whether a job's ranks are one program's; the tasks of Slurm may each be one of their own."""
+    return not job.startswith("SLURM_")
+
+
+def _marks_name(job: str) -> str:
     known = f"{boot_id()} {job}"  # nodes may share the folder
-    return None if folder is None else folder / f"marks-{hashlib.sha256(known.encode()).hexdigest()[:24]}"
+    return f"marks-{hashlib.sha256(known.encode()).hexdigest()[:24]}"
 
 
-def publish(job: str, marks: Path) -> Path | None:
-    """Let the job's ranks mark in `marks`; return the link, for whoever ends the recording."""
-    link = marks_link(job)
-    if link is not None:
+def publish(folder: Path, job: str, rank: int | None, marks: Path) -> None:
+    """Let the job's ranks mark in `marks`, as long as `folder` is there.
+
+    Raises:
+        OSError: it cannot be written in.
+    """
+    (folder / f"{_marks_name(job)}-{'' if rank is None else rank}").symlink_to(marks.absolute())
+
+
+def _published(job: str) -> str | None:
+    """Return the marks file for this process, of those that are published under a job's name; None without one."""
+    runtime, mine = runtime_folder(), local_rank()
+    found: dict[int, str] = {}
+    ranks: dict[int, list[str]] = {}
+    for link in [] if runtime is None else runtime.glob(f"{SAMPLER}*/{_marks_name(job)}-*"):
+        with contextlib.suppress(OSError, ValueError):
+            marks = os.readlink(link)
+            if os.path.exists(marks):  # who recorded may have been killed
+                found[int(link.parent.name.split("-")[1])] = marks
+                ranks.setdefault(int(link.name.rpartition("-")[2]), []).append(marks)
+    if not found:
+        return None
+    for pid in _ancestors():
+        if pid in found:
+            return found[pid]
+    ranks.pop(-1 if mine is None else mine, None)  # a job has each rank once: that one's is no job of this process
+    first = ranks[min(ranks)] if ranks else []
+    return first[0] if len(first) == 1 else None
+
+
+def _ancestors() -> Iterator[int]:
+    """Yield this process, its parent, and so on up."""
+    pid = os.getpid()
+    while pid > 1:
+        yield pid
         try:
-            new = link.with_name(f"{link.name}.{os.getpid()}")
-            new.unlink(missing_ok=True)
-            new.symlink_to(marks.absolute())
-            new.replace(link)
+            status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         except OSError:
-            return None
-    return link
+            return
+        pid = int(status.rpartition(")")[2].split()[1])
 
 
 class JobMarks:
@@ -92,13 +129,6 @@ class JobMarks:
         """Return the marks file that a rank of this job has published; looks for it once a second at most."""
         now = time.monotonic_ns()
         if now >= self._next_ns:
-            self._next_ns, self._path = now + LOOK_EVERY_NS, None
             name = job()
-            link = None if name is None else marks_link(name)
-            try:
-                there = "" if link is None else os.readlink(link)
-            except OSError:
-                there = ""
-            if there and os.path.exists(there):  # who recorded may have been killed
-                self._path = there
+            self._next_ns, self._path = now + LOOK_EVERY_NS, None if name is None else _published(name)
         return self._path

@@ -280,9 +280,10 @@ def _checks(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         what = "the recording was cut short and recovered"
         yield check("PSQ-RECOVERED", "warning", what, "Windows that were open stand to the record's end.")
     if others := data["meta"].get("other_samplers"):
-        pids = ", ".join(str(one["pid"]) for one in others)
-        what = f"another sampler of this node ran at the same time: process {pids}"
-        yield check("PSQ-SAMPLERS", "info", what, "Energies are right all the same; calls cost twice.")
+        told = (f"process {one['pid']} ({', '.join(one.get('shared') or ['this node'])})" for one in others)
+        what = f"another sampler ran at the same time on the same devices: {'; '.join(told)}"
+        fix = "Each recording has all that these took, so never add them up; their calls cost twice."
+        yield check("PSQ-SAMPLERS", "info", what, fix)
     yield from _device_checks(data["meta"].get("devices") or ())
     yield from _lane_checks(data["lanes"])
     for channel in data["channels"]:

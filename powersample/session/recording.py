@@ -177,7 +177,7 @@ class Recording:
 
     def _sampler(self) -> Sampler:
         from powersample.marks import boot_id
-        from powersample.marks.job import job
+        from powersample.marks.job import job, local_rank
         from powersample.store.samplers import Sampler
 
         if self.node is None:
@@ -185,7 +185,12 @@ class Recording:
         else:
             node = os.fspath(self.node.directory)
             kind = f"{boot_id()} simulated {self.node.name} {self.node.describe()['seed']}"
-        return Sampler(os.getpid(), node, kind, job(), api.now_ns())
+        gpus = tuple(one.uuid for one in self.inventory.devices)
+        parts = (
+            *(f"package-{one.number}" for one in self.inventory.packages),
+            *(one.id for one in self.inventory.chips),
+        )
+        return Sampler(os.getpid(), node, kind, job(), api.now_ns(), local_rank(), gpus, parts)
 
     def _convert(self, converter: Converter) -> None:
         while not self._ending.wait(CONVERT_EVERY_S):
@@ -253,7 +258,15 @@ class Recording:
         end_ns = api.now_ns()
         self._meta.update(more, ended_ns=end_ns, trouble=self.trouble())
         if self._place is not None and (others := self._place.others()):
-            self._meta["other_samplers"] = [{"pid": one.pid, "started_ns": one.started_ns} for one in others]
+            named = {one.uuid: f"gpu{one.index}" for one in self.inventory.devices}
+            self._meta["other_samplers"] = [
+                {
+                    "pid": one.pid,
+                    "started_ns": one.started_ns,
+                    "shared": [named.get(part, part) for part in self._place.me.shared(one)],
+                }
+                for one in others
+            ]
         extra: Iterable[Series] = ()
         if self.node is not None:
             from powersample.session.simulate import truth_series

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who samples this node now, as far as this user's processes go.
 
-Each sampler has a folder under the user's runtime folder, locked for as long as its process lives.
+Each sampler has a folder under the user's runtime folder, locked for as long as its process lives. It gets its name
+once it is locked and tells of its sampler, so that what is unlocked is left from one that has died.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from powersample.errors import StateError
-from powersample.marks.job import publish, runtime_folder
+from powersample.marks.job import SAMPLER, one_program, publish, runtime_folder
 from powersample.store.lock import SpoolLock, holder
 
-PREFIX = "sampler-"
+MAKING = "new-"  # before the name of a folder that is not ready
 ABOUT = "sampler.json"
+CARD = "beside-"  # and the process: left by who comes later, for who looks only at its end
 PATIENCE_S = 2.0
 
 
@@ -31,10 +33,13 @@ class Sampler:
 
     Attributes:
         pid: its process.
-        node: what it samples: two that say the same share devices.
+        node: what it samples on: what two have of one node and one name is the same device.
         kind: what its node is in other processes' eyes: two simulated nodes of one profile and seed are alike, though
             each process has its own.
         job: the job of several ranks that it belongs to; None for one that stands alone.
+        rank: its number on its node in that job.
+        gpus: their UUIDs.
+        parts: what else it samples: CPU packages and chips.
         started_ns: CLOCK_MONOTONIC.
     """
 
@@ -43,6 +48,26 @@ class Sampler:
     kind: str
     job: str | None
     started_ns: int
+    rank: int | None = None
+    gpus: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    def shared(self, other: Sampler) -> tuple[str, ...]:
+        """Return what both sample: each has all of it, and a sum of the two has it twice."""
+        if self.node != other.node:
+            return ()
+        theirs = {*other.gpus, *other.parts}
+        return tuple(one for one in (*self.gpus, *self.parts) if one in theirs)
+
+    def is_rank_beside(self, other: Sampler) -> bool:
+        """Whether the two are ranks of one training, of which one is to sample.
+
+        Two of the same number are not: a job has each once. Nor are two tasks of Slurm with GPUs of their own.
+        """
+        if self.job is None or (self.job, self.kind) != (other.job, other.kind) or self.rank == other.rank:
+            return False
+        apart = self.gpus and other.gpus and not {*self.gpus} & {*other.gpus}
+        return one_program(self.job) or not apart
 
 
 class Registration:
@@ -62,63 +87,90 @@ class Registration:
         self.me = me
         self._folder: Path | None = None
         self._lock: SpoolLock | None = None
-        self._link: Path | None = None
-        self._marks = os.fspath(marks.absolute())
-        self._seen: dict[int, Sampler] = {}
+        self._seen: dict[Path, Sampler] = {}
         runtime = runtime_folder()
         if runtime is None:
             return
-        with contextlib.suppress(OSError), _alone(runtime):
+        with contextlib.suppress(OSError), _alone(runtime) as alone:
             self._look(runtime)
+            if alone:
+                _clear(runtime)
             for one in self._seen.values():
-                if me.job is not None and (one.job, one.kind) == (me.job, me.kind):
+                if me.is_rank_beside(one):
                     raise StateError(
                         f"process {one.pid}, of this job, samples this node already",
                         "One rank a node measures (local rank 0); in the others mark with ps.window and ps.step: their "
                         "windows go into its recording.",
                     )
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{me.pid}-", dir=runtime))
-            self._lock = SpoolLock(self._folder, patience_s=1.0)  # first: what tells of itself unlocked has died
-            (self._folder / ABOUT).write_text(json.dumps(asdict(me)), encoding="utf-8")
-            if me.job is not None:
-                self._link = publish(me.job, marks)
+            self._make(runtime, marks)
+
+    def _make(self, runtime: Path, marks: Path) -> None:
+        folder = Path(tempfile.mkdtemp(prefix=f"{MAKING}{SAMPLER}{self.me.pid}-", dir=runtime))
+        about = json.dumps(asdict(self.me))
+        try:
+            self._lock = SpoolLock(folder, patience_s=1.0)
+            (folder / ABOUT).write_text(about, encoding="utf-8")
+            if self.me.job is not None:
+                publish(folder, self.me.job, self.me.rank, marks)
+            self._folder = folder.rename(folder.with_name(folder.name.removeprefix(MAKING)))
+        except BaseException:
+            if self._lock is not None:
+                self._lock.release()
+            self._lock = None
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        for theirs in self._seen:
+            with contextlib.suppress(OSError):  # it has just ended
+                (theirs / f"{CARD}{self.me.pid}").write_text(about, encoding="utf-8")
 
     def others(self) -> list[Sampler]:
-        """Return who else has been seen to sample the same devices, from before until now."""
-        runtime = runtime_folder()
-        if self._lock is not None and runtime is not None:
-            with contextlib.suppress(OSError):
-                self._look(runtime)
-        return sorted((one for one in self._seen.values() if one.node == self.me.node), key=lambda one: one.started_ns)
+        """Return who else has sampled any of the same devices meanwhile, even if for a moment only."""
+        for card in [] if self._folder is None else self._folder.glob(f"{CARD}*"):
+            if (one := _read(card)) is not None:
+                self._seen[card] = one
+        found = {one.pid: one for one in self._seen.values() if self.me.shared(one)}
+        return sorted(found.values(), key=lambda one: one.started_ns)
 
     def release(self) -> None:
         """Give the place up; harmless when repeated."""
-        if self._link is not None:
-            with contextlib.suppress(OSError):
-                if os.readlink(self._link) == self._marks:
-                    self._link.unlink()
+        self.others()  # told on, though the folder goes
         if self._lock is not None and self._folder is not None:
             self._lock.release()
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._lock = self._link = None
+        self._lock = self._folder = None
 
     def _look(self, runtime: Path) -> None:
-        for folder in runtime.glob(f"{PREFIX}*"):
-            if folder == self._folder:
-                continue
+        """See who is there, and remove what is left of who has died."""
+        for folder in runtime.glob(f"{SAMPLER}*"):
             if holder(folder) is None:
-                if (folder / ABOUT).exists():  # its process died
-                    shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
                 continue
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                one = Sampler(**json.loads((folder / ABOUT).read_text("utf-8")))
-                if one.pid != self.me.pid and os.path.exists(f"/proc/{one.pid}"):
-                    self._seen[one.pid] = one
+            one = _read(folder / ABOUT)
+            if one is not None and one.pid != self.me.pid and os.path.exists(f"/proc/{one.pid}"):
+                self._seen[folder] = one
+
+
+def _read(path: Path) -> Sampler | None:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        known = json.loads(path.read_text("utf-8"))
+        return Sampler(**known | {"gpus": tuple(known["gpus"]), "parts": tuple(known["parts"])})
+    return None
+
+
+def _clear(runtime: Path) -> None:
+    """Remove what was being made when its process died; who makes one holds the folder, as the caller does."""
+    for folder in runtime.glob(f"{MAKING}{SAMPLER}*"):
+        pid = folder.name.removeprefix(f"{MAKING}{SAMPLER}").partition("-")[0]
+        if not os.path.exists(f"/proc/{pid}") and holder(folder) is None:  # who lost patience makes one all the same
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder, so that of two that come at once one sees the other; who cannot goes on after two seconds."""
+def _alone(folder: Path) -> Iterator[bool]:
+    """Hold the folder, so that of two that come at once one sees the other; who cannot goes on after two seconds.
+
+    Yields whether it is held.
+    """
     deadline, lock = time.monotonic() + PATIENCE_S, None
     while lock is None and time.monotonic() < deadline:
         try:
@@ -126,7 +178,7 @@ def _alone(folder: Path) -> Iterator[None]:
         except StateError:
             time.sleep(0.01)
     try:
-        yield
+        yield lock is not None
     finally:
         if lock is not None:
             lock.release()
