@@ -9,7 +9,7 @@ import time
 
 from bench import machine
 from bench.coverage import deck, measured, swept, table
-from bench.coverage.scenario import RAPL, SAMPLED
+from bench.coverage.scenario import HWMON, RAPL, SAMPLED
 from powersample.analysis.interval import table_version
 
 FIRST, REAL_SEED = 0, 1  # fit.py's seeds are others
@@ -28,6 +28,7 @@ def main() -> int:
     decks = {
         "matched": deck.run("matched", seeds),
         "samples": deck.run("matched", seeds, [SAMPLED]),
+        "hwmon": deck.run("matched", seeds, [HWMON]),
         "rapl": deck.run("matched", seeds, [RAPL]),
         "misspecified": deck.run("misspecified", seeds[: max(100, count // 2)]),
         "real": deck.real(100 if asked.quick else 300, REAL_SEED),

@@ -15,7 +15,7 @@ import numpy as np
 from bench.coverage import measured, misspecified, scenario
 from powersample.analysis.choice import choose
 from powersample.analysis.energy import channel_energies
-from powersample.analysis.interval import sensor_class
+from powersample.analysis.interval import k_place, sensor_class, table_row
 from powersample.analysis.told import Told
 from powersample.model import Energy, Kind, Response, Trace, Window
 from powersample.sim import profile_names
@@ -35,6 +35,7 @@ class Row:
         seed: of the scenario.
         field: "instant" ...
         row: of interval.toml.
+        place: of its k.
         load: kind of load.
         near: whether it repeats near the update period, of a sensor that averages no longer than that.
         exception: what the analysis was not told of the board.
@@ -59,6 +60,7 @@ class Row:
     seed: int
     field: str
     row: str
+    place: int
     load: str
     near: bool
     exception: str
@@ -123,6 +125,7 @@ def _row(one: scenario.Scenario, deck: str, told: Told, energy: Energy) -> Row:
     naive_j = naive(one.trace, energy.channel, one.window)
     model, unsure, joules = told.model, told.reconstruction, energy.joules
     name = "" if model is None else sensor_class(model, told.period_s, resolved=not told.every_poll)
+    place = int(k_place(table_row(name), np.array(d), told.period_s)) if name else 0
     half_j = reconstruction_j = unaliased_j = 0.0
     covered = False
     if joules is not None and (energy.low_j is None or energy.high_j is None or model is None or unsure is None):
@@ -133,8 +136,8 @@ def _row(one: scenario.Scenario, deck: str, told: Told, energy: Energy) -> Row:
     terms = {term.term: term.value_j for term in unsure.terms} if unsure else {}
     told_j, board_j = _parts(energy)
     return Row(
-        deck, one.profile, one.seed, field, name, one.load.kind, _near(told, one.load.period_s), one.exception, d,
-        truth_j, joules, half_j, board_j, covered, None if joules is None else (joules - offset_j) / gain,
+        deck, one.profile, one.seed, field, name, place, one.load.kind, _near(told, one.load.period_s), one.exception,
+        d, truth_j, joules, half_j, board_j, covered, None if joules is None else (joules - offset_j) / gain,
         reconstruction_j, unaliased_j, told_j, terms, naive_j, (naive_j - offset_j) / gain,
         "PSQ-DISAGREE" in energy.codes,
     )  # fmt: skip
@@ -190,9 +193,10 @@ def _real(count: int, seed: int) -> Iterator[Row]:
                     joules, half_j = energy.joules, (energy.high_j - energy.low_j) / 2
                     covered = energy.low_j <= truth_j <= energy.high_j
                 told_j, board_j = _parts(energy)
+                name = sensor_class(one.model, one.period_s) if one.model else ""
+                place = int(k_place(table_row(name), np.array(window.duration_s), one.period_s)) if name else 0
                 yield Row(
-                    "real", trace_name, seed, energy.channel.rpartition(".")[2],
-                    sensor_class(one.model, one.period_s) if one.model else "", trace_name, False, "",
+                    "real", trace_name, seed, energy.channel.rpartition(".")[2], name, place, trace_name, False, "",
                     window.duration_s, truth_j, joules, half_j, board_j, covered, None, told_j, told_j, told_j,
                     {term.term: term.value_j for term in energy.budget if term.kind == "standard"},
                     naive(log, energy.channel, window), None, "PSQ-DISAGREE" in energy.codes,

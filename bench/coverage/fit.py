@@ -33,11 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.coverage import deck
-from bench.coverage.scenario import RAPL, SAMPLED
+from bench.coverage.scenario import HWMON, RAPL, SAMPLED
 from powersample.analysis import interval
 
 FIT_FIRST, TEST_FIRST, REAL_SEED = 2_000_000, 3_000_000, 2
-CLASSES = ("slow_part_time", "fast_part_time", "contiguous", "average", "logarithmic", "point")
+CLASSES = ("slow_part_time", "fast_part_time", "contiguous", "average", "logarithmic", "point", "stated")
 COUNTERS = (
     "slow_counter",
     "unseen_counter",
@@ -87,7 +87,7 @@ def as_set(rows: Sequence[deck.Row], name: str) -> Set:
     row_of = interval._table()[name]
     names = interval.EDGES if name in COUNTERS else interval.NAMES
     words = tuple(key for key in names if key in row_of["weights"])
-    scale = np.array([row_of["k"][row.decade] for row in mine])
+    scale = np.array([row_of["k"][row.place] for row in mine])
     parts = np.array([[row.terms[names[key]] for row in mine] for key in words]).reshape(len(words), len(mine))
     weights = np.array([row_of["weights"][key] for key in words])[:, None]
     told = np.array([row.joules if row.pure_j is None else row.pure_j for row in mine], np.float64)
@@ -98,7 +98,7 @@ def as_set(rows: Sequence[deck.Row], name: str) -> Set:
         np.abs(told - truth),
         truth,
         np.array([row.board_j for row in mine]),
-        np.array([row.decade for row in mine], np.int64),
+        np.array([row.place for row in mine], np.int64),
         np.array([row.profile for row in mine]),
         np.array([row.near for row in mine], np.bool_),
         name in BOUNDED,
@@ -205,7 +205,8 @@ def compare(rows: Sequence[deck.Row], new: Fitted, *, board: bool) -> tuple[floa
             held[i].append(coverage(some, row, board=board)[0])
         for decade in np.unique(some.decade):
             mine = some.decade == decade
-            line = f"{name:15} {('<0.5', '0.5-5', '5-60')[decade]:6} {mine.sum():5}"
+            words = ("<T", "T-10T", ">10T") if "periods" in interval.table_row(name) else ("<0.5", "0.5-5", "5-60")
+            line = f"{name:15} {words[decade]:6} {mine.sum():5}"
             for row in (interval._table()[name], new[name]):
                 covered, half = coverage(some, row, board=board)
                 line += f"   {100 * covered[mine].mean():5.1f} % in {100 * np.median(half[mine]):6.2f} %"
@@ -246,7 +247,7 @@ def main() -> int:
     parser.add_argument("--weights", default="", help="whose weights are fitted, too: point,contiguous.range")
     asked = parser.parse_args()
     with_all_terms()
-    profiles = (*deck.PROFILES, SAMPLED, RAPL)
+    profiles = (*deck.PROFILES, SAMPLED, RAPL, HWMON)
     fit_on, test_on = (range(first, first + asked.count) for first in (FIT_FIRST, TEST_FIRST))
     wrong = deck.run("misspecified", fit_on)
     new = fitted(deck.run("matched", fit_on, profiles), wrong, asked.weights.split(","))

@@ -32,6 +32,8 @@ SAMPLED = "samples"  # the "profile" of meters that give the power at instants
 SAMPLED_GAIN_SD = 0.02
 RAPL = "rapl"  # that of a processor's energy counter: 2^-14 J each 0.976 ms or a little later
 RAPL_GAIN_SD, RAPL_PERIOD_NS, RAPL_JITTER_NS, RAPL_J = 0.03, 976_563, 20_000, 2.0**-14
+HWMON = "hwmon"  # that of a firmware's own averages, one after the other, read three times in each
+HWMON_GAIN_SD, HWMON_PERIODS_S, HWMON_POLLS = 0.03, (0.1, 3.0), 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ class Scenario:
 
 
 def draw(name: str, seed: int, nature: Nature | None = None) -> Scenario:
-    """Return scenario number `seed` of a profile, of `SAMPLED` meters, or of a processor's counter (`RAPL`)."""
+    """Return scenario number `seed` of a profile, of `SAMPLED` or `HWMON` meters, or of a counter (`RAPL`)."""
     dice = random.Random(f"{name} {seed}")
-    nature = nature or Nature(load_profile("h100" if name in (SAMPLED, RAPL) else name))
+    nature = nature or Nature(load_profile("h100" if name in (SAMPLED, RAPL, HWMON) else name))
     profile = nature.profile
     start_ns = 1000 * S + dice.randrange(S)
     end_ns = start_ns + round(0.05 * S * (60 / 0.05) ** dice.random())
@@ -119,6 +121,12 @@ def draw(name: str, seed: int, nature: Nature | None = None) -> Scenario:
             gain = dice.gauss(1.0, SAMPLED_GAIN_SD)
             parts = [_samples(dice, truth, gain, begin_ns, over_ns)]
             truths_j, offsets_w = {"samples": joules}, {"samples": 0.0}
+        elif name == HWMON:
+            gain = dice.gauss(1.0, HWMON_GAIN_SD)
+            # Such a record is often short: it begins and ends where a command does, or little before and after.
+            near_ns, after_ns = (round(0.1 * S * (over / 0.1) ** dice.random()) for over in (6.0, 3.0))
+            parts = [_hwmon(dice, truth, gain, window.start_ns - near_ns, window.end_ns + after_ns)]
+            truths_j, offsets_w = {"power": joules}, {"power": 0.0}
         elif name == RAPL:
             gain = dice.gauss(1.0, RAPL_GAIN_SD)
             parts = [_rapl(dice, truth, gain, begin_ns, over_ns)]
@@ -203,6 +211,23 @@ def _samples(dice: random.Random, truth: api_sim.Truth, gain: float, begin_ns: i
     watts = truth.power_mw(t) * (gain * 1e-3)
     channel = Channel("power.samples", "meter", "gpu", Kind.POWER, "W", raw_dtype="float64", sensor="csv")
     return Series(channel, t, t, watts, status, np.arange(len(t), dtype=np.uint32))
+
+
+def _hwmon(dice: random.Random, truth: api_sim.Truth, gain: float, begin_ns: int, end_ns: int) -> Series:
+    low_s, high_s = HWMON_PERIODS_S
+    period_ns = round(low_s * S * (high_s / low_s) ** dice.random())
+    t, status = _polls(dice, begin_ns, end_ns, 2 * (HWMON_POLLS * S / period_ns,))
+    sensor = api_sim.Sensor(
+        kind=api_sim.GAUGE, quantum=1000, start_ns=begin_ns - 20 * S, gain=gain, offset_mw=0.0, period_ns=period_ns,
+        window_ns=period_ns, phase_ns=dice.randrange(period_ns), seed=dice.randrange(1 << 30),
+    )  # fmt: skip
+    published = sensor.publications(begin_ns - 10 * S, end_ns)
+    raw = sensor.read(truth, published)[np.searchsorted(published, t, "right") - 1]
+    channel = Channel(
+        "board.power", "board", "psys", Kind.POWER, "W", 1e-3, sensor="hwmon.power_meter.power1_average", span="fixed",
+        span_ns=period_ns,
+    )  # fmt: skip
+    return Series(channel, t, t, raw, status, np.arange(len(t), dtype=np.uint32))
 
 
 def _rapl(dice: random.Random, truth: api_sim.Truth, gain: float, begin_ns: int, end_ns: int) -> Series:

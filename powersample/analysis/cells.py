@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from powersample.analysis.arrays import Edges, Floats
 from powersample.analysis.published import Updates
 
+MOST_HELD = 0.5  # of a window, that an outermost value may be held for
 HOLE = 1.5  # update periods between neighbours, beyond which something is hidden
 
 
@@ -211,6 +212,10 @@ class Cells:
                 held_ns = np.where(missing <= slack_ns, missing_ns, 0.0)  # a window wholly outside is further off
                 carried, carried_ns = carried + held_ns * value, carried_ns + held_ns
                 uncovered_ns += missing_ns - held_ns
+            # A value that is held over most of a window was measured beside it: it tells nothing of what ran in it.
+            beside = carried_ns > MOST_HELD * length_ns
+            uncovered_ns[beside] += carried_ns[beside]
+            carried[beside] = carried_ns[beside] = 0.0
             self._ends[self._edges <= first_ns] = first
             self._ends[self._edges >= last_ns] = last
         sums = {key: at[1] - at[0] for key, at in self._sum.items()}

@@ -12,6 +12,7 @@ v and rho the variance and slowness of values in and near the window, q the quan
     edge   (A_start^2 + A_end^2) min(T, D)^2
     white  min(rho, 1.5) v D min(T, D)
     range  (range of everything around)^2 min(T, D)^2
+    update (range of everything around)^2 T^2: what one update holds may all lie in a window that is shorter
     gap    (range near the window x time hidden in holes or held beyond the record)^2 / 12
     floor  0.09 D min(T, D) + (0.02 D)^2 + q^2 D^2 / 12
 
@@ -27,13 +28,14 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from powersample.analysis.arrays import Floats
 from powersample.analysis.cells import CellSums
 from powersample.model import BudgetTerm, Response, SensorModel
 
 NORMAL_95 = 1.96
-DECADES_S = (0.5, 5.0)
+DECADES_S = (0.5, 5.0)  # window lengths that k differs by, but for rows that give theirs in update periods
 SLOW_S = 0.05  # update period from which a load near it is one that people run
 NAMES = {
     "step": "duty cycle",
@@ -41,6 +43,7 @@ NAMES = {
     "edge": "edge alignment",
     "white": "fast load",
     "range": "hidden power",
+    "update": "hidden within an update",
     "gap": "gaps",
     "floor": "noise and quantisation",
     "inversion": "averaging inversion",
@@ -75,6 +78,8 @@ def sensor_class(model: SensorModel, period_s: float, *, resolved: bool = True) 
     if model.response is Response.COUNTER:
         slow = "slow_counter" if resolved else "unseen_counter"
         return slow if model.period_s >= SLOW_S else "fast_counter"
+    if model.response is Response.CONTIGUOUS and not model.known:
+        return "stated"
     if model.response is Response.PART_TIME:
         return "slow_part_time" if period_s >= SLOW_S else "fast_part_time"
     return str(model.response)
@@ -113,13 +118,14 @@ def reconstructions(
         "edge": edge2 * near_s**2,
         "white": np.minimum(sums.slowness, 1.5) * sums.variance * scale**2 * d * near_s,
         "range": (sums.wide_range * scale * near_s) ** 2,
+        "update": (sums.wide_range * scale * spacing_s) ** 2,
         "gap": (sums.near_range * scale * (sums.hidden_ns + sums.carried_ns) * 1e-9) ** 2 / 12,
         "floor": 0.09 * d * near_s + (0.02 * d) ** 2 + (quantum_w * d) ** 2 / 12,
         "inversion": np.zeros_like(d) if inversion_j is None else inversion_j**2,
     }
     weighted = {name: weight * terms[name] for name, weight in row["weights"].items()}
     u = np.sqrt(sum(weighted.values(), np.zeros_like(d)))
-    decade = np.searchsorted(DECADES_S, d, "right")
+    decade = k_place(row, d, period_s)
     k = np.asarray(row["k"])[decade]
     unaliased_k = np.asarray(row.get("k_unaliased", row["k"]))[decade]
     halves = {name: k * np.sqrt(each) for name, each in weighted.items()}
@@ -130,6 +136,12 @@ def reconstructions(
             (k * u).tolist(), (unaliased_k * u).tolist(), *(half.tolist() for half in halves.values()), strict=True
         )
     ]
+
+
+def k_place(row: Mapping[str, Any], duration_s: Floats, period_s: float) -> NDArray[np.intp]:
+    """Return which of a row's three factors is for windows so long, shape (windows,)."""
+    limits_s = np.multiply(row["periods"], period_s) if "periods" in row else DECADES_S
+    return np.searchsorted(limits_s, duration_s, "right")
 
 
 def _standard(term: str, value_j: float) -> BudgetTerm:
@@ -235,12 +247,18 @@ def counter_reconstructions(
         resolved: whether polls see when it moves.
     """
     row = _table()[sensor_class(model, model.period_s, resolved=resolved)]
-    k = np.asarray(row["k"])[np.searchsorted(DECADES_S, duration_s, "right")]
+    k = np.asarray(row["k"])[k_place(row, duration_s, model.period_s)]
     start_j, end_j = (k * edge_j[i] * math.sqrt(row["weights"][key]) for i, key in enumerate(EDGES))
     return [
         Reconstruction(half_j, half_j, tuple(map(_standard, EDGES.values(), each)))
         for half_j, *each in zip(np.hypot(start_j, end_j).tolist(), start_j.tolist(), end_j.tolist(), strict=True)
     ]
+
+
+def table_row(name: str) -> Mapping[str, Any]:
+    """Return a class's weights and factors."""
+    row: Mapping[str, Any] = _table()[name]
+    return row
 
 
 @cache

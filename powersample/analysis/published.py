@@ -43,6 +43,7 @@ class Published:
     def __init__(self, period_ns: float, hole_ns: float) -> None:
         self._period_ns, self._hole_ns = period_ns, hole_ns
         self._at_ns = 0  # newest update of the run that goes on, not yet told
+        self._changed = False  # before any change it may be half a period older or newer
         self._last: tuple[NDArray[np.int64], Array] | None = None  # its last poll
 
     def add(self, t_ns: NDArray[np.int64], raw: Array, omitted: Omitted) -> Updates:
@@ -61,6 +62,7 @@ class Published:
         self._last = (t_ns[-1:], raw[-1:])
         hole = (np.diff(t_ns) > self._hole_ns) & (omitted == 0)
         changed = np.flatnonzero((np.diff(raw) != 0) | hole) + 1
+        self._changed |= len(changed) > 0
         earliest = np.maximum(t_ns[changed - 1], t_ns[changed] - round(SURE_OF_ONE * self._period_ns))
         begins = np.concatenate(([self._at_ns], earliest + (t_ns[changed] - earliest) // 2))
         self._at_ns = int(begins[-1])
@@ -83,7 +85,8 @@ class Published:
         if self._last is None:
             return _none()
         t_ns, raw = self._last
-        more = max(0, int((int(t_ns[0]) - self._at_ns) / self._period_ns))
+        latest_ns = self._at_ns + (0 if self._changed else round(self._period_ns / 2))
+        more = max(0, int((int(t_ns[0]) - latest_ns) / self._period_ns))  # that were published for sure
         begin = np.array([self._at_ns], np.int64)
         return _filled(begin, raw.astype(np.float64), np.array([self._period_ns]), np.array([float(more)]))
 

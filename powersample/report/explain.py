@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from textwrap import wrap
 from typing import Any
 
+from powersample.analysis.interval import ORDER, verdict
 from powersample.analysis.repeats import stem
 from powersample.report.many import crowds
 from powersample.report.table import number, times
@@ -20,7 +21,7 @@ SHARED = ("gain", "offset")
 VERDICTS = {
     "good": "good: the half-width is up to 5 %",
     "fair": "fair: the half-width is between 5 and 15 %",
-    "poor": "poor: the half-width is between 15 and 50 %, or a fault of the window caps it",
+    "poor": "poor: the half-width is between 15 and 50 %",
     "unusable": "unusable: do not quote this number",
     "unrated": "unrated: nothing is known of what this sensor may be off by",
 }
@@ -62,7 +63,7 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
             f"{number(energy['low_j'])} and {number(energy['high_j'])} J 95 times in 100.",
             WIDTH,
         )
-    yield from _words(VERDICTS.get(energy["verdict"], energy["verdict"]) + ".")
+    yield from _words(f"{_verdict(energy)}.")
     why = f"; it stands for the device because {energy['primary_reason']}" if energy["primary_reason"] else ""
     yield from _words(f"By {name}, {energy['method']}, {_updates(energy)}{why}.")
     if "unresolved" not in window["flags"] and (how := MARKED.get(window["marked"])):
@@ -82,6 +83,17 @@ def _note(window: Mapping[str, Any], energy: Mapping[str, Any], channel: Mapping
         yield from _words(reason)
 
 
+def _verdict(energy: Mapping[str, Any]) -> str:
+    """Return the verdict in words: what the half-width makes of it, or that a reason makes it worse than that."""
+    told, joules = str(energy["verdict"]), energy["joules"]
+    if joules is not None and energy["low_j"] is not None and told in ORDER:
+        half_j = max(energy["high_j"] - joules, joules - energy["low_j"])
+        if (wide := verdict(half_j, joules)) != told:
+            codes = ", ".join(dict.fromkeys(reason.partition(" ")[0] for reason in energy["reasons"]))
+            return f"{told}: a reason below ({codes}) makes it so; its half-width alone would make it {wide}"
+    return VERDICTS.get(told, told)
+
+
 def _node(window: Mapping[str, Any]) -> Iterable[str]:
     """Yield how the whole node's energy came about; nothing where only a meter, or nothing, tells it."""
     one = window["holistic"]
@@ -94,7 +106,8 @@ def _node(window: Mapping[str, Any]) -> Iterable[str]:
     )
     parts = ", ".join(f"{name} {number(joules)} J" for name, joules in one["components_j"].items())
     yield from _words(
-        f"{VERDICTS[one['verdict']]}. Of it measured: {parts}; by the calibration {number(one['uncaptured_j'])} J."
+        f"{_verdict(one | {'joules': one['total_j']})}. Of it measured: {parts}; by the calibration "
+        f"{number(one['uncaptured_j'])} J."
     )
     yield from _budget({"joules": one["total_j"], "budget": one["budget"]})
     for reason in one["reasons"]:
