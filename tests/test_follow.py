@@ -150,8 +150,8 @@ def test_report_names_followed_channels_and_who_carries_a_seldom_one():
     instant, seldom, _ = report.data["channels"]
     assert (instant["followed"], instant["asked_hz"], instant["carried_by"]) == (True, None, [])
     assert (seldom["followed"], seldom["gaps_total"], seldom["carried_by"]) == (False, 0, ["gpu0.power.instant"])
-    assert " follow " in str(report)
-    assert "gpu0.power.usage is read seldom on purpose: gpu0.power.instant carry its updates" in str(report)
+    assert " follow " in report.explained()
+    assert "gpu0.power.usage is read seldom on purpose: gpu0.power.instant carry its updates" in report.explained()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,6 @@
 from powersample.report.audit import Audit, audit
 from powersample.report.build import Report, build
 from powersample.report.holistic import Factors
-from powersample.report.text import text
+from powersample.report.screen import screen
 
-__all__ = ["Audit", "Factors", "Report", "audit", "build", "text"]
+__all__ = ["Audit", "Factors", "Report", "audit", "build", "screen"]

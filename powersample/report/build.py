@@ -33,7 +33,8 @@ from powersample.report.explain import explain
 from powersample.report.holistic import Factors, calibration_json, holistic_checks, holistic_json, node_totals
 from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
-from powersample.report.text import brief, text
+from powersample.report.screen import brief, screen
+from powersample.report.text import full
 from powersample.report.words import OWN_WORD, SEEN, SPACING, badness
 from powersample.sensors import model_of
 
@@ -50,18 +51,18 @@ class Report:
     data: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return text(self.data)
+        return screen(self.data)
 
     def every_channel(self) -> str:
         """Return the text with every channel of every window."""
-        return text(self.data, every=True)
+        return full(self.data, every=True)
 
     def explained(self) -> str:
-        """Return the text, with a note on every number."""
-        return "\n".join([text(self.data), "", *explain(self.data)]).rstrip()
+        """Return each window by device, how each channel was read, and a note on every number."""
+        return "\n".join([full(self.data), "", *explain(self.data)]).rstrip()
 
     def brief(self) -> str:
-        """Return the primary energies, a line a window and device."""
+        """Return the energies alone: of the run by device, of its windows a line each."""
         return brief(self.data)
 
 

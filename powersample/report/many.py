@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import Any
@@ -15,6 +16,8 @@ from powersample.report.words import place
 
 ALONE = 60  # windows of one name, up to a number, that are told one by one
 ALIKE = 12  # of the very same name, by which none can be told from another
+SUMS = {"gpu_j": ("GPU", "gpu"), "cpu_j": ("CPU", "package"), "dram_j": ("DRAM", "dram")}  # names and domains
+ALL_HAVE = "of many alike each row tells the middle length, mean, spread and sum; --json has all"
 HEADER = ("windows", "s", "device", "J each", "+-", "J in all", "worst verdict")
 
 
@@ -61,16 +64,58 @@ def crowd_lines(windows: Sequence[Mapping[str, Any]], names: set[str]) -> Iterab
                 f"{cut(name.strip() or 'numbers', 20)} x {len(many)}{lacking}",
                 number(median(seconds for seconds, _ in many)),
                 cut(place(many[0][1])[0], 18),
-                number(fmean(known) if known else None),
-                number(stdev(known) if len(known) > 1 else None),
-                number(math.fsum(known) if known else None),
+                *_figures(known),
                 max((energy["verdict"] for _, energy in many), key=_badness),
             ]
         )
     if rows:
         yield ""
         yield from table(list(HEADER), rows, "lrlrrrl")
-        yield "of many alike each row tells the middle length, mean, spread and sum; --json has all"
+        yield ALL_HAVE
+
+
+def sums(window: Mapping[str, Any]) -> dict[str, float]:
+    """Return the joules that a window's total adds up, by the key of `totals`."""
+    return {key: window["totals"][key] for key in SUMS if window["totals"][key] is not None}
+
+
+def sums_lines(windows: Sequence[Mapping[str, Any]], names: set[str]) -> Iterable[str]:
+    """Yield a table with a row for each of these names: what `crowd_lines` tells by device, of all devices together.
+
+    Args:
+        windows: a report's.
+        names: of `crowds`.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for window in windows:
+        if (name := stem(window["name"])) in names:
+            found.setdefault(name, []).append(window)
+    rows = []
+    for name, many in found.items():
+        known = [math.fsum(told.values()) for told in map(sums, many) if told]
+        lacking = f" ({len(many) - len(known)} without)" if len(known) < len(many) else ""
+        verdicts = Counter(window["totals"]["verdict"] for window in many)
+        rows.append(
+            [
+                f"{cut(name.strip() or 'numbers', 24)} x {len(many)}{lacking}",
+                number(median(window["duration_s"] for window in many)),
+                *_figures(known),
+                ", ".join(f"{verdicts[one]} {one}" for one in sorted(verdicts, key=_badness)),
+            ]
+        )
+    if rows:
+        yield ""
+        yield from table(["windows", "s", "J each", "+-", "J in all", "verdicts"], rows, "lrrrrl")
+        yield ALL_HAVE
+
+
+def _figures(known: Sequence[float]) -> list[str]:
+    """Return mean, standard deviation and sum."""
+    return [
+        number(fmean(known) if known else None),
+        number(stdev(known) if len(known) > 1 else None),
+        number(math.fsum(known) if known else None),
+    ]
 
 
 def _badness(verdict: str) -> int:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report for a terminal: plain text, at most 100 columns."""
+"""The whole report for a terminal, at most 100 columns: each window by device or channel, and how each was read.
+
+`screen` is what is printed unless somebody asks for all of it.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +15,6 @@ from powersample.analysis.totals import PARTS
 from powersample.report.holistic import holistic_lines
 from powersample.report.many import crowd_lines, crowds
 from powersample.report.table import DASH, cut, interval, number, table
-from powersample.report.untold import untold
 from powersample.report.words import (
     POLLED,
     SENSORS,
@@ -49,8 +51,8 @@ TOTAL_NAMES = {"gpu_j": "GPU", "cpu_j": "CPU", "dram_j": "DRAM", "node_j": "wall
 MODELLED = "whole node, calibrated"  # where no meter was at the wall
 
 
-def text(data: Mapping[str, Any], *, every: bool = False) -> str:
-    """Return a report's JSON object as text, without a newline at its end.
+def full(data: Mapping[str, Any], *, every: bool = False) -> str:
+    """Return all of a report's JSON object as text, without a newline at its end.
 
     Args:
         data: the object.
@@ -64,7 +66,13 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
             lines += [*_window(window, simulated=data["simulated_node"]), ""]
         lines += [*holistic_lines(data, MOST_NODES), ""]
     else:
-        lines += [*_primaries(data, MOST_WINDOWS), *_reasons(data), "", *holistic_lines(data, MOST_NODES), ""]
+        lines += [
+            *primaries(data["windows"], MOST_WINDOWS, simulated=data["simulated_node"]),
+            *_reasons(data),
+            "",
+            *holistic_lines(data, MOST_NODES),
+            "",
+        ]
     lines += [*_channels(data["channels"], every=every), *_lanes(data["lanes"])]
     lines += [*check_lines(data["checks"]), *[line for words in notes(data) for line in paragraph(words, 2)]]
     if data["windows"] and not every:
@@ -75,46 +83,32 @@ def text(data: Mapping[str, Any], *, every: bool = False) -> str:
     return "\n".join(lines)
 
 
-def brief(data: Mapping[str, Any], most: int = 12) -> str:
-    """Return a line a window and device: the primary energies, for the end of a recording; and what has none, and why.
+def primaries(windows: Sequence[Mapping[str, Any]], most: int, *, simulated: bool) -> Iterable[str]:
+    """Yield a row a window and device: the energy that stands for it; and a row a device for windows by the hundreds.
 
     Args:
-        data: a report's JSON object.
+        windows: a report's.
         most: windows to show.
+        simulated: tell the truth too.
     """
-    grave = [check for check in data["checks"] if check["level"] != "info"]
-    missing = [line for words in untold(data) for line in paragraph(words, 2)]
-    return "\n".join(
-        [*block(headline(data)), *_primaries(data, most), *holistic_lines(data, 1), *missing, *check_lines(grave)]
-    )
-
-
-def _primaries(data: Mapping[str, Any], most: int) -> Iterable[str]:
-    header = ["window", "s", "device", "J", "95 %", "mean W", "by", "verdict"]
-    simulated = data["simulated_node"]
+    header = ["window", "s", "device", "J", "95 %", "mean W", "verdict", "by"]
     if simulated:
         header += ["truth J", "error %"]
     rows = []
-    many = crowds(data["windows"])
-    alone = [window for window in data["windows"] if stem(window["name"]) not in many]
+    many = crowds(windows)
+    alone = [window for window in windows if stem(window["name"]) not in many]
     for window in alone[:most]:
         name = cut(window["name"], 24) + (" (open)" if "open" in window["flags"] else "")
         for energy in (one for one in window["energies"] if one["primary"]):
             device, by = place(energy)
-            row = [
-                name,
-                number(window["duration_s"]),
-                cut(device, DEVICE),
-                *_watts(window, energy),
-                by,
-                energy["verdict"],
-            ]
-            rows.append(row + (_truth(energy) if simulated else []))
+            row = [name, number(window["duration_s"]), cut(device, DEVICE), *energy_cells(window, energy)]
+            row += [energy["verdict"], by]
+            rows.append(row + (truth_cells(energy) if simulated else []))
     if rows or not many:
         yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
     if len(alone) > most:
         yield f"... and {len(alone) - most} more windows; --json has all"
-    yield from crowd_lines(data["windows"], many)
+    yield from crowd_lines(windows, many)
 
 
 def block(sentences: Iterable[str]) -> list[str]:
@@ -128,7 +122,8 @@ def _reasons(data: Mapping[str, Any]) -> Iterable[str]:
         yield from paragraph(words, 4)
 
 
-def _watts(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
+def energy_cells(window: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
+    """Return an energy's cells J, 95 % and mean W; "(part)" where its readings speak for less than the window."""
     joules, whole = energy["joules"], energy["whole"]
     mean_w = joules / window["duration_s"] if joules is not None and whole else None
     much = " (bridged)" if _accounted(window, energy) else " (part)"
@@ -140,7 +135,8 @@ def _accounted(window: Mapping[str, Any], energy: Mapping[str, Any]) -> bool:
     return bool(energy["covered_s"] + energy["bridged_s"] >= limit("whole") * window["duration_s"])
 
 
-def _truth(energy: Mapping[str, Any]) -> list[str]:
+def truth_cells(energy: Mapping[str, Any]) -> list[str]:
+    """Return an energy's cells truth J and error %, of a simulated node."""
     return [number(energy["truth_j"]), error_pct(energy)]
 
 
@@ -154,9 +150,9 @@ def _window(window: Mapping[str, Any], *, simulated: bool) -> Iterable[str]:
         header += ["truth J", "error %"]
     rows = []
     for energy in window["energies"]:
-        row = ["*" if energy["primary"] else "", cut(energy["channel"], 28), *_watts(window, energy)]
+        row = ["*" if energy["primary"] else "", cut(energy["channel"], 28), *energy_cells(window, energy)]
         row += [energy["method"], energy["verdict"]]
-        rows.append(row + (_truth(energy) if simulated else []))
+        rows.append(row + (truth_cells(energy) if simulated else []))
     if not rows:
         yield "  no power or energy channel was recorded"
         return
@@ -191,14 +187,14 @@ def _channels(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable
         yield f"and {len(aux)} auxiliary channels (utilisation, clocks, temperature ...)"
     yield ""
     yield from table(SENSORS, [sensor_cells(one, CHANNEL) for one in channels], "lrlrlrrr")
-    yield from _dropouts(everything, every=every)
+    yield from dropout_lines(everything, every=every)
     for one in [*channels, *aux]:
         for words in read_words(one):
             yield from paragraph(words, 2)
     yield ""
 
 
-def _dropouts(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
+def dropout_lines(channels: Sequence[Mapping[str, Any]], *, every: bool) -> Iterable[str]:
     """Yield a paragraph a channel: its dropouts by cause, and the worst, in seconds from the record's first reading.
 
     Those of counters in which nothing was lost, and of channels that are read seldom on purpose, are told only where
@@ -236,4 +232,4 @@ def check_lines(checks: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 def paragraph(words: str, hanging: int) -> list[str]:
     """Return words as indented lines, all but the first by `hanging` columns more."""
-    return wrap(words, WIDTH - 2, initial_indent="  ", subsequent_indent=" " * (2 + hanging))
+    return wrap(words, WIDTH - 2, initial_indent="  ", subsequent_indent=" " * (2 + hanging), break_on_hyphens=False)

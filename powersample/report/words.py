@@ -74,9 +74,9 @@ def error_pct(energy: Mapping[str, Any]) -> str:
     return DASH if error is None else f"{round(error, 2) + 0.0:+.2f}"
 
 
-def coded_reasons(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield each code that a shown energy or its total bears once, with the first case and their number."""
-    found: dict[str, list[str]] = {}
+def reason_cases(data: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """Return window, source and words of each case of each code that a shown energy or its total bears."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
     for window in data["windows"]:
         shown = [(one["channel"], one["reasons"]) for one in window["energies"] if one["primary"] or not one["joules"]]
         told = window["totals"]["reasons"]
@@ -84,10 +84,16 @@ def coded_reasons(data: Mapping[str, Any]) -> Iterator[str]:
         for source, reasons in [*shown, ("total", window["totals"]["reasons"])]:
             for reason in reasons:
                 code, _, words = reason.partition(" ")
-                found.setdefault(code, []).append(f"{window['name']}, {source}: {words}")
-    for code, cases in sorted(found.items()):
+                found.setdefault(code, []).append((window["name"], source, words))
+    return found
+
+
+def coded_reasons(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each code that a shown energy or its total bears once, with the first case and their number."""
+    for code, cases in sorted(reason_cases(data).items()):
+        window, source, words = cases[0]
         more = f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""
-        yield f"{code} {cases[0]}{more}"
+        yield f"{code} {window}, {source}: {words}{more}"
 
 
 def hidden(dropouts: Sequence[Mapping[str, Any]]) -> str:

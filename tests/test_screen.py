@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `report` prints: the answer first, on one screen, and nothing of it lost to who asks for more."""
+
+import re
+
+import numpy as np
+import pytest
+from recordings import MS, S, series
+
+from powersample.model import Channel, Kind, Trace, Window
+from powersample.report import build
+
+EPOCHS = [Window(f"epoch {i}", (2 + 10 * i) * S, (12 + 10 * i) * S) for i in range(5)]
+STEPS = [Window("step", (2000 + 500 * i) * MS, (2400 + 500 * i) * MS) for i in range(100)]
+RUN = Window("run", 0, 54 * S)
+SCREEN = 50  # lines
+
+
+def node(gpus=1, windows=(), seconds=54, wall=False, simulated=False, dead=()):
+    """Counters of 200 W a GPU, 100 W a package and 20 W its memory, and 500 W at the wall, read each 20 ms."""
+    t_ns = np.arange(0, seconds * S + 1, 20 * MS)
+    rows = [(f"gpu{i}.energy", f"GPU-{i}", "gpu", 200) for i in range(gpus)]
+    rows += [("package-0.energy", "package-0", "package", 100), ("package-0.dram.energy", "package-0", "dram", 20)]
+    rows += [("psys.energy", "psys", "psys", 400)]
+    parts = []
+    for name, device, domain, watts in rows:
+        status = np.full(len(t_ns), 15 if name in dead else 0, np.uint16)
+        parts.append(series(Channel(name, device, domain, Kind.ENERGY, "J", 1e-3), t_ns, t_ns // MS * watts, status))
+    if wall:
+        parts.append(series(Channel("wall.energy", "wall", "wall", Kind.ENERGY, "J", 1e-3), t_ns, t_ns // MS * 500))
+    meta = {"simulated": True, "simulated_node": {"profile": "h100"}} if simulated else {}
+    for name, device, domain, watts in rows if simulated else ():
+        truth = Channel(f"truth.{name}", device, domain, Kind.ENERGY, "J", 1e-9, stamp="instant")
+        parts.append(series(truth, [0, seconds * S], np.array([0, seconds * watts]) * 10**9))
+    return Trace.of(parts, windows=windows, meta=meta)
+
+
+def cells(text):
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+
+
+def test_answer_comes_first_the_total_above_its_devices_and_others_beside():
+    rows = cells(str(build(node(gpus=2, windows=[RUN]))))
+    assert rows[0] == ["run, 54.00 s", "J", "95 %", "mean W", "verdict", "by"]
+    assert rows[1] == ["total", "28080.0", "-", "520.0", "unrated", "GPU + CPU + DRAM"]
+    assert [row[0] for row in rows[2:6]] == ["gpu0", "gpu1", "package-0", "package-0 dram"]
+    assert [row[1] for row in rows[2:7]] == ["10800.0", "10800.0", "5400.0", "1080.0", "21600.0"]
+    lines = str(build(node(gpus=2, windows=[RUN]))).splitlines()
+    assert [line.startswith("  ") for line in lines[2:7]] == [True, True, True, True, False]  # psys is in no total
+
+
+def test_windows_are_a_row_each_with_what_their_devices_took_by_domain():
+    text = str(build(node(gpus=2, windows=[RUN, *EPOCHS, *STEPS])))
+    rows = cells(text)
+    (header,) = [row for row in rows if row[:2] == ["window", "s"]]
+    assert header[2:] == ["J", "95 %", "mean W", "verdict", "GPU J", "CPU J", "DRAM J"]
+    for i in range(5):
+        (row,) = [row for row in rows if row[0] == f"epoch {i}"]
+        assert row[1:] == ["10.00", "5200.0", "-", "520.0", "unrated", "4000.0", "1000.0", "200.0"]
+    (row,) = [row for row in rows if row[0] == "step x 100"]
+    assert (row[1:3], row[4:]) == (["0.4000", "208.0"], ["20800.0", "100 unrated"])
+
+
+@pytest.mark.parametrize(("gpus", "wall"), [(1, False), (1, True), (8, False), (8, True)])
+def test_screen_holds_a_node_with_five_epochs_and_a_hundred_steps(gpus, wall):
+    lines = str(build(node(gpus, [RUN, *EPOCHS, *STEPS], wall=wall, simulated=True))).splitlines()
+    assert len(lines) <= SCREEN
+    assert max(map(len, lines)) <= 100
+
+
+def test_wall_energy_of_each_window_stands_in_its_row():
+    rows = cells(str(build(node(windows=[RUN, *EPOCHS], wall=True))))
+    (header,) = [row for row in rows if row[:2] == ["window", "s"]]
+    assert header[-2:] == ["node J", "95 %"]
+    assert [row[-2] for row in rows if row[0].startswith("epoch")] == ["5000.0"] * 5
+
+
+def test_total_of_a_simulated_node_is_held_to_the_sum_of_its_parts_truths():
+    rows = cells(str(build(node(gpus=2, windows=[RUN, *EPOCHS], simulated=True))))
+    (total,) = [row for row in rows if row[0] == "total"]
+    assert total[-2:] == ["28080.0", "+0.00"]
+    assert [row[-1] for row in rows if row[0].startswith("epoch")] == ["+0.00"] * 5
+
+
+def test_explained_has_each_window_by_device_and_how_each_channel_was_read():
+    """The screen leaves it out; nothing else tells it in words."""
+    report = build(node(gpus=2, windows=[RUN, *EPOCHS, *STEPS]))
+    rows = [tuple(row[:3]) for row in cells(report.explained())]
+    for i in range(5):
+        for device in ("gpu0", "gpu1", "package-0", "package-0 dram", "psys"):
+            assert (f"epoch {i}", "10.00", device) in rows
+    polled = [row for row in cells(report.explained()) if row[0].endswith(".energy") and len(row) == 10]
+    assert {row[0] for row in polled} == {channel["name"] for channel in report.data["channels"]}
+    assert any(row[:2] == ("step x 100", "0.4000") for row in rows)
+
+
+def test_windows_that_nothing_holds_are_told_by_device_until_they_fill_the_screen():
+    few = cells(str(build(node(windows=EPOCHS[:2]))))
+    assert [row[2] for row in few if row[0] == "epoch 1"] == ["gpu0", "package-0", "package-0 dram", "psys"]
+    many = cells(str(build(node(gpus=8, windows=EPOCHS))))
+    assert [row[2] for row in many if row[0] == "epoch 1"] == ["17200.0"]
+
+
+def test_device_without_an_energy_leaves_part_no_total_and_a_reason():
+    report = build(node(gpus=2, windows=[RUN, *EPOCHS], dead=("gpu1.energy",)))
+    text = str(report)
+    rows = cells(text)
+    (total,) = [row for row in rows if row[0] == "total"]
+    assert (total[1], total[-1]) == ("6480.0", "CPU + DRAM")  # and says what is in it
+    assert [row[0] for row in rows if row[0].startswith("gpu0")] == ["gpu0"]
+    assert "no energy by gpu1.energy in run, epoch 0, epoch 1 and 3 more windows" in " ".join(text.split())
+    assert "PSQ-PARTIAL run, total: no energy of GPU-1 can be told: no gpu_j" in " ".join(text.split())
+    assert "gpu1.energy: reads failed with code 15" in " ".join(text.split())
+
+
+def test_codes_of_other_devices_are_counted_and_those_of_the_answer_are_told():
+    text = " ".join(str(build(node(windows=[RUN, *EPOCHS], dead=("psys.energy",)))).split())
+    assert re.search(r"also, in --explain: .*PSQ-ERRORS 6 times", text)
+    assert "PSQ-ERRORS run" not in text
+    text = " ".join(str(build(node(windows=[Window("long", 0, 60 * S)]))).split())
+    assert "PSQ-UNCOVERED long, gpu0.energy: 6 s of 60 s are outside the record" in text
+    assert "PSQ-PARTIAL long, total: gpu0.energy of GPU-0 speaks for 54 s of 60 s: no gpu_j (and 2 more)" in text
+
+
+def test_note_that_every_gpu_has_is_told_once():
+    trace = node()
+    notes = [f"nvml:gpu{i}: no power.driver" for i in range(8)]
+    trace = Trace.of([trace.series(name) for name in trace.channels], meta={"notes": notes})
+    assert "note: nvml:gpu0: no power.driver (and 7 alike)" in str(build(trace))
+    assert str(build(trace).explained()).count("no power.driver") == 8
+
+
+def test_summary_of_a_recording_is_what_its_report_begins_with():
+    report = build(node(gpus=8, windows=[RUN, *EPOCHS, *STEPS], simulated=True))
+    brief = report.brief()
+    assert brief in str(report)
+    assert len(brief.splitlines()) <= 36
+    assert "--explain" not in brief
