@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+from powersample.analysis.meter import info_of
 from powersample.analysis.primary import find_window, measured_of, rank, window_energies
 from powersample.analysis.proofs import Proofs
 from powersample.analysis.totals import TOTAL, total
@@ -52,7 +53,8 @@ def energies_of(
     """Return the same for each of many windows, in one pass over each channel."""
     if device == TOTAL and not _channels(trace, TOTAL, domain or GPU):
         measured = window_energies(trace, windows, load_period_s)
-        return [total(mine, window, domain) for mine, window in zip(measured, windows, strict=True)]
+        sums = [total(mine, window, domain) for mine, window in zip(measured, windows, strict=True)]
+        return [one.but(simulated=True) for one in sums] if trace.simulated else sums
     domain = domain or GPU
     mine = _channels(trace, device, domain)
     if len(set(mine.values())) != 1:
@@ -63,7 +65,8 @@ def energies_of(
     for i, window in enumerate(windows):
         measured_ = measured_of(trace, [one[i] for one in told], window)
         found.append(next((one.energy for one in measured_ if one.primary), measured_[0].energy))
-    return found
+    made_up = trace.simulated or any((info := info_of(trace, name)) is not None and info.simulated for name in names)
+    return [one.but(simulated=True) for one in found] if made_up else found
 
 
 def _channels(trace: Trace, device: str | None, domain: str) -> dict[str, str]:

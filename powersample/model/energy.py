@@ -4,10 +4,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from html import escape
 from operator import attrgetter
 from typing import Any
 
 OPEN = "open"  # flag: never ended; closed at the record's end
+SIMULATED = "SIMULATED, not a measurement"
 UNRESOLVED = "unresolved"  # flag: marked by events whose instants are not known; the host's marks stand
 
 
@@ -100,6 +102,7 @@ class Energy:
         covered_s: seconds of the window that readings speak for.
         bridged_s: seconds between readings that hid updates; their neighbours stand for them in the joules.
         excluded: what showed that no load near a part-time sensor's update period hides; "" where nothing did.
+        simulated: whether nothing of it was measured.
     """
 
     joules: float | None
@@ -118,6 +121,7 @@ class Energy:
     covered_s: float = 0.0
     bridged_s: float = 0.0
     excluded: str = ""
+    simulated: bool = False
 
     def but(self, **changes: Any) -> "Energy":
         """Return the same with other fields, as `dataclasses.replace` does, in a third of its time."""
@@ -134,14 +138,26 @@ class Energy:
     def __str__(self) -> str:
         name = f"{self.channel} over {self.window!r}" if self.window else self.channel
         because = "".join(f"; {reason}" for reason in self.reasons)
-        return f"{name}: {in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}{because}"
+        banner = "SIMULATED " if self.simulated else ""
+        return f"{banner}{name}: {in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}{because}"
 
     def __repr__(self) -> str:
         joules = "None" if self.joules is None else f"{_figure(self.joules)} J"
         if self.low_j is not None and self.high_j is not None:
             joules += f" ({_figure(self.low_j)} to {_figure(self.high_j)})"
         codes = "".join(f" {code}" for code in dict.fromkeys(self.codes))
-        return f"<Energy {self.window!r} {self.channel} {joules} {self.verdict}{codes}>"
+        banner = "SIMULATED " if self.simulated else ""
+        return f"<Energy {banner}{self.window!r} {self.channel} {joules} {self.verdict}{codes}>"
+
+    def _repr_html_(self) -> str:
+        """Return it as a notebook shows it: the energy, and a line a reason."""
+        banner = f"<strong>{SIMULATED}</strong><br>" if self.simulated else ""
+        name = escape(f"{self.channel} over {self.window!r}" if self.window else self.channel)
+        words, _, interval = in_words(self.joules, self.low_j, self.high_j).partition(" (")
+        interval = f" ({interval}" if interval else ""
+        reasons = "".join(f"<li><small>{escape(one)}</small></li>" for one in self.reasons)
+        listed = f"<ul>{reasons}</ul>" if reasons else ""
+        return f"<div>{banner}{name}: <strong>{words}</strong>{interval}, {escape(self.verdict)}{listed}</div>"
 
 
 _FIELDS = tuple(one.name for one in fields(Energy))

@@ -118,6 +118,19 @@ class Trace:
         """Whether this is a simulation and no measurement."""
         return bool(self.meta.get("simulated"))
 
+    def __repr__(self) -> str:
+        start_ns, end_ns = self.start_ns, self.end_ns
+        length = "empty" if start_ns is None or end_ns is None else f"{(end_ns - start_ns) / 1e9:.4g} s"
+        node = self.meta.get("simulated_node") or {}
+        banner = f"SIMULATED {node.get('profile', '')}".rstrip() + " " if self.simulated else ""
+        channels = sum(not name.startswith(TRUTH_PREFIX) for name in self.channels)
+        windows = f"{len(self.windows)} windows" if len(self.windows) != 1 else "1 window"
+        return f"<Trace {banner}{self._where()}{length}, {channels} channels, {windows}>"
+
+    def _where(self) -> str:
+        """Return where the readings lie, for whoever prints the trace, with a comma and a space behind it."""
+        return ""
+
     @property
     def start_ns(self) -> int | None:
         """First instant of the record; None when it is empty."""

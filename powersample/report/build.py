@@ -33,6 +33,7 @@ from powersample.report.explain import explain
 from powersample.report.holistic import Factors, calibration_json, holistic_checks, holistic_json, node_totals
 from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
+from powersample.report.notebook import notebook
 from powersample.report.screen import brief, screen
 from powersample.report.text import full
 from powersample.report.words import OWN_WORD, SEEN, SPACING, badness
@@ -60,6 +61,10 @@ class Report:
     def explained(self) -> str:
         """Return each window by device, how each channel was read, and a note on every number."""
         return "\n".join([full(self.data), "", *explain(self.data)]).rstrip()
+
+    def _repr_html_(self) -> str:
+        """Return the energies alone, as a notebook shows them."""
+        return notebook(self.data)
 
     def brief(self) -> str:
         """Return the energies alone: of the run by device, of its windows a line each."""

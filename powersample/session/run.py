@@ -143,7 +143,7 @@ class Run(Windows):
         self._node: Node | None = None
         self._recording: Recording | None = None
         self._trace: StoredTrace | None = None
-        self._run_mark = 0
+        self._run_mark = self._started_ns = 0
         self._marked_before: str | None = None
         self._pid = os.getpid()
         self._source: list[str] = []
@@ -181,6 +181,7 @@ class Run(Windows):
                 self._close_node()
                 raise
             self._pid, self._recording = os.getpid(), recording
+            self._started_ns = time.monotonic_ns()
             self._source = ["marks", "pid", str(self._pid)]
             self._enter(writer)
             self._marked_before = enlist(writer)
@@ -349,6 +350,19 @@ class Run(Windows):
 
         trace, found = self.settled(window)
         return holistic(trace, found, calibration, load_like=load_like, anyway=anyway)
+
+    def __repr__(self) -> str:
+        if self._trace is not None:
+            return f"<Run, ended: {self._trace!r}>"
+        node = "" if self._simulate is None else f"SIMULATED {getattr(self._simulate, 'name', self._simulate)}, "
+        output = "" if self._output is None else f", to {self._output.name}"
+        if self._recording is None:
+            return f"<Run {node}not started{output}>"
+        return f"<Run {node}recording for {(time.monotonic_ns() - self._started_ns) / 1e9:.4g} s{output}>"
+
+    def _repr_html_(self) -> str | None:
+        """Return the table of the report, as a notebook shows it, once the run has ended; else there is its `repr`."""
+        return None if self._trace is None else self.report()._repr_html_()
 
     def report(self) -> Report:
         """Return the report over all windows; `print` it, or take `.data` for the JSON form."""

@@ -107,6 +107,9 @@ class StoredTrace(Trace):
         self.path = path
         self.keep: object = None
 
+    def _where(self) -> str:
+        return f"{self.path.name}, "
+
     def save(self, path: PathLike, *, replace: bool = False) -> None:
         """Write the trace to another Parquet file.
 
