@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -168,6 +169,26 @@ def test_more_clients_than_there_is_room_for_are_told_to_come_again(monkeypatch)
         assert refused.value.code == 503
         refused.value.close()
         assert [one.result(TIMEOUT_S)[0] for one in waiting] == [200, 200]
+
+
+@pytest.mark.parametrize("request_line", [b"GET /metrics HTTP/1.0\r\nX-Slow: ", b"GET /metrics HTTP/1.0\r\n\r\n", b""])
+def test_client_that_takes_its_time_is_hung_up_on_and_leaves_its_place(monkeypatch, request_line):
+    """A header a byte at a time, an answer that is never taken, and silence: none holds a thread for long."""
+    monkeypatch.setattr(serving, "AT_ONCE", 1)
+    monkeypatch.setattr(serving, "PATIENCE_S", 0.3)
+    with serving_of(lambda accept: (b"x" * (64 << 20), "text/plain")) as server:
+        with socket.create_connection(server.server_address[:2], timeout=TIMEOUT_S) as client:
+            client.sendall(request_line)
+            for held in (True, False):  # the one place there is
+                deadline = time.monotonic() + TIMEOUT_S
+                while held == bool(server.slots._value):
+                    assert time.monotonic() < deadline
+                    with contextlib.suppress(OSError):
+                        client.send(b"a" if request_line.endswith(b" ") else b"")
+                    time.sleep(0.02)
+        with socket.create_connection(server.server_address[:2], timeout=TIMEOUT_S) as client:
+            client.sendall(b"HEAD /metrics HTTP/1.0\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.0 200")
 
 
 def test_port_that_is_taken_names_its_owner():

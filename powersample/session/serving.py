@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ from powersample.errors import AccessDenied, InvalidArgument, SystemFailure
 
 PATH = "/metrics"
 AT_ONCE = 16  # requests that are answered at a time; more are told to come again
-PATIENCE_S = 10.0  # for a client that does not say what it wants
+PATIENCE_S = 10.0  # from a client's first byte to the answer's last, however little comes at a time
 PAGE = b"<!doctype html><title>powersample</title><p>powersample: <a href=/metrics>metrics</a></p>\n"
 
 Exposition = Callable[[str | None], tuple[bytes, str]]  # of an Accept header: the metrics and their type
@@ -43,7 +44,7 @@ def is_loopback(address: str) -> bool:
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Answers GET and HEAD of `/metrics`, a thread each, `AT_ONCE` at most.
+    """Answers GET and HEAD of `/metrics`, a thread each, `AT_ONCE` at most, and none for longer than `PATIENCE_S`.
 
     Args:
         host: Name or address to listen at.
@@ -61,6 +62,7 @@ class MetricsServer(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, exposition: Exposition) -> None:
         self.exposition = exposition
         self.slots = threading.BoundedSemaphore(AT_ONCE)
+        self._begun_s: dict[socket.socket, float] = {}  # requests that are being answered
         try:
             family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             self.address_family = family
@@ -94,9 +96,18 @@ class MetricsServer(ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, and make room for the next."""
         try:
+            self._begun_s[request] = time.monotonic()
             super().process_request_thread(request, client_address)
         finally:
+            del self._begun_s[request]
             self.slots.release()
+
+    def service_actions(self) -> None:
+        """Hang up on who has had time enough: a timeout of the socket would begin anew at every byte."""
+        over_s = time.monotonic() - PATIENCE_S
+        for request in [one for one, begun_s in list(self._begun_s.items()) if begun_s < over_s]:
+            with contextlib.suppress(OSError):  # it has just ended by itself
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Pass over a client that left or never spoke."""
@@ -106,7 +117,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: MetricsServer
     server_version = "powersample"
     sys_version = ""
-    timeout = PATIENCE_S
 
     def do_GET(self) -> None:
         """Answer with the metrics, or the page that leads there."""
