@@ -2,6 +2,7 @@
 """`powersample stat`: repeats of a program as a person types them, and what becomes of it when they fail."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -272,6 +273,59 @@ def test_stat_interrupted_tells_what_was_measured_until_then(where):
     assert process.returncode == 128 + signal.SIGINT
 
 
+def stat_to(path, *arguments, ran=None):
+    """Return the exit code of a `stat --to` in this process; its program makes a file `ran`."""
+    return main(
+        [*SIMULATED, "--to", str(path), *arguments, "--", "touch" if ran else "true", *([str(ran)] if ran else [])]
+    )
+
+
+def test_results_file_stays_as_it_was_when_the_run_comes_to_nothing(tmp_path, monkeypatch, capfd):
+    from powersample.session import repeat
+
+    old = tmp_path / "old.txt"
+    old.write_text("the last one's")
+    assert main(["stat", "--simulate", "h100", "--to", str(old), "--csv", "-I", "100", "--", "no-such-program"]) == 127
+    assert old.read_text() == "the last one's"
+    real = repeat.finish
+    monkeypatch.setattr(repeat, "finish", lambda *given, **more: dataclasses.replace(real(*given, **more), trace=None))
+    assert stat_to(old, "--csv", "-I", "100") == 0
+    assert old.read_text() == "the last one's"
+    assert [one.name for one in tmp_path.iterdir()] == ["old.txt"]
+
+
+def test_results_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, capfd):
+    (tmp_path / "file").touch()
+    assert stat_to(tmp_path / "file" / "stat.txt", ran=tmp_path / "ran") == 1
+    assert stat_to(tmp_path, ran=tmp_path / "ran") == 1
+    assert not (tmp_path / "ran").exists()
+    said = capfd.readouterr().err
+    assert "is not a folder" in said
+    assert "Is a directory" in said
+
+
+def test_results_file_takes_the_old_ones_place_and_a_link_stays_one(tmp_path, capfd):
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    real.write_text("the last one's")
+    link.symlink_to("real.txt")
+    assert stat_to(link) == 0
+    assert link.is_symlink()
+    assert "gpu0" in real.read_text()
+    assert "the last one's" not in real.read_text()
+
+
+def test_results_go_into_what_is_no_file_as_they_come(tmp_path, capfd):
+    """Such as `--to >(consumer)`, or /dev/null, which must not be replaced by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    assert stat_to(pipe) == 0
+    assert "gpu0" in reader.communicate(timeout=60)[0]
+    assert stat_to("/dev/null") == 0
+    assert os.path.exists("/dev/null")
+    assert not os.path.isfile("/dev/null")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -285,7 +339,7 @@ def test_stat_interrupted_tells_what_was_measured_until_then(where):
         (("stat", "--nvml-lib", "/no/lib.so", "--", "true"), 3, "The program was not started: true"),
         (("stat", "--simulate", "h100", "--", "no-such-program"), 127, "command not found"),
         (("stat", "--simulate", "h100", "--", "/etc"), 126, "directory"),
-        (("stat", "--simulate", "h100", "--to", "/no/such/file", "--", "true"), 1, "/no/such/file"),
+        (("stat", "--simulate", "h100", "--to", "/no/such/file", "--", "true"), 1, "/no/such is not a folder"),
     ],
 )
 def test_stat_refuses_with_a_code_and_what_to_do(arguments, code, words, capfd, monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import shlex
 import sys
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from powersample.cli.output import emit, refuse_other_suffix
 from powersample.cli.sampling import add_sampling, add_simulated, list_meters, plan_of
@@ -59,7 +60,9 @@ def add(verbs: Any) -> None:
     form = verb.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--csv", action="store_true", help="a row a device, then a row a run and device")
-    verb.add_argument("--to", type=Path, metavar="FILE", help="write the results there; replaces it")
+    verb.add_argument(
+        "--to", type=Path, metavar="FILE", help="write the results there; replaces it once it has them all"
+    )
     verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="keep the trace; default none is kept")
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     add_sampling(verb)
@@ -111,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
                 replace=options.force,
                 store_command=options.store_command,
                 meters=meters,
-                stdout=sys.stderr.fileno() if results is sys.stdout else None,
+                stdout=sys.stderr.fileno() if results.stream is sys.stdout else None,
                 intervals=intervals,
                 on_trouble=lambda text: _note(f"{text}; the program goes on"),
                 on_run=lambda one: None if options.quiet or options.repeat + options.warmup == 1 else _ran(one),
@@ -126,17 +129,65 @@ def run(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
+class _NothingToldError(Exception):
+    """There are no results, so that a file that is there already stays as it is."""
+
+
+class _Results:
+    """Where results go.
+
+    Args:
+        stream: written to.
+        path: the file behind it; None for a standard stream.
+
+    Attributes:
+        whole: whether all of them have been written.
+    """
+
+    def __init__(self, stream: TextIO, path: Path | None = None) -> None:
+        self.stream, self._path = stream, path
+        self.whole = False
+
+    def write(self, text: str) -> None:
+        """Write lines; a file is told as this package tells of files."""
+        from powersample.store.replace import disk_told
+
+        if self.stream is sys.stdout:
+            emit(text)
+            return
+        with contextlib.nullcontext() if self._path is None else disk_told(self._path):
+            print(text, file=self.stream, flush=True)
+
+
 @contextlib.contextmanager
-def _results(options: argparse.Namespace) -> Iterator[Any]:
-    """Give the stream that results go to; a file is opened before anything runs."""
-    if options.to is not None:
-        with options.to.open("w", encoding="utf-8") as file:
-            yield file
-    else:
-        yield sys.stdout if options.json or options.csv else sys.stderr
+def _results(options: argparse.Namespace) -> Iterator[_Results]:
+    """Give what results go to; what cannot be written is refused before anything runs.
+
+    A file gets its name, or takes the old one's place, once it has all. What is no file, as /dev/null or a pipe of the
+    shell's, is written as it comes.
+    """
+    from powersample.store.replace import disk_told, new_file
+
+    if options.to is None:
+        yield _Results(sys.stdout if options.json or options.csv else sys.stderr)
+        return
+    path = options.to.resolve()  # a link stays one
+    if path.is_file() or not path.exists():
+        with contextlib.suppress(_NothingToldError), new_file(path, replace=True) as file:
+            stream = io.TextIOWrapper(file, "utf-8", write_through=True)
+            results = _Results(stream, options.to)
+            yield results
+            stream.detach()
+            if not results.whole:
+                raise _NothingToldError
+        return
+    with disk_told(path):
+        stream = path.open("w", encoding="utf-8")
+    with stream:
+        yield _Results(stream, options.to)
 
 
-def _tell(options: argparse.Namespace, result: RepeatResult, results: Any) -> None:
+def _tell(options: argparse.Namespace, result: RepeatResult, results: _Results) -> None:
     from powersample import errors
     from powersample.report.stat import RunFacts, stat_report
 
@@ -159,10 +210,11 @@ def _tell(options: argparse.Namespace, result: RepeatResult, results: Any) -> No
         text = json.dumps(report.data, indent=1 if options.interval is None else None, allow_nan=False)
     else:
         text = (report.csv if options.interval is None else report.csv_rows).rstrip("\n")
-    _write(text if options.json or options.csv else str(report), results)
+    results.write(text if options.json or options.csv else str(report))
+    results.whole = True
 
 
-def _intervals(options: argparse.Namespace, results: Any) -> Intervals | None:
+def _intervals(options: argparse.Namespace, results: _Results) -> Intervals | None:
     """Return what tells intervals, if it is to."""
     from powersample.report.stat import csv_header, interval_lines
     from powersample.session.intervals import Interval, Intervals
@@ -175,20 +227,13 @@ def _intervals(options: argparse.Namespace, results: Any) -> Intervals | None:
     def tell(one: Interval) -> None:
         lines = interval_lines(one.run, one.end_s, one.duration_s, one.energies, simulated=simulated)
         if lines.rows:
-            _write(lines.json if options.json else lines.csv.rstrip("\n") if options.csv else str(lines), results)
+            results.write(lines.json if options.json else lines.csv.rstrip("\n") if options.csv else str(lines))
 
     if options.csv:
-        _write(csv_header().rstrip("\n"), results)
+        results.write(csv_header().rstrip("\n"))
     elif simulated and not options.json:
-        _write(f"SIMULATED NODE {options.simulate}, not a measurement\n", results)
+        results.write(f"SIMULATED NODE {options.simulate}, not a measurement\n")
     return Intervals(options.interval / 1e3, tell)
-
-
-def _write(text: str, results: Any) -> None:
-    if results is sys.stdout:
-        emit(text)
-    else:
-        print(text, file=results, flush=True)
 
 
 def _ran(one: Ran) -> None:

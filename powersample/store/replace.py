@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from powersample.errors import PowerSampleError
 
@@ -38,22 +39,46 @@ def write_new(path: Path, chunks: Iterable[bytes], *, replace: bool = False) -> 
         OutputExists: it is there and `replace` is False; nothing was asked of `chunks` then.
         DiskFull, AccessDenied, OSError: it cannot be written.
     """
-    from powersample.store.writer import NEW, disk_trouble, exists, publish
+    with new_file(path, replace=replace) as file, disk_told(path):
+        file.writelines(chunks)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
+    """Give a file to write in, which gets its name at the block's end; where that raises the old one stands.
+
+    Raises:
+        OutputExists, DiskFull, AccessDenied, OSError: as `write_new`; what can be told at once, before the block.
+    """
+    from powersample.store.writer import NEW, exists, publish
 
     if path.exists() and not replace:
         raise exists(path)
     new = path.with_name(f"{path.name}.{os.getpid()}{NEW}")
-    try:
+    with disk_told(path):
         new.unlink(missing_ok=True)
-        with new.open("xb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(new, path, replace=replace)
+        file = new.open("xb")
+    try:
+        with file:
+            yield file
+            with disk_told(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with disk_told(path):
+            publish(new, path, replace=replace)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_told(path: Path) -> Iterator[None]:
+    """Tell what the block meets while it writes `path` as this package does."""
+    from powersample.store.writer import disk_trouble
+
+    try:
+        yield
     except PowerSampleError:
         raise
     except OSError as error:
         raise disk_trouble(error, path) from error
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
