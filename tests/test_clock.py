@@ -143,7 +143,7 @@ def test_clock_set_while_recording_leaves_energies_and_is_told():
     window = Window("w", 1010 * S, 1050 * S)
     name = "gpu0.power.instant"
     assert channel_energy(moved, name, window) == channel_energy(still, name, window)
-    assert "the time of day was set once while recording, by +3.6e+03 s" in str(build(moved))
+    assert "the time of day was set once while recording, by +3,600 s" in str(build(moved))
 
 
 def test_slewed_clock_is_told():

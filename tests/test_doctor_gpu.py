@@ -128,7 +128,7 @@ def test_boards_offer_channels_and_say_what_a_recording_would_do(made_up, node):
     assert [one.code for one in checks] == ["PS-NVML-00", "PS-NVML-00"]
     assert {"gpu0.power.instant", "gpu0.power.average", "gpu0.power.usage", "gpu0.energy"} <= set(checks[0].gives)
     assert not [name for name in checks[0].gives if "temperature" in name or "clock" in name]
-    for part in ("gpu0 NVIDIA H100 PCIe", "driver 535.", "energy counter", "us a pass", "recorded at "):
+    for part in ("gpu0 NVIDIA H100 PCIe", "driver 535.", "energy counter", "s a pass", "recorded at "):
         assert part in checks[0].what
 
 

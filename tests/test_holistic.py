@@ -246,7 +246,7 @@ def test_bounds_that_no_meter_gave_have_no_interval(source):
         ({"host": None}, "PSQ-CAL-HOST", "nothing tells they are one"),
         ({"host": {**HOST, "gpus": ["GPU-0", "GPU-1"]}}, "PSQ-CAL-HOST", "2 GPUs were calibrated, and of those 1"),
         ({"host": {**HOST, "driver": "550.5"}}, "PSQ-CAL-OLD", "under driver 550.5"),
-        ({"rates_hz": {"rapl": 100.0}}, "PSQ-CAL-RATE", "read at 100 Hz for it, and at 1000 Hz here"),
+        ({"rates_hz": {"rapl": 100.0}}, "PSQ-CAL-RATE", "read at 100 Hz for it, and at 1,000 Hz here"),
         ({"accepted": False, "reasons": ("PSQ-CAL-FLAT no",)}, "PSQ-CAL-REFUSED", "PSQ-CAL-FLAT no"),
     ],
 )

@@ -23,7 +23,7 @@ from powersample.analysis.published import Published, Updates
 from powersample.analysis.sweep import edges
 from powersample.analysis.told import Told, best_verdict, covered, gap, plain, short
 from powersample.analysis.updates import Pace
-from powersample.model import Channel, Kind, Response, SensorModel, Window
+from powersample.model import Channel, Kind, Response, SensorModel, Window, duration
 
 RESOLVED = 3.0  # polls an update from which the sensor's own spacing is measured rather than looked up
 PHASE_POLLS = 0.5  # poll spacings in what a value averages, up to which the phase of a window's start is told
@@ -165,5 +165,6 @@ class Averaging:
         if sums.hidden_ns[i]:
             reasons.append(gap(int(sums.holes[i]), float(sums.hidden_ns[i]), window, "bridged by their neighbours"))
         if model.response is Response.AVERAGE and window.duration_s < model.window_s:
-            reasons.append(f"PSQ-AVERAGED {window.duration_s:.3g} s, and each value averages {model.window_s:.3g} s")
+            words = f"{duration(window.duration_s)}, and each value averages {duration(model.window_s)}"
+            reasons.append(f"PSQ-AVERAGED {words}")
         return reasons + short(window, self._period_ns)

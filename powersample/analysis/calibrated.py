@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from powersample.analysis.course import GROUPS
-from powersample.model import TRUTH_PREFIX, Calibration, Kind, Trace, host_of, simulated_key
+from powersample.model import TRUTH_PREFIX, Calibration, Kind, Trace, amount, host_of, simulated_key
 
 MOST_RATE_RATIO = 2.0  # sampling draws power itself, and that is in the calibration; an automatic rate moves a little
 SMALL = {"dram"}  # may be among the uncaptured, as it is where no counter shows it
@@ -156,6 +156,6 @@ def _rates(trace: Trace, calibrated_hz: Mapping[str, float]) -> Iterator[Refusal
         was_hz, there_hz = (sum(of[lane] for lane in lanes) for of in (calibrated_hz, recorded_hz))
         if not 1 / MOST_RATE_RATIO <= there_hz / was_hz <= MOST_RATE_RATIO:
             where = f"{lanes[0]} was" if len(lanes) == 1 else f"the {len(lanes)} lanes of {source} together were"
-            words = f"{where} read at {was_hz:.4g} Hz for it, and at {there_hz:.4g} Hz here: reading draws power"
-            yield Refusal(f"PSQ-CAL-RATE {words}")
+            rates = f"at {amount(was_hz, 4)} Hz for it, and at {amount(there_hz, 4)} Hz here"
+            yield Refusal(f"PSQ-CAL-RATE {where} read {rates}: reading draws power")
             return

@@ -9,7 +9,7 @@ from powersample.analysis.crosscheck import Crosscheck, crosscheck
 from powersample.analysis.evidence import average_evidence
 from powersample.analysis.interval import limit
 from powersample.analysis.told import Evidence, Told, rated
-from powersample.model import Energy, Kind, Response, Window
+from powersample.model import Energy, Kind, Response, Window, amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +137,6 @@ def _lacks(counter: Told, power: Told | None, window: Window) -> str:
     if updates < limit("least_updates_unseen" if counter.every_poll else "least_updates"):
         return f"the counter moved only {updates} times in the window"
     if power is not None and _seen(power.energy, window) and not _seen(counter.energy, window):
-        return f"the counter speaks for {counter.energy.covered_s:.4g} s of {window.duration_s:.4g} s only"
+        share = f"{amount(counter.energy.covered_s, 4)} s of {amount(window.duration_s, 4)} s"
+        return f"the counter speaks for {share} only"
     return ""

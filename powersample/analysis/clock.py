@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from powersample.model import Anchor, Window
+from powersample.model import Anchor, Window, duration
 from powersample.model.clock import SLEW_LIMIT, STEP_SLACK_NS
 
 SLEEP_NS = 1_000_000  # BOOTTIME gains nothing else on MONOTONIC
@@ -93,7 +93,7 @@ def asleep(events: Sequence[ClockEvent], window: Window) -> str | None:
     slept_s = sum(one.size_s or 0.0 for one in sleeps)
     inside = all(window.start_ns <= one.start_ns and one.end_ns <= window.end_ns for one in sleeps)
     where = "inside this window" if inside else "inside this window or within 10 s of it"
-    times = f"{len(sleeps)} times, {slept_s:.3g} s in all," if len(sleeps) > 1 else f"for {slept_s:.3g} s"
+    times = f"{len(sleeps)} times, {duration(slept_s)} in all," if len(sleeps) > 1 else f"for {duration(slept_s)}"
     return f"PSQ-SUSPEND the machine slept {times} {where}; neither that time nor its energy is counted"
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from powersample.formats.codecarbon import CarbonRow, memory_rule_w
+from powersample.model import amount
 
 INTERVAL_S = 15.0  # CodeCarbon's measure_power_secs by default
 LEAST_INTERVALS = 10
@@ -212,12 +213,12 @@ def _refusals(row: CarbonRow, added: Uncaptured, asked: Asked) -> Iterator[Remar
     if row.duration_s is not None and row.duration_s < LEAST_INTERVALS * asked.interval_s:
         yield Remark(
             "PSC-SHORT",
-            f"{row.duration_s:.4g} s are fewer than {LEAST_INTERVALS} intervals of {asked.interval_s:g} s",
+            f"{amount(row.duration_s, 4)} s are fewer than {LEAST_INTERVALS} intervals of {asked.interval_s:g} s",
             "If measure_power_secs was another, say so: --interval S.",
         )
     parts_j = [one for one in (row.cpu_j, row.gpu_j, row.ram_j) if one is not None]
     if row.ram_j is not None and row.total_j is not None and abs(sum(parts_j) - row.total_j) > ADDS_UP * row.total_j:
-        what = f"CPU, GPU and memory make {sum(parts_j):.6g} J of {row.total_j:.6g} J"
+        what = f"CPU, GPU and memory make {amount(sum(parts_j), 6)} J of {amount(row.total_j, 6)} J"
         yield Remark("PSC-SUM", what, "The line was changed, or holds something that is not known here.")
     yield from _too_little(row, added, asked)
 
@@ -248,27 +249,28 @@ def _too_little(row: CarbonRow, added: Uncaptured, asked: Asked) -> Iterator[Rem
     ):
         idle_w = added.idle_parts_w.get(name)
         if idle_w is not None and powers_w[name] < BELOW_IDLE * idle_w:
-            what = (
-                f"{name.upper()}s drew {powers_w[name]:.4g} W on average, idle ones {idle_w:.4g} W at the calibration"
-            )
+            drew, idle = amount(powers_w[name], 4), amount(idle_w, 4)
+            what = f"{name.upper()}s drew {drew} W on average, idle ones {idle} W at the calibration"
             yield Remark(code, what, why)
 
 
 def _remarks(row: CarbonRow, added: Uncaptured, rule_w: float | None) -> Iterator[Remark]:
     if added.low_w < added.idle_w:
         load = min(added.busy_w, key=lambda one: added.busy_w[one])
-        what = f"the uncaptured power under {load}, {added.low_w:.4g} W, is below the idle node's, {added.idle_w:.4g} W"
+        low, idle = amount(added.low_w, 4), amount(added.idle_w, 4)
+        what = f"the uncaptured power under {load}, {low} W, is below the idle node's, {idle} W"
         yield Remark(
             "PSC-BUSY", what, "No supply or fan takes less under load: look at both, and whether they are swapped."
         )
     for name, watts in _components_w(row).items():
         low_w, high_w = added.hull_w.get(name, (watts, watts))
         if not low_w <= watts <= high_w:
-            what = f"{name.upper()}s drew {watts:.4g} W on average; calibrated is {low_w:.4g} to {high_w:.4g} W"
+            calibrated = f"{amount(low_w, 4)} to {amount(high_w, 4)} W"
+            what = f"{name.upper()}s drew {amount(watts, 4)} W on average; calibrated is {calibrated}"
             yield Remark("PSC-HULL", what, "Calibrate with loads like this one.")
-    if row.ram_j and rule_w and row.pue and row.duration_s:
+    if row.ram_j and rule_w and row.ram_gib and row.pue and row.duration_s:
         watts = row.ram_j / row.pue / row.duration_s
         if abs(watts / rule_w - 1) > 0.05:
-            rule = f"version {row.version} takes {rule_w:.4g} W for {row.ram_gib:.4g} GiB"
-            what = f"memory was taken for {watts:.4g} W; {rule}"
+            rule = f"version {row.version} takes {amount(rule_w, 4)} W for {amount(row.ram_gib, 4)} GiB"
+            what = f"memory was taken for {amount(watts, 4)} W; {rule}"
             yield Remark("PSC-MEMORY", what, "A forced value, or Slurm's; it is no measurement either way.")

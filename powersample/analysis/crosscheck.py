@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from powersample.analysis.interval import NORMAL_95, limit
 from powersample.analysis.told import Told
-from powersample.model import Kind, Window
+from powersample.model import Kind, Window, amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Crosscheck:
     @property
     def reason(self) -> str:
         """The reason that both energies bear where they do not agree."""
-        names = f"{self.channel} says {self.joules:.5g} J and {self.other} {self.other_j:.5g} J"
-        return f"PSQ-DISAGREE {names}, more than the {self.budget_j:.3g} J that they may differ by"
+        names = f"{self.channel} says {amount(self.joules, 5)} J and {self.other} {amount(self.other_j, 5)} J"
+        return f"PSQ-DISAGREE {names}, more than the {amount(self.budget_j)} J that they may differ by"
 
 
 def crosscheck(one: Told, other: Told, window: Window) -> Crosscheck | None:

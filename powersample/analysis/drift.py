@@ -11,7 +11,7 @@ from typing import Any
 from powersample.analysis.calibrated import Judged
 from powersample.analysis.holistic import Holistic, holistics
 from powersample.analysis.primary import window_energies
-from powersample.model import Trace, Window
+from powersample.model import Trace, Window, amount
 
 LEAST, MOST = 5, 60  # stretches
 LEAST_CYCLES = 20  # of the slowest meter: edges must not be what differs
@@ -42,8 +42,9 @@ class Drift:
         """What was found, as a sentence."""
         side = "more" if self.median_pct > 0 else "less"
         return (
-            f"the calibration tells {abs(self.median_pct):.2g} % {side} than the meter (median of {self.stretches} "
-            f"stretches of {self.length_s:.3g} s), and {self.outside} of them differ by more than they may"
+            f"the calibration tells {amount(abs(self.median_pct), 2)} % {side} than the meter (median of "
+            f"{self.stretches} stretches of {amount(self.length_s)} s), and {self.outside} of them differ by "
+            "more than they may"
         )
 
 

@@ -29,7 +29,18 @@ from powersample.analysis.told import Told, best_verdict, covered, gap, plain, r
 from powersample.analysis.turns import Turns
 from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
-from powersample.model import BudgetTerm, Channel, ClockFit, Energy, Kind, Response, SensorModel, Trace, Window
+from powersample.model import (
+    BudgetTerm,
+    Channel,
+    ClockFit,
+    Energy,
+    Kind,
+    Response,
+    SensorModel,
+    Trace,
+    Window,
+    duration,
+)
 from powersample.sensors import model_of
 
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
@@ -266,7 +277,7 @@ class _Counter:
             if result.joules is not None:
                 result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
             if result.joules is not None:
-                edge = f"PSQ-EDGE either edge may be off by one update ({self._period_ns / 1e9:.3g} s)"
+                edge = f"PSQ-EDGE either edge may be off by one update ({duration(self._period_ns / 1e9)})"
                 more = (*wraps[i], edge) if self._every_poll else tuple(wraps[i])
                 if more:
                     result = result.but(reasons=(*result.reasons, *more))

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from powersample.analysis.interval import beats_often, limit
 from powersample.analysis.told import Evidence, Told
-from powersample.model import Response, Window
+from powersample.model import Response, Window, amount, duration
 
 FEW = {1: 12.7062, 2: 4.3027, 3: 3.1824}  # where the expansion does not hold
 
@@ -99,7 +99,7 @@ def sweep_of(told: Sequence[Told], windows: Sequence[Window]) -> Swept:
     joules = np.array([one.energy.joules for one, _ in there], np.float64)
     doubt = ""
     if count < limit("most_alike") * len(some):
-        doubt = f"repeats of {seconds.min():.3g} to {seconds.max():.3g} s are not the same work"
+        doubt = f"repeats of {amount(seconds.min())} to {amount(seconds.max())} s are not the same work"
     elif count < limit("least_repeats"):
         doubt = f"it takes {limit('least_repeats'):.0f} repeats, and there are {count}"
     elif any(after.start_ns < before.end_ns for (_, before), (_, after) in pairwise(there)):
@@ -115,7 +115,9 @@ def sweep_of(told: Sequence[Told], windows: Sequence[Window]) -> Swept:
     weight = (apart + np.roll(apart, 1)) / 2
     if apart.max() > window:
         unseen_ms = 1e3 * period_s * float(apart.max() - window)
-        return Swept(count, doubt=f"the phases of {count} repeats leave {unseen_ms:.2g} ms of the period unseen")
+        return Swept(
+            count, doubt=f"the phases of {count} repeats leave {duration(unseen_ms / 1e3, 2)} of the period unseen"
+        )
     mean_j = float(weight @ joules[order])
     n = 1.0 / float(weight @ weight)
     spread_j = math.sqrt(float(weight @ (joules[order] - mean_j) ** 2) * n / (n - 1))
@@ -134,8 +136,9 @@ def swept_evidence(one: Told, window: Window, swept: Swept) -> tuple[Evidence | 
     if swept.doubt or one.energy.joules is None:
         return None, swept.doubt
     if abs(window.duration_s - swept.seconds) > limit("same_work") * swept.seconds:
-        return None, f"they take {swept.seconds:.3g} s and this takes {window.duration_s:.3g} s"
-    words = f"{swept.count} repeats at phases all around the sensor's period, which scatter by {swept.spread_j:.3g} J"
+        return None, f"they take {amount(swept.seconds)} s and this takes {amount(window.duration_s)} s"
+    scatter = f"{amount(swept.spread_j)} J"
+    words = f"{swept.count} repeats at phases all around the sensor's period, which scatter by {scatter}"
     return Evidence(swept.off_by_j(one.energy.joules), words, swept.fooled), ""
 
 
@@ -154,7 +157,7 @@ def period_evidence(one: Told, window: Window, low_s: float, high_s: float, word
     if not beats_often(one.model, one.period_s, (low_s, high_s), window.duration_s, resolved=one.resolved):
         return None
     return Evidence(
-        0.0, f"a load that repeats every {(low_s + high_s) / 2:.4g} s ({words}) and so beats with the sensor"
+        0.0, f"a load that repeats every {amount((low_s + high_s) / 2, 4)} s ({words}) and so beats with the sensor"
     )
 
 
@@ -175,7 +178,7 @@ def average_evidence(one: Told, told: Sequence[Told], window: Window) -> Evidenc
             + other.reconstruction.half_j
             + limit("gain_of_fields") * max(joules, other.energy.joules),
             f"{other.energy.channel}, which sees every instant and differs by "
-            f"{abs(joules - other.energy.joules):.3g} J",
+            f"{amount(abs(joules - other.energy.joules))} J",
         )
         for other in told
         if other.model is not None

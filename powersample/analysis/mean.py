@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from powersample.analysis.evidence import student_95
 from powersample.analysis.interval import ORDER, verdict
 from powersample.errors import InvalidArgument
-from powersample.model import BudgetTerm, Energy
+from powersample.model import BudgetTerm, Energy, amount
 from powersample.model.energy import in_words
 
 # Of one sign and size in every repeat of a work, though each energy by itself takes them for chance.
@@ -50,7 +50,7 @@ class MeanEnergy:
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
-        scatter = "" if self.spread_j is None else f", one scatters by {self.spread_j:.3g} J"
+        scatter = "" if self.spread_j is None else f", one scatters by {amount(self.spread_j)} J"
         return f"{in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}, mean of {self.runs}{scatter}"
 
 

@@ -28,7 +28,7 @@ from powersample.analysis.interval import NORMAL_95, limit, verdict
 from powersample.analysis.meter_time import MeterPiece, meter_pieces
 from powersample.analysis.sweep import edges, sweep
 from powersample.analysis.told import Told, best_verdict, covered, plain
-from powersample.model import BudgetTerm, Channel, ClockFit, Energy, Kind, MeterInfo, Trace, Window
+from powersample.model import BudgetTerm, Channel, ClockFit, Energy, Kind, MeterInfo, Trace, Window, amount
 
 METHOD = "sum of power x cycle"
 METHOD_OF_INSTANTS = "trapezoid"
@@ -214,7 +214,7 @@ class _Sums:
     def _gap_reason(self, i: int, window: Window, hidden_ns: float) -> str:
         causes = Counter(c for start, end, c in self._meter.gaps if start < window.end_ns and window.start_ns < end)
         why = ", ".join(f"{cause} {TIMES.get(count, f'{count} times')}" for cause, count in sorted(causes.items()))
-        spans = f"{hidden_ns / 1e9:.3g} s of {window.duration_s:.4g} s"
+        spans = f"{amount(hidden_ns / 1e9)} s of {amount(window.duration_s, 4)} s"
         return f"PSQ-GAP the meter gave no values for {spans}{f' ({why})' if why else ''}; bridged by a line"
 
     def _rated(

@@ -30,7 +30,7 @@ from powersample.analysis.course import Bins
 from powersample.analysis.evidence import student_95
 from powersample.analysis.interval import NORMAL_95, verdict
 from powersample.analysis.settling import Unsettled
-from powersample.model import BudgetTerm, Calibration, LinearModel
+from powersample.model import BudgetTerm, Calibration, LinearModel, amount
 
 BEYOND = 0.2  # W at the wall per W of components that nobody calibrated; simulated nodes without GPU points: up to 0.17
 UNSURE = ("data sheet", "bmc")  # sources whose error nobody states
@@ -205,8 +205,9 @@ def outside_reasons(calibration: Calibration, bins: Bins) -> list[str]:
     low_w, high_w = calibration.hull_w[worst]
     name = "all components together" if worst == "sum" else worst
     return [
-        f"PSQ-CAL-HULL {name} drew {float(bins.seconds @ powers) / duration_s:.4g} W on average, up to "
-        f"{float(powers.max()):.4g} W, and calibrated is {low_w:.4g} to {high_w:.4g} W: the interval has room for it"
+        f"PSQ-CAL-HULL {name} drew {amount(float(bins.seconds @ powers) / duration_s, 4)} W on average, up to "
+        f"{amount(float(powers.max()), 4)} W, and calibrated is {amount(low_w, 4)} to {amount(high_w, 4)} W: the "
+        "interval has room for it"
     ]
 
 

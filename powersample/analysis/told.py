@@ -8,7 +8,7 @@ from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import ORDER, Reconstruction, board_terms, half_width_j, limit, verdict
 from powersample.marks.device import UNSYNCHRONISED
 from powersample.marks.writer import RAISED
-from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window
+from powersample.model import BudgetTerm, Channel, Energy, Kind, SensorModel, Window, amount, duration
 from powersample.model.energy import OPEN, UNRESOLVED
 
 FLAGS = {  # what a window's flags mean for its energies
@@ -114,15 +114,15 @@ def rated(told: Told, window: Window, evidence: Evidence | None = None) -> Energ
         budget.append(BudgetTerm("uncovered", "bound", told.missing_j))
     if evidence is not None and evidence.fooled and not excluded:
         reasons.append(
-            f"PSQ-ALIAS {evidence.words}, follow the phase: something that repeats near {told.period_s * 1e3:.3g} ms "
-            f"hides between updates, and one repeat may be {evidence.off_by_j:.3g} J off"
+            f"PSQ-ALIAS {evidence.words}, follow the phase: something that repeats near {duration(told.period_s)} "
+            f"hides between updates, and one repeat may be {amount(evidence.off_by_j)} J off"
         )
     elif own_j > limit("alias_worth") * unsure.unaliased_j and own_j > limit("alias_share") * joules:
         narrow_pct = 100 * unsure.unaliased_j / joules if joules > 0 else math.inf
         reasons.append(
-            f"PSQ-ALIAS a load that repeats near {told.period_s * 1e3:.3g} ms could hide between updates, and samples "
+            f"PSQ-ALIAS a load that repeats near {duration(told.period_s)} could hide between updates, and samples "
             "need not follow it even where their mean is right; without one reconstruction is good to "
-            f"{narrow_pct:.2g} %" + "".join(f"; {doubt}" for doubt in told.doubts)
+            f"{amount(narrow_pct, 2)} %" + "".join(f"; {doubt}" for doubt in told.doubts)
         )
     if not model.known:
         reasons.append("PSQ-UNKNOWN no table knows this sensor: its interval is a wide default")
@@ -165,13 +165,14 @@ def short(window: Window, period_ns: float | None) -> list[str]:
     """Say when a window holds so few updates that its energy is mostly that of its neighbourhood."""
     if not period_ns or window.end_ns - window.start_ns >= limit("short_periods") * period_ns:
         return []
-    return [f"PSQ-SHORT {window.duration_s:.3g} s, and the sensor tells something new each {period_ns / 1e9:.3g} s"]
+    new = duration(period_ns / 1e9)
+    return [f"PSQ-SHORT {duration(window.duration_s)}, and the sensor tells something new each {new}"]
 
 
 def gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:
     """Return the reason that tells of gaps."""
     gaps = "gaps between polls hide" if count is None else f"{count} gaps between polls hide"
-    return f"PSQ-GAP {gaps} {hidden_ns / 1e9:.3g} s of {window.duration_s:.4g} s; {what}"
+    return f"PSQ-GAP {gaps} {amount(hidden_ns / 1e9)} s of {amount(window.duration_s, 4)} s; {what}"
 
 
 def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: float, reads: Reads, index: int) -> Energy:
@@ -183,7 +184,8 @@ def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: flo
     good = reads.good(index)
     all_failed = good == 0 and reads.within("reads", index) > 0
     if uncovered_ns > 0 and not all_failed:
-        left_out = f"PSQ-UNCOVERED {uncovered_ns / 1e9:.4g} s of {length_ns / 1e9:.4g} s are outside the record"
+        share = f"{amount(uncovered_ns / 1e9, 4)} s of {amount(length_ns / 1e9, 4)} s"
+        left_out = f"PSQ-UNCOVERED {share} are outside the record"
         reasons.append(left_out if too_little else f"{left_out}; only the rest is counted")
     return result.but(
         joules=None if too_little else joules,

@@ -15,7 +15,7 @@ from powersample.analysis.choice import whole
 from powersample.analysis.interval import ORDER, verdict
 from powersample.analysis.primary import Measured
 from powersample.errors import InvalidArgument
-from powersample.model import BudgetTerm, Energy, Window
+from powersample.model import BudgetTerm, Energy, Window, amount
 
 PARTS = ("gpu_j", "cpu_j", "dram_j")  # do not overlap
 TOTALS = {"gpu_j": "gpu", "cpu_j": "package", "dram_j": "dram", "node_j": "wall"}
@@ -127,7 +127,7 @@ def _domain(measured: Sequence[Measured], window: Window, domain: str, what: str
     lacking = [f"PSQ-PARTIAL no energy of {absent[0]}{_more(absent)} can be told: no {what}"] if absent else []
     if part:  # the least covered stands for all: eight GPUs' identities would be a page
         least_s, name = min(part)
-        share = f"{least_s:.4g} s of {window.duration_s:.4g} s"
+        share = f"{amount(least_s, 4)} s of {amount(window.duration_s, 4)} s"
         lacking.append(f"PSQ-PARTIAL {name}{_more(part)} speaks for {share}: no {what}")
     known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
     return _Summed(sum(known) if devices and not lacking else None, tuple(covered_s), tuple(lacking))

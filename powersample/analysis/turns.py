@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from powersample.analysis.arrays import Array, Edges, Floats, Omitted
 from powersample.analysis.sweep import CONTEXT_NS
+from powersample.model import duration
 
 
 class Turns:
@@ -59,8 +60,8 @@ class Turns:
         for i, (longest_ns, turn_ns) in enumerate(zip(self._longest_ns, self.turns_ns(), strict=True)):
             if longest_ns > turn_ns / 2:
                 reasons[i].append(
-                    f"PSQ-WRAP no reading for {longest_ns / 1e9:.4g} s, and the counter starts again every "
-                    f"{turn_ns / 1e9:.4g} s: whole turns may be missing"
+                    f"PSQ-WRAP no reading for {duration(longest_ns / 1e9, 4)}, and the counter starts again every "
+                    f"{duration(turn_ns / 1e9, 4)}: whole turns may be missing"
                 )
         return reasons
 

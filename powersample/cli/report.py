@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powersample.cli.output import check_picture, emit
+from powersample.model import amount
 
 if TYPE_CHECKING:
     from powersample.model import Calibration, RunTable, Trace, Window
@@ -257,5 +258,5 @@ def _windows(options: argparse.Namespace, trace: Trace) -> list[Window] | None:
         start = "the first sample" if options.start is None else f"--start {options.start}"
         end = "the last sample" if options.end is None else f"--end {options.end}"
         span_s = (trace.end_ns - trace.start_ns) / 1e9
-        raise InvalidArgument(f"{end} does not come after {start}; {options.file} holds {span_s:.4g} s")
+        raise InvalidArgument(f"{end} does not come after {start}; {options.file} holds {amount(span_s, 4)} s")
     return [Window("window", start_ns, end_ns, (), "command line")]

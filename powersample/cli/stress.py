@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from powersample.cli.output import emit
+from powersample.model import amount
 
 if TYPE_CHECKING:
     from powersample.loads import EdgeLog, Pattern
@@ -210,7 +211,7 @@ class Asked:
 @contextmanager
 def _progress(pattern: Pattern, level: float) -> Iterator[Asked]:
     asked = Asked(pattern, level)
-    _note(f"{pattern.name}, up to {pattern.duration_s:.4g} s; Ctrl-C ends it and tells what was")
+    _note(f"{pattern.name}, up to {amount(pattern.duration_s, 4)} s; Ctrl-C ends it and tells what was")
     before = {number: signal.getsignal(number) for number in ENDING}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:  # as under nohup

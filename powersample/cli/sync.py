@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powersample.cli.output import check_picture, emit, refuse_other_suffix
+from powersample.model import amount
 
 if TYPE_CHECKING:
     from powersample.experiments.sync import Live
@@ -224,7 +225,7 @@ def _fitted(trace: Trace, fit: ClockFit, *, anew: bool) -> Trace:
     stored = None if anew else surer(trace, fit)
     if stored is None:
         return with_fit(trace, fit)
-    ours, new = (f"{(one.lag_s or 0) * 1e3:.1f} +- {(one.lag_se_s or 0) * 1e3:.2g} ms" for one in (stored, fit))
+    ours, new = (f"{(one.lag_s or 0) * 1e3:.1f} +- {amount((one.lag_se_s or 0) * 1e3, 2)} ms" for one in (stored, fit))
     what = f"{fit.channel} keeps the fit it has, on {stored.reference}: {ours} is surer than {new}"
     print(f"powersample: {what}; --anew replaces it", file=sys.stderr)
     return trace

@@ -10,6 +10,7 @@ from pathlib import Path
 from powersample import errors
 from powersample.doctor.check import FAIL, OK, SKIP, WARN, Check, Tried
 from powersample.doctor.machine import Machine
+from powersample.model import amount
 
 SECTION = "configuration and disk"
 HOUR_BYTES = 40e6  # a GPU at 1 kHz, once it is Parquet
@@ -86,6 +87,6 @@ def _hours(free: float) -> str:
 def _size(count: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
-            return f"{count:.3g} {unit}"
+            return f"{amount(count)} {unit}"
         count /= 1000
-    return f"{count:.3g} TB"
+    return f"{amount(count)} TB"

@@ -12,6 +12,7 @@ from powersample.doctor import nvidia_debs
 from powersample.doctor.box import container
 from powersample.doctor.check import FAIL, OK, SIMULATED, SKIP, WARN, Check, Tried
 from powersample.doctor.machine import Machine, group_of
+from powersample.model import amount, duration
 
 if TYPE_CHECKING:
     from powersample._native.api_nvml import Nvml, NvmlDevice
@@ -222,7 +223,8 @@ def _board(board: NvmlDevice, driver: str, channels: list[str], stats: dict[str,
     what = (
         f"{name} {board.name}, driver {driver}: power {', '.join(power) or 'none'}; "
         f"{'energy counter' if 'energy' in own else 'no energy counter'}; calls take "
-        f"{stats['call_cost_ns'] / 1e3:.3g} us a pass, recorded at {stats['rate_hz']:.4g} Hz ({stats['rate_origin']})"
+        f"{duration(stats['call_cost_ns'] / 1e9)} a pass, recorded at {amount(stats['rate_hz'], 4)} Hz "
+        f"({stats['rate_origin']})"
     )
     gives = tuple(channel for channel in channels if ".power." in channel or channel.endswith(".energy"))
     tried = (Tried("nvmlDeviceGetFieldValues"),)

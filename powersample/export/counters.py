@@ -13,7 +13,7 @@ from powersample.analysis.bins import binned_w
 from powersample.analysis.updates import pace
 from powersample.export.changes import changes
 from powersample.export.selection import Selection, utf8
-from powersample.model import TRUTH_PREFIX, Channel, Kind
+from powersample.model import TRUTH_PREFIX, Channel, Kind, duration
 
 LEAST_NS = 20_000_000  # of a bin of mean power: reads jitter by a millisecond
 UPDATES = 10  # of the counter in a bin, for the same reason
@@ -37,7 +37,7 @@ def counters(chosen: Selection, channel: Channel) -> Iterator[Counter]:
     counted = channel.kind is Kind.ENERGY and channel.stamp == "bracket" and not channel.name.startswith(TRUTH_PREFIX)
     grid_ns = _grid(chosen, channel) if counted else np.empty(0, np.int64)
     if len(grid_ns) > 1:
-        title = f"{utf8(channel.name)}: mean power over {(grid_ns[1] - grid_ns[0]) / 1e6:.4g} ms"
+        title = f"{utf8(channel.name)}: mean power over {duration((grid_ns[1] - grid_ns[0]) / 1e9, 4)}"
         yield Counter(title, "W", _mean(chosen, channel, grid_ns))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from powersample.fit.coarse import unexplained
 from powersample.fit.forward import LEAST_VALUES, Cycles, Forward
 from powersample.fit.reference import Reference
+from powersample.model import amount, duration
 
 MS = 1e6
 LEAST_STEP_NS = 5 * MS
@@ -365,7 +366,7 @@ def _refusals(found: Lag, search: Search, cycle_ns: float, alike: float) -> list
     said = []
     step_ns = float(found.curve_ns[1] - found.curve_ns[0]) if len(found.curve_ns) > 1 else 0.0
     if found.lag_ns - search.low_ns < step_ns or search.high_ns - found.lag_ns < step_ns:
-        ends = f"{search.low_ns * 1e-9:.3g} s to {search.high_ns * 1e-9:.3g} s"
+        ends = f"{amount(search.low_ns * 1e-9)} s to {amount(search.high_ns * 1e-9)} s"
         said.append(f"PSQ-SYNC-BORDER the best lag lies at the end of those searched ({ends}); search further")
     if found.r2 < LEAST_R2:
         said.append(
@@ -380,14 +381,14 @@ def _refusals(found: Lag, search: Search, cycle_ns: float, alike: float) -> list
     low, high = search.gains
     if not low <= found.gain <= high or found.gain <= 0:
         span = f"plausible is {low:g} to {high:g}"
-        said.append(f"PSQ-SYNC-GAIN the meter moves {found.gain:.3g} times as much as the load; {span}")
+        said.append(f"PSQ-SYNC-GAIN the meter moves {amount(found.gain)} times as much as the load; {span}")
     limit_ns = max(MOST_SE_CYCLES * cycle_ns, LEAST_SE_NS)
     error_ns = float(np.hypot(found.se_ns, found.unsure_ns))  # a tau that was taken is told beside the lag
     if not error_ns <= limit_ns:
         own = f" ({_ms(found.unsure_ns)} of it the reference's own)" if found.unsure_ns > limit_ns else ""
-        said.append(f"PSQ-SYNC-UNSURE its standard error is {_ms(error_ns)}{own}, more than {limit_ns / MS:.3g} ms")
+        said.append(f"PSQ-SYNC-UNSURE its standard error is {_ms(error_ns)}{own}, more than {duration(limit_ns / 1e9)}")
     return said
 
 
 def _ms(error_ns: float) -> str:
-    return f"{error_ns / MS:.0f} ms" if error_ns >= 100 * MS else f"{error_ns / MS:.3g} ms"
+    return f"{error_ns / MS:.0f} ms" if error_ns >= 100 * MS else duration(error_ns / 1e9)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.fit.figure import Figure
-from powersample.model import Series
+from powersample.model import Series, duration
 
 LEAST_SPACINGS = 6
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65)  # of spacings: one of them is likely T, 2 T or 3 T
@@ -93,9 +93,9 @@ def updates(series: Series) -> Updates:
         return unknown("the polls stall too often to follow the updates")
     period_ns = _longest(gap_ns[sure], sigma_ns[sure])
     if period_ns is None:
-        return unknown(f"the changes keep to no period that polls every {poll_ns / 1e6:.3g} ms can tell")
+        return unknown(f"the changes keep to no period that polls every {duration(poll_ns / 1e9)} can tell")
     if period_ns < RESOLVED_POLLS * poll_ns:
-        return unknown(f"polls every {poll_ns / 1e6:.3g} ms are too slow to see every update")
+        return unknown(f"polls every {duration(poll_ns / 1e9)} are too slow to see every update")
     count = np.rint(gap_ns / period_ns).astype(np.int64)
     count[~sure | ~_fits(gap_ns, sigma_ns, period_ns)] = 0
     possible = sure & (gap_ns < (MULTIPLES + 0.5) * period_ns)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from powersample.fit.characterize import Characterization
-from powersample.model import SensorModel
+from powersample.model import SensorModel, duration
 
 # What boards of one kind differ by, as a share of the table's figure: arXiv 2312.02741's workbook has update periods
 # within 3 % and windows of 18 to 25 ms on A100s of several hosts; rise times differ by a factor of two.
@@ -23,5 +23,5 @@ def disagreements(found: Characterization, table: SensorModel) -> list[str]:
         low, high = span
         if low > value * (1 + share) or high < value * (1 - share):
             measured = found.figures[name].value or 0.0
-            said.append(f"{short} is {measured * 1e3:.4g} ms, the table says {value * 1e3:.4g} ms")
+            said.append(f"{short} is {duration(measured, 4)}, the table says {duration(value, 4)}")
     return said

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import BadFormat
-from powersample.model import Channel, Series
+from powersample.model import Channel, Series, duration
 
 BAD_CELL = 60010  # status: a cell that holds no number
 BACKWARDS = 60011  # status: a stamp that does not come after the one before it
@@ -92,8 +92,8 @@ def went_back(t_ns: NDArray[np.int64]) -> tuple[str, ...]:
         by_s = (int(reached_ns[first]) - int(t_ns[first])) / 1e9
         if by_s > 0:  # a stamp that repeats itself is no step of a clock
             notes.append(
-                f"after {_moment(reached_ns[first])} the log's clock went back by {by_s:.4g} s: {count} readings until "
-                "it had caught up are left out"
+                f"after {_moment(reached_ns[first])} the log's clock went back by {duration(by_s, 4)}: {count} "
+                "readings until it had caught up are left out"
             )
     return tuple(notes)
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powersample.errors import AccessDenied, BadFormat, InputNotFound, InvalidArgument
+from powersample.model import amount
 
 KINDS = "random, prbs, chirp, square:PERIOD_S, or file:CSV"
 LEAST_HOLD_S = 0.1  # a first-order lag of 20 ms is nearly over by then
@@ -92,7 +93,7 @@ def random_edges(duration_s: float, *, seed: int = 0, cycle_s: float = 0.0) -> P
     dice = np.random.default_rng(seed)
     count = math.ceil(duration_s / (HOLDS[0] * hold_s))
     edges = np.concatenate(([0.0], np.cumsum(dice.uniform(*HOLDS, count) * hold_s)))
-    return _even(f"random edges about every {hold_s:.3g} s", edges[edges <= duration_s])
+    return _even(f"random edges about every {amount(hold_s)} s", edges[edges <= duration_s])
 
 
 def prbs(duration_s: float, *, chip_s: float = CHIP_S, seed: int = 0) -> Pattern:
@@ -111,7 +112,7 @@ def prbs(duration_s: float, *, chip_s: float = CHIP_S, seed: int = 0) -> Pattern
             back ^= state >> (order - tap)
         state = state >> 1 | (back & 1) << (order - 1)
     changes = np.flatnonzero(np.diff([0, *bits, 0]))
-    return _even(f"PRBS of {chip_s:.3g} s chips", changes.astype(np.float64) * chip_s)
+    return _even(f"PRBS of {amount(chip_s)} s chips", changes.astype(np.float64) * chip_s)
 
 
 def chirp(duration_s: float, *, periods_s: tuple[float, float] = CHIRP_S) -> Pattern:
@@ -122,7 +123,7 @@ def chirp(duration_s: float, *, periods_s: tuple[float, float] = CHIRP_S) -> Pat
     half = np.arange(0, math.floor(2 * turns)) / 2
     rate = (last - first) / duration_s
     edges: Floats = 2 * half / (first + np.sqrt(first**2 + 2 * rate * half))
-    return _even(f"chirp from {periods_s[0]:.3g} s to {periods_s[1]:.3g} s", edges)
+    return _even(f"chirp from {amount(periods_s[0])} s to {amount(periods_s[1])} s", edges)
 
 
 def square(duration_s: float, period_s: float, duty: float = 0.5) -> Pattern:
@@ -132,13 +133,13 @@ def square(duration_s: float, period_s: float, duty: float = 0.5) -> Pattern:
     _check_duration(duration_s, period_s)
     rise = np.arange(int(duration_s / period_s)) * period_s
     edges = np.column_stack((rise, rise + duty * period_s)).ravel()
-    return Pattern(f"square wave of {period_s:.3g} s", edges, ambiguous=True)
+    return Pattern(f"square wave of {amount(period_s)} s", edges, ambiguous=True)
 
 
 def steady(duration_s: float) -> Pattern:
     """Return one span of work, at a level that `run` is told."""
     _check_duration(duration_s, LEAST_SPAN_S)
-    return Pattern(f"steady work for {duration_s:.3g} s", np.array([0.0, duration_s]), ambiguous=True)
+    return Pattern(f"steady work for {amount(duration_s)} s", np.array([0.0, duration_s]), ambiguous=True)
 
 
 def ladder(levels: Sequence[float], hold_s: float) -> Pattern:
@@ -147,7 +148,7 @@ def ladder(levels: Sequence[float], hold_s: float) -> Pattern:
         raise InvalidArgument("a ladder needs at least one level")
     _check_duration(len(levels) * hold_s, LEAST_SPAN_S)
     edges = np.repeat(np.arange(len(levels) + 1) * hold_s, 2)[1:-1]
-    return Pattern(f"{len(levels)} levels of {hold_s:.3g} s", edges, levels=np.array(levels, np.float64))
+    return Pattern(f"{len(levels)} levels of {amount(hold_s)} s", edges, levels=np.array(levels, np.float64))
 
 
 def from_file(path: str | os.PathLike[str]) -> Pattern:
@@ -223,4 +224,4 @@ def _even(name: str, edges: Floats) -> Pattern:
 
 def _check_duration(duration_s: float, least_s: float) -> None:
     if not least_s <= duration_s < 86400:
-        raise InvalidArgument(f"a pattern of {duration_s} s: from {least_s:.3g} s to a day")
+        raise InvalidArgument(f"a pattern of {duration_s} s: from {amount(least_s)} s to a day")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recording is, in memory: numpy and the standard library only, no files, no devices."""
 
+from powersample.model.amounts import amount, duration
 from powersample.model.calibration import Calibration, LinearModel, OperatingPoint
 from powersample.model.channel import KEPT_DTYPE, METER_DTYPE, SAMPLE_DTYPE, Channel, Kind
 from powersample.model.clock import Anchor, to_boottime_ns, to_realtime_ns
@@ -42,6 +43,8 @@ __all__ = [
     "Series",
     "Trace",
     "Window",
+    "amount",
+    "duration",
     "host_of",
     "simulated_key",
     "to_boottime_ns",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from powersample.analysis.agreement_table import agreement_rows, spans_of
 from powersample.analysis.dip import dip_test
 from powersample.analysis.signatures import offset, usage
-from powersample.model import RunRow, RunTable
+from powersample.model import RunRow, RunTable, amount
 from powersample.report import signatures
 from powersample.report.table import number
 
@@ -178,28 +178,29 @@ def _checks(table: RunTable, data: Mapping[str, Any]) -> Iterator[dict[str, str]
 
     factor = data["factor"]
     if factor and factor["max"] - factor["min"] <= SAME * factor["median"] and abs(factor["median"] - 1) > SAME:
-        what = f"the published total is {factor['median']:.4g} times the sum of its domains in every run"
+        what = f"the published total is {amount(factor['median'], 4)} times the sum of its domains in every run"
         yield check(
             "PSA-PUE", "warning", what, "A constant PUE is inside: divide it out before comparing with a meter."
         )
     elif factor and abs(factor["median"] - 1) > SAME:
-        what = f"total and domains differ by a factor between {factor['min']:.3g} and {factor['max']:.3g}"
+        what = f"total and domains differ by a factor between {amount(factor['min'])} and {amount(factor['max'])}"
         yield check("PSA-SUM", "warning", what, "Find out what the total holds beside its domains.")
     for domain, ratio in data["power_times_time"].items():
         if ratio is None:
             continue
         slip = next((text for size, text in SLIPS.items() if abs(ratio["median"] / size - 1) < SAME), None)
         if slip:
-            what = f"{domain}: energies are {ratio['median']:.4g} times power x duration"
+            what = f"{domain}: energies are {amount(ratio['median'], 4)} times power x duration"
             yield check("PSA-UNIT", "error", what, f"They are {slip}.")
         elif ratio["max"] > (1 + SAME) * ratio["min"]:
-            what = f"{domain}: energy / (power x duration) runs from {ratio['min']:.2g} to {ratio['max']:.2g}"
+            ends = f"{amount(ratio['min'], 2)} to {amount(ratio['max'], 2)}"
+            what = f"{domain}: energy / (power x duration) runs from {ends}"
             yield check("PSA-MEAN", "warning", what, "The power is no mean over the run: do not multiply it by time.")
     samples = data["samples_per_epoch"]
     if samples:
         what = (
-            f"an epoch holds {samples['min']:.2g} to {samples['max']:.2g} samples at most (median "
-            f"{samples['median']:.2g}); no more than {FEW_SAMPLES} in {100 * samples['few_share']:.0f} % of runs"
+            f"an epoch holds {amount(samples['min'], 2)} to {amount(samples['max'], 2)} samples at most (median "
+            f"{amount(samples['median'], 2)}); no more than {FEW_SAMPLES} in {100 * samples['few_share']:.0f} % of runs"
         )
         level = "warning" if samples["few_share"] else "info"
         yield signatures.signature("PSA-SAMPLES", level, what, "Energies per epoch are guesses.", signatures.PAPER_FEW)

@@ -26,7 +26,7 @@ from powersample.analysis import (
     window_energies,
 )
 from powersample.analysis.meter import info_of, is_meter
-from powersample.model import TRUTH_PREFIX, Calibration, Channel, Trace, Window
+from powersample.model import TRUTH_PREFIX, Calibration, Channel, Trace, Window, amount, duration
 from powersample.report.check import check
 from powersample.report.clock_fits import clock_fit_checks, clock_fits, without_residuals
 from powersample.report.explain import explain
@@ -271,7 +271,7 @@ def _why_void(node: Mapping[str, Any]) -> str:
     causes = []
     if late := node.get("truth_late"):
         worst_ms = (node.get("truth_late_max_ns") or 0) / 1e6
-        causes.append(f"power was set {late} times after its own instant, {worst_ms:.3g} ms at worst")
+        causes.append(f"power was set {late} times after its own instant, {duration(worst_ms / 1e3)} at worst")
     if node.get("truth_full"):
         causes.append("there was no room for all changes of power")
     return f"the simulated node's truth is void: {' and '.join(causes) or 'the node says so'}"
@@ -314,19 +314,18 @@ def _clock_checks(clock: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         return "once" if count == 1 else f"{count} times"
 
     if clock["suspends"]:
-        what = f"the machine slept {times(clock['suspends'])} while recording, {clock['asleep_s']:.3g} s in all"
+        what = f"the machine slept {times(clock['suspends'])} while recording, {duration(clock['asleep_s'])} in all"
         yield check("PSQ-SUSPEND", "warning", what, "Keep it awake: energy while asleep is not seen.")
     if clock["steps"]:
         by_s = [one["size_s"] for one in clock["events"] if one["kind"] == "step"]
-        what = (
-            f"the time of day was set {times(clock['steps'])} while recording, by {max(by_s, key=abs):+.3g} s at most"
-        )
+        most = amount(max(by_s, key=abs), signed=True)
+        what = f"the time of day was set {times(clock['steps'])} while recording, by {most} s at most"
         yield check("PSQ-CLOCK", "info", what, "Energies are not touched; compare other logs with care.")
     if clock["rate_changes"]:
         ppm = [one["change_ppm"] for one in clock["events"] if one["kind"] == "rate"]
         what = (
             f"CLOCK_MONOTONIC changed its rate {times(clock['rate_changes'])} while recording, by "
-            f"{max(ppm, key=abs):+.3g} ppm at most: the time of day was being corrected"
+            f"{amount(max(ppm, key=abs), signed=True)} ppm at most: the time of day was being corrected"
         )
         yield check("PSQ-RATE", "info", what, "Harmless for energies; a meter's clock has to be fitted piecewise.")
     if clock["boots"] > 1:

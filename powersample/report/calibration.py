@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from powersample.fit.node_model import left_out_w
-from powersample.model import Calibration, LinearModel, OperatingPoint
+from powersample.model import Calibration, LinearModel, OperatingPoint, amount
 from powersample.report.table import DASH, cut, number, table
 
 MOST_ROWS, SHOWN_ROWS = 40, 12  # of points; of more than that many, these that are farthest off
@@ -102,7 +102,7 @@ def equation(model: LinearModel) -> str:
     for term, value in zip(model.terms, model.coefficients, strict=True):
         if value == 0:
             continue
-        size = f"{abs(value):.4g}"
+        size = amount(abs(value), 4)
         text = f"{size} W" if term == "1" else f"{size} {SYMBOLS.get(term, term)}"
         sign = ("- " if value < 0 else "+ ") if parts else ("-" if value < 0 else "")
         parts.append(sign + text)
@@ -167,7 +167,7 @@ def _bounds(calibration: Calibration) -> Iterator[str]:
         yield "no idle point: there is no lower bound; say which load is idle (--idle NAME)"
     yield "power that no counter sees"
     cells = [
-        (cut(load, NAME_ROOM), f"{watts:.1f}", f"+- {u_w:.2g}" if u_w else "")  # 0: nobody has told
+        (cut(load, NAME_ROOM), f"{watts:.1f}", f"+- {amount(u_w, 2)}" if u_w else "")  # 0: nobody has told
         for load, (watts, u_w) in loads.items()
     ]
     yield from table(("", "W", "sd"), cells[:MOST_ROWS], "lrl", indent=2)

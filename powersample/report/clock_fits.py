@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from powersample.model import amount
+
 RESIDUALS = ("residual_ns", "residual_w")  # a plot's, and too long for a report
 
 
@@ -41,7 +43,7 @@ def clock_fit_line(fit: Mapping[str, Any]) -> str:
     else:
         words = f"{name} comes {_ms(fit['lag_s'])} after its cycles' ends, {error}"
     if fit["skew_ppm"] is not None:
-        words += f"; that grows by {fit['skew_ppm']:.2g} +- {fit['skew_se_ppm']:.2g} ppm"
+        words += f"; that grows by {amount(fit['skew_ppm'], 2)} +- {amount(fit['skew_se_ppm'], 2)} ppm"
     if fit["truth"]:
         words += f"; off by {_ms(fit['truth']['median_error_s'])} against the simulated meter's own cycles (median)"
     return words
@@ -72,4 +74,4 @@ def _long(seconds: float) -> str:
 
 def _ms(seconds: float) -> str:
     value = seconds * 1e3
-    return f"{value:.0f} ms" if abs(value) >= 100 else f"{value:.2g} ms"
+    return f"{value:.0f} ms" if abs(value) >= 100 else f"{amount(value, 2)} ms"

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from powersample.analysis.codecarbon import MEMORY, Asked, Corrected, Uncaptured
+from powersample.model import amount
 from powersample.report.table import DASH, number, table
 
 KWH_J = 3.6e6
@@ -180,7 +181,7 @@ def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     yield line("measured", row["measured_j"], None, "CPU and GPU")
     yield line("low", row["low_j"], "low", "with the least uncaptured power")
     yield line("high", row["high_j"], "high", "with the most")
-    middle = f"+- {_kwh(row['half_width_j'])} kWh ({100 * row['half_width_j'] / row['middle_j']:.2g} %)"
+    middle = f"+- {_kwh(row['half_width_j'])} kWh ({amount(100 * row['half_width_j'] / row['middle_j'], 2)} %)"
     yield line("middle", row["middle_j"], "middle", middle)
     if row["load_j"] is not None:
         yield line("load known", row["load_j"], "load", f"as under {row['load']}")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from powersample.analysis import pace
 from powersample.analysis.bins import binned_w, grid_of
 from powersample.analysis.polls import polls
-from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace
+from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace, duration
 from powersample.report.reduce import Points, Reducer
 from powersample.report.words import place
 
@@ -147,7 +147,7 @@ class _Draw:
             return Curve(channel.name, label, "as read, each value until the next", self._power(channel))
         least_s = max(LEAST_BIN_S, UPDATES_A_BIN * (self._period_s.get(channel.name) or 0.0))
         grid_ns = grid_of(self._trace, least_s)
-        how = "no mean power" if len(grid_ns) < 2 else f"mean power over {(grid_ns[1] - grid_ns[0]) / 1e9:.3g} s"
+        how = "no mean power" if len(grid_ns) < 2 else f"mean power over {duration((grid_ns[1] - grid_ns[0]) / 1e9)}"
         return Curve(channel.name, label, how, self._counter(channel, grid_ns))
 
     def truth(self, channel: Channel) -> Curve:

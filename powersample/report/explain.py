@@ -10,6 +10,7 @@ from typing import Any
 
 from powersample.analysis.interval import ORDER, verdict
 from powersample.analysis.repeats import stem
+from powersample.model import amount, duration
 from powersample.report.many import crowds
 from powersample.report.table import number, times
 from powersample.report.words import badness, dropout, may_hide, place
@@ -134,7 +135,7 @@ def _unread(window: Mapping[str, Any], energy: Mapping[str, Any], sensor: str | 
 
 def _updates(energy: Mapping[str, Any]) -> str:
     of = "" if energy["updates_expected"] is None else f" of about {energy['updates_expected']}"
-    stale = "" if energy["stale_share"] is None else f", {100 * energy['stale_share']:.3g} % of its polls stale"
+    stale = "" if energy["stale_share"] is None else f", {amount(100 * energy['stale_share'])} % of its polls stale"
     return f"{energy['updates']}{of} updates seen within{stale}"
 
 
@@ -142,17 +143,17 @@ def sensor_words(channel: Mapping[str, Any]) -> str:
     """Return what a channel's sensor does, as far as anybody says: how often it publishes, over what it averages."""
     if channel.get("meter"):
         cycle_s = channel["averaging_window_s"]
-        own = f"each value averages its own cycle, nominally {1e3 * (cycle_s or 0.0):.4g} ms"
+        own = f"each value averages its own cycle, nominally {duration(cycle_s or 0.0, 4)}"
         return f"Meter: {channel['meter']}; {own if cycle_s else 'its values are taken for instants'}."
     origin = channel.get("sensor_origin") or {}
     if not origin:
         return f"Sensor: {channel.get('sensor') or 'unnamed'}; no table speaks of it."
     parts = []
     if channel.get("sensor_period_s"):
-        parts.append(f"publishes every {1e3 * channel['sensor_period_s']:.4g} ms ({channel['sensor_period_origin']})")
+        parts.append(f"publishes every {duration(channel['sensor_period_s'], 4)} ({channel['sensor_period_origin']})")
     if channel.get("averaging_window_s"):
         source = channel["averaging_window_origin"]
-        parts.append(f"each value averages {1e3 * channel['averaging_window_s']:.4g} ms ({source})")
+        parts.append(f"each value averages {duration(channel['averaging_window_s'], 4)} ({source})")
     parts.append(f"gain of such boards: {origin.get('gain_sd', 'unknown')}")
     return f"Sensor: {'; '.join(parts)}."
 
@@ -172,7 +173,8 @@ def _budget(energy: Mapping[str, Any]) -> Iterable[str]:
     own = math.sqrt(math.fsum(one["value_j"] ** 2 for one in terms if one["kind"] == "standard"))
     if any(one["term"] in SHARED and one["value_j"] for one in terms):
         yield from _words(
-            f"Beside another window of this board gain cancels: then its own part is +-{100 * own / joules:.2g} %."
+            "Beside another window of this board gain cancels: then its own part is "
+            f"+-{amount(100 * own / joules, 2)} %."
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from powersample.analysis import Drift, Holistic, Judged, WallEnergy
 from powersample.errors import InvalidArgument
+from powersample.model import amount
 from powersample.report.check import check
 from powersample.report.table import DASH, cut, interval, number, table
 
@@ -204,7 +205,7 @@ def _by(used: Mapping[str, Any]) -> str:
     words = [] if used["made_ns"] is None else [f"{datetime.fromtimestamp(used['made_ns'] / 1e9, UTC):%Y-%m-%d}"]
     words.append(f"by {used['meter']}" if used["meter"] else f"by a {used['source']}")
     if used["leave_one_out_max_pct"] is not None:
-        words.append(f"(up to {used['leave_one_out_max_pct']:.2g} % off at loads that it had not seen)")
+        words.append(f"(up to {amount(used['leave_one_out_max_pct'], 2)} % off at loads that it had not seen)")
     if used["overridden"]:
         words.append(f"- REFUSED, AND USED ALL THE SAME ({ANYWAY})")
     return f"calibrated {' '.join(words)}"

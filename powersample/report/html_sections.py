@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from powersample.model import amount
 from powersample.report.curves import Panel, spans
 from powersample.report.explain import VERDICTS, explain, sensor_words
 from powersample.report.holistic import holistic_summary, node_rows
@@ -79,7 +80,8 @@ def _summary(data: Mapping[str, Any]) -> str:
             half_pct = 100 * max(joules - low_j, high_j - joules) / joules if joules else 0.0
             parts.append(
                 f"<p>The true energy lies between {_joules(low_j)} and {_joules(high_j)} 95 times in 100 "
-                f"(&plusmn;{half_pct:.2g} %).</p><p>{verdict(word)}{escaped(VERDICTS[word].removeprefix(word))}.</p>"
+                f"(&plusmn;{amount(half_pct, 2)} %).</p>"
+                f"<p>{verdict(word)}{escaped(VERDICTS[word].removeprefix(word))}.</p>"
             )
     cards = [
         f"<div><dt>{escaped(label)}</dt><dd>{_joules(window['totals'][key])} <small>{_mean(window, key)}</small></dd>"

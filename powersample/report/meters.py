@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from powersample.model import amount, duration
 from powersample.report.check import check
 from powersample.report.table import number
 
@@ -89,11 +90,11 @@ def _latency(one: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
         (meta.get("clock_fits", {}).get(each["name"]) for each in one["channels"] if meta.get("clock_fits")), None
     )
     if fit and fit.get("accepted"):
-        return f"clock known to {1e3 * fit['lag_se_s']:.2g} ms"
+        return f"clock known to {duration(fit['lag_se_s'], 2)}"
     latest_s = one["latency_max_s"]
     if latest_s is None:
         return "clock not fitted, values late by an unknown time"
-    return f"clock not fitted, values up to {1e3 * latest_s:.3g} ms late"
+    return f"clock not fitted, values up to {duration(latest_s)} late"
 
 
 def _gaps(one: Mapping[str, Any]) -> str:
@@ -145,5 +146,5 @@ def _unsure(one: Mapping[str, Any], windows: Iterable[Mapping[str, Any]]) -> Ite
             mean_w = joules / window["duration_s"]
             worst = max(worst, (accuracy["reading_pct"] + 100 * offset_w / mean_w, window["name"]))
     if worst[0] > MOST_PCT:
-        what = f"meter {one['name']} is good to {worst[0]:.2g} % only in window {worst[1]!r}"
+        what = f"meter {one['name']} is good to {amount(worst[0], 2)} % only in window {worst[1]!r}"
         yield check("PSM-UNCERTAINTY", "warning", what, f"A smaller range brings it below {MOST_PCT:g} %.")

@@ -16,7 +16,7 @@ from typing import Any
 
 from powersample.analysis import judge_of, mean_energy
 from powersample.analysis.evidence import student_95
-from powersample.model import BudgetTerm, Calibration, Energy, Trace
+from powersample.model import BudgetTerm, Calibration, Energy, Trace, amount
 from powersample.report.build import SCHEMA_VERSION, build
 from powersample.report.table import DASH, cut, interval, number, table, times
 from powersample.report.text import block, check_lines, paragraph
@@ -357,7 +357,7 @@ def _table(data: Mapping[str, Any]) -> Iterable[str]:
         row = [number(one["joules"]), cut(one["device"], 24), interval(one)]
         if spread:
             known = one["spread_j"] is not None and one["joules"]
-            row.append(f"{100 * one['spread_j'] / one['joules']:.2g} %" if known else DASH)
+            row.append(f"{amount(100 * one['spread_j'] / one['joules'], 2)} %" if known else DASH)
         row += [number(one["mean_w"]), one["by"], one["verdict"]]
         if simulated:
             error = one["truth_j"] and one["joules"] is not None
@@ -374,7 +374,7 @@ def _times(elapsed: Mapping[str, Any]) -> Iterable[str]:
         return
     words = f"{number(mean_s)} s elapsed"
     if elapsed["low_s"] is not None:
-        words += f" +-{100 * (elapsed['high_s'] - mean_s) / mean_s:.2g} %"
+        words += f" +-{amount(100 * (elapsed['high_s'] - mean_s) / mean_s, 2)} %"
         words += f" ({number(elapsed['least_s'])} to {number(elapsed['most_s'])})"
     yield f"  {words}, {number(elapsed['user_s'])} s user, {number(elapsed['system_s'])} s sys"
 

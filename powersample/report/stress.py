@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from powersample.loads import EdgeLog, Step
+from powersample.model import amount
 from powersample.report.table import DASH, table
 
 HEADER = ("level", "reached", "time", "bursts", "rise late, median", "p99", "missed", "wrong", "temperature", "clock")
@@ -40,7 +41,7 @@ def stress_text(log: EdgeLog) -> str:
         (
             f"{100 * row['level']:.1f} %",
             _with(row["duty"], 100, ".2f", "%"),
-            f"{row['duration_s']:.4g} s",
+            f"{amount(row['duration_s'], 4)} s",
             str(row["bursts"]),
             _with(row["late_median_ms"], 1, ".3f", "ms"),
             _with(row["late_p99_ms"], 1, ".3f", "ms"),

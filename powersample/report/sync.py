@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from powersample.fit import Aligned, Lag, Synced
+from powersample.model import amount, duration
 from powersample.report.clock_fits import side
 from powersample.report.figure import sheet
 
@@ -53,21 +54,21 @@ def sync_text(
     lines.append(_title(fit, names))
     rows: list[tuple[str, str]] = []
     if isinstance(synced, Aligned) and synced.zone_s:
-        rows.append(("time zone", f"{synced.zone_s / 3600:+.4g} h, taken out"))
+        rows.append(("time zone", f"{amount(synced.zone_s / 3600, 4, signed=True)} h, taken out"))
     rows += _lag_rows(fit, synced.rest_s if isinstance(synced, Aligned) else fit.lag_s)
     if isinstance(synced, Aligned) and synced.delay_s and fit.accepted:
-        rows.append(("of that", f"{synced.delay_s * 1e3:.3g} ms is what the table says that its sensor takes"))
+        rows.append(("of that", f"{duration(synced.delay_s)} is what the table says that its sensor takes"))
     if fit.tau_s is not None:
-        error = f"+- {(fit.tau_se_s or 0.0) * 1e3:.2g} ms"
+        error = f"+- {duration(fit.tau_se_s or 0.0, 2)}"
         how = error if fit.tau_fitted else "taken and not fitted: what is unsure of it is in the lag's error"
-        rows.append(("supply lag", f"{fit.tau_s * 1e3:.3g} ms, {how}"))
-    if fit.r2 is not None:
-        rows.append(("explained", f"{_share(fit.r2)} of the variance, gain {fit.gain:.4g}"))
+        rows.append(("supply lag", f"{duration(fit.tau_s)}, {how}"))
+    if fit.r2 is not None and fit.gain is not None:
+        rows.append(("explained", f"{_share(fit.r2)} of the variance, gain {amount(fit.gain, 4)}"))
     if isinstance(synced, Aligned) and synced.r_after is not None:
         before = "unknown" if synced.r_before is None else f"{synced.r_before:.4f}"
         rows.append(("correlation", f"{synced.r_after:.4f}; as stamped {before}"))
     if fit.second_best_ratio is not None:
-        rows.append(("next best lag", f"{fit.second_best_ratio:.3g} times the squares"))
+        rows.append(("next best lag", f"{amount(fit.second_best_ratio)} times the squares"))
     if fit.jitter_s:
         rows.append(("jitter", f"{_short(fit.jitter_s * 1e3)} ms of a single stamp"))
     if against is not None:
@@ -94,7 +95,7 @@ def _named(fit: ClockFit, names: tuple[str, str]) -> tuple[str, str]:
 
 def _share(share: float) -> str:
     """Return a share without rounding what is left to nothing."""
-    return f"{share:.2%}" if share < 0.9999 else f"all but {1 - share:.1g}"
+    return f"{share:.2%}" if share < 0.9999 else f"all but {amount(1 - share, 1)}"
 
 
 def _like(value: float, error: float) -> str:
@@ -105,7 +106,7 @@ def _like(value: float, error: float) -> str:
 
 def _short(value: float) -> str:
     """Return two digits, without an exponent."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return f"{value:.0f}" if value >= 10 else f"{amount(value, 2)}"
 
 
 def _lag_rows(fit: ClockFit, lag_s: float | None) -> list[tuple[str, str]]:
@@ -116,7 +117,9 @@ def _lag_rows(fit: ClockFit, lag_s: float | None) -> list[tuple[str, str]]:
     what = f"its stamps are {side(lag_s)} the reference's" if fit.own_clock else "from a cycle's end to its stamp"
     rows.append(("that is", what))
     if fit.skew_ppm is not None and fit.skew_se_ppm is not None:
-        rows.append(("skew", f"{fit.skew_ppm:.3g} ppm +- {fit.skew_se_ppm:.2g} ppm, from {len(fit.knots)} places"))
+        rows.append(
+            ("skew", f"{amount(fit.skew_ppm)} ppm +- {amount(fit.skew_se_ppm, 2)} ppm, from {len(fit.knots)} places")
+        )
     elif fit.own_clock:
         rows.append(("skew", "unknown: one place; up to 100 ppm is in the error elsewhere"))
     return rows
@@ -138,8 +141,9 @@ def plot(synced: Synced | Aligned, path: Path, *, simulated: bool, names: tuple[
     reference = told.references[0]
     begin, end = _span(reference, told.cycles.cycle_ns * 1e-9)
     whole = (0.0, float(reference.t_ns[-1] - reference.t_ns[0]) * 1e-9)
+    zone = amount(zone_ns / 3.6e12, signed=True)
     for axis, shift, title in (
-        (axes[0], zone_ns, "as stamped" + (f", {zone_ns / 3.6e12:+.3g} h of time zone taken out" if zone_ns else "")),
+        (axes[0], zone_ns, "as stamped" + (f", {zone} h of time zone taken out" if zone_ns else "")),
         (axes[1], at_ns, f"as aligned: {_like((at_ns - zone_ns) / 1e6, error_ms)} ms of lag taken out"),
     ):
         _records(axis, told, reference, shift, (begin, end), lag, _named(told.fit, names))

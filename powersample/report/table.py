@@ -4,6 +4,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from powersample.model import amount
+
 DASH = "-"
 
 
@@ -34,7 +36,7 @@ def number(value: float | None) -> str:
     size = abs(value)
     if size >= 1000:
         return f"{value:.1f}"
-    return f"{value:#.4g}".rstrip(".") if size >= 1e-4 else f"{value:.2e}"
+    return f"{value:#.4g}".rstrip(".") if size >= 1e-4 else amount(value)
 
 
 def times(count: int) -> str:
@@ -55,5 +57,5 @@ def interval(energy: Mapping[str, Any]) -> str:
         return DASH
     below_pct, above_pct = 100 * (joules - low_j) / joules, 100 * (high_j - joules) / joules
     if round(below_pct, 2) == round(above_pct, 2):
-        return f"+-{above_pct:.2g} %" if above_pct < 100 else f"+-{above_pct:.0f} %"
+        return f"+-{amount(above_pct, 2)} %"
     return f"-{below_pct:.0f}/+{above_pct:.0f} %"

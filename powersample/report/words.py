@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from powersample.model import duration
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, cut, number, times
@@ -221,20 +222,22 @@ def sensor_meaning(one: Mapping[str, Any]) -> str:
     if one["kind"] == "energy":
         words = ["A counter: its gain between two readings is known however the load moved, as far as its sensor saw."]
         if period_s:
-            words.append(f"It moves every {_ms(period_s)}; a shorter window's edges lie between its steps.")
+            words.append(f"It moves every {duration(period_s)}; a shorter window's edges lie between its steps.")
     else:
-        words = [f"A new value every {_ms(period_s)}." if period_s else "How often it has a new value is not known."]
+        words = [
+            f"A new value every {duration(period_s)}." if period_s else "How often it has a new value is not known."
+        ]
         if window_s and period_s and window_s < ALIKE * period_s:
-            words.append(f"Each is the mean of {_ms(window_s)}: what happens in the rest of that time is in no value.")
+            words.append(
+                f"Each is the mean of {duration(window_s)}: what happens in the rest of that time is in no value."
+            )
         elif window_s and period_s and window_s * ALIKE > period_s:
-            words.append(f"Each is the mean of the last {_ms(window_s)}: a step of the load shows as a ramp that long.")
+            words.append(
+                f"Each is the mean of the last {duration(window_s)}: a step of the load shows as a ramp that long."
+            )
         elif window_s:
-            words.append(f"Each is the mean of {_ms(window_s)}, one after the other: nothing is left out.")
+            words.append(f"Each is the mean of {duration(window_s)}, one after the other: nothing is left out.")
     if one["achieved_hz"]:
         seen = "" if one["stale_share"] is None else f", {100 * one['stale_share']:.0f} % of them the last value again"
         words.append(f"It was read {number(one['achieved_hz'])} times a second{seen}.")
     return " ".join(words)
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.4g} ms"

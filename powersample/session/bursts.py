@@ -12,6 +12,7 @@ import numpy as np
 from powersample import loads
 from powersample.errors import InvalidArgument
 from powersample.loads import EdgeLog, Pattern
+from powersample.model import amount
 
 if TYPE_CHECKING:
     from powersample.sim import Node
@@ -72,4 +73,4 @@ def check_pattern(pattern: Pattern) -> None:
             f"a {pattern.name} looks the same a period later: no lag can be told by it", "Use --pattern random."
         )
     if pattern.duration_s < LEAST_BURST_S:
-        raise InvalidArgument(f"a burst of {pattern.duration_s:.3g} s is too short: {LEAST_BURST_S:g} s or more")
+        raise InvalidArgument(f"a burst of {amount(pattern.duration_s)} s is too short: {LEAST_BURST_S:g} s or more")

@@ -19,6 +19,7 @@ from powersample._native import api_sim
 from powersample._native.api_files import MovedFiles
 from powersample._native.api_wall import Wall
 from powersample.errors import InvalidArgument, NotSupported, StateError
+from powersample.model import duration
 from powersample.sim import cpu as cpus
 from powersample.sim import folders, hwmon, layout, supply, tree
 from powersample.sim import profile as profiles
@@ -275,10 +276,10 @@ class Node(TruthControl, PlugControl, LoadControl, FaultControl, FileFaultContro
         sensor = self._sensor(gpu, "usage")
         period_ms, window_ms = sensor.period_ns / 1e6, sensor.window_ns / 1e6
         if not window_ms:
-            return f"{name}: low-passed, every {period_ms:.3g} ms"
+            return f"{name}: low-passed, every {duration(period_ms / 1e3)}"
         if window_ms > 2 * period_ms:
-            return f"{name}: mean of {window_ms / 1e3:.3g} s, every {period_ms:.3g} ms"
-        return f"{name}: {window_ms:.3g} ms of every {period_ms:.3g} ms"
+            return f"{name}: mean of {duration(window_ms / 1e3)}, every {duration(period_ms / 1e3)}"
+        return f"{name}: {duration(window_ms / 1e3)} of every {duration(period_ms / 1e3)}"
 
     def describe(self) -> dict[str, Any]:
         """Return all that sets this node apart, ready for JSON."""

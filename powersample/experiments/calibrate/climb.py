@@ -15,7 +15,7 @@ from powersample.errors import DeviceError
 from powersample.experiments.calibrate.plan import GPU, IDLE, Rung, Times
 from powersample.experiments.calibrate.steadiness import LAG_SPANS, Load, Standing, followed, standing
 from powersample.fit.follows import THROTTLED, UNSTEADY
-from powersample.model import Window
+from powersample.model import Window, amount
 
 if TYPE_CHECKING:
     from powersample.experiments.calibrate.disturbance import Accounts, Watch
@@ -174,7 +174,7 @@ class Climb:
             return taken.useless
         if self.watch is None or not taken.others_cpus > self.watch.limit_cpus:
             return f"others kept a GPU busy for {taken.means.gpu_busy_pct:.0f} % of the time"
-        return f"others kept {taken.others_cpus:.2g} CPUs busy, and {self.watch.limit_cpus:.2g} may be"
+        return f"others kept {amount(taken.others_cpus, 2)} CPUs busy, and {amount(self.watch.limit_cpus, 2)} may be"
 
     def _rung(self, rung: Rung, where: Progress, trouble: list[str], after_it: Rung | None) -> Taken:
         """Measure a rung; what comes after it begins before this one's energies are told, which takes a while."""

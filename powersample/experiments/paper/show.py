@@ -14,6 +14,7 @@ from powersample.experiments.figures import FEW, Spread, figures, known, method_
 from powersample.experiments.paper.epochs import LENGTHS_S, SLEEP_S
 from powersample.experiments.paper.loop import ALIKE_S, Traced
 from powersample.experiments.paper.run import Paper
+from powersample.model import amount, duration
 
 WIDTH = 100
 # arXiv 2505.15631: section V.B (Pearson by epoch), the abstract (by training), section V (epochs of few samples).
@@ -184,7 +185,7 @@ def _row(title: str, cells: Sequence[str]) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    return duration(seconds)
 
 
 def _pct(value: float | None) -> str:
@@ -260,8 +261,8 @@ def _notes(paper: Paper) -> list[str]:
     if native is not None and native.few_polls:
         lines.append(
             f"Native itself got at most {FEW} readings in {native.few_polls} of {len(paper.epochs)} epochs, at "
-            f"{native.achieved_hz:.3g} a second: left to itself it takes up to 2 % of the time by the driver's calls, "
-            "and here they are slow. Its errors are those of a sampler held back, not of a sensor."
+            f"{amount(native.achieved_hz)} a second: left to itself it takes up to 2 % of the time by the driver's "
+            "calls, and here they are slow. Its errors are those of a sampler held back, not of a sensor."
         )
     if paper.tracer.reason is not None:
         lines.append(f"The tracer did not run: {paper.tracer.reason}")

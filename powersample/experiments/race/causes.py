@@ -31,6 +31,7 @@ from powersample.experiments.race.cause_cells import (
     processes,
     sensor,
 )
+from powersample.model import duration
 from powersample.session.simulate import make_node
 
 CALLS_S = (5e-6, 50e-6, 0.4e-3, 5e-3)  # science.md's range of one NVML call, up to a blocked one
@@ -194,7 +195,7 @@ def _with(one: Cause) -> str:
 def _call(call_us: float | None) -> str:
     if call_us is None:
         return ""
-    return f"{call_us:.3g} us" if call_us < 1000 else f"{call_us / 1000:.3g} ms"
+    return duration(call_us / 1e6)
 
 
 def _range(one: Cause) -> str:

@@ -21,6 +21,7 @@ from powersample.experiments.race.ground import Ground, ground_for
 from powersample.experiments.race.setup import Setup
 from powersample.experiments.race.slowdown import BLOCK_S, Block, Slowdown, slowdown
 from powersample.experiments.workload import Epoch, Training, plan, train, training
+from powersample.model import amount
 
 BUDGET_S = 76.0  # that is planned for everything, unless a number of epochs is asked for
 SLOWDOWN_BY_S = 78.0  # after so long no further round of the slowdown begins
@@ -169,7 +170,7 @@ def _announce(setup: Setup, epochs: Sequence[Epoch], starts_s: dict[str, float])
     laps = 1 if setup.together else len(starts_s)
     how = "all at once" if setup.together else "one after the other"
     about_s = laps * lap_s + _aside_s(setup, starts_s)
-    return f"{len(starts_s)} methods, {how}: {len(epochs)} epochs, {lap_s:.3g} s, about {about_s:.0f} s in all"
+    return f"{len(starts_s)} methods, {how}: {len(epochs)} epochs, {amount(lap_s)} s, about {about_s:.0f} s in all"
 
 
 @dataclass(frozen=True, slots=True)

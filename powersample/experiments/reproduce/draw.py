@@ -16,6 +16,7 @@ from powersample.experiments.reproduce.inputs import FINDINGS, PAPERS_PCT
 from powersample.experiments.reproduce.run import Reproduction
 from powersample.experiments.reproduce.show import headline
 from powersample.experiments.reproduce.tracing import METER, NATIVE, NVML, SMI, Setting, row, settings
+from powersample.model import amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,8 +72,8 @@ def _label(tool: str) -> str:
 
 
 def _words(setting: Setting) -> str:
-    low_s, high_s = setting.lengths_s
-    return f"{MEANS[setting.field]}, calls of {1e3 * setting.call_s:g} ms, epochs of {low_s:.2g} to {high_s:.2g} s"
+    epochs = " to ".join(amount(seconds, 2) for seconds in setting.lengths_s)
+    return f"{MEANS[setting.field]}, calls of {1e3 * setting.call_s:g} ms, epochs of {epochs} s"
 
 
 def _correlations(axes: Axes, study: Reproduction) -> None:
@@ -92,7 +93,7 @@ def _correlations(axes: Axes, study: Reproduction) -> None:
                       xycoords=("axes fraction", "data"), fontsize=8.5, color=OF_PAPER)  # fmt: skip
     axes.set_xticks(
         range(len(settings())),
-        [f"{MEANS[one.field]}\ncalls {1e3 * one.call_s:g} ms\nepochs {one.lengths_s[0]:.2g}-{one.lengths_s[1]:.2g} s"
+        [f"{MEANS[one.field]}\ncalls {1e3 * one.call_s:g} ms\nepochs {'-'.join(amount(s, 2) for s in one.lengths_s)} s"
          for one in settings()],
         fontsize=8.5,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from powersample.experiments.reproduce import carbon, loads, tracing
 from powersample.experiments.reproduce.holistic import EPOCHS as RUN_EPOCHS
 from powersample.experiments.reproduce.holistic import HIGH, LENGTHS_S, LOW, PRIMES, PRIOR, RUNS, STRESS
 from powersample.experiments.reproduce.tools import RANGE_SHARE, RANGE_W, READING_SHARE
+from powersample.model import amount
 
 PAPER = "the paper"
 ASSUMED = "assumed"
@@ -107,7 +108,8 @@ def inputs(profile: str, nodes: int, trainings: int) -> tuple[Input, ...]:
         ),
         Input(
             "epochs, first kind",
-            f"{short:.2g} to {long:.2g} s: so long that {100 * tracing.FEW_SHARE:.0f} % get at most 10 readings",
+            f"{amount(short, 2)} to {amount(long, 2)} s: so long that {100 * tracing.FEW_SHARE:.0f} % get at most 10 "
+            "readings",
             f"the share {PAPER}'s, lengths log-uniform over a factor of {tracing.SPAN:g} {ASSUMED}",
         ),
         Input("epochs, second kind", f"{tracing.SHORT_S[0]:g} to {tracing.SHORT_S[1]:g} s, log-uniform", ASSUMED),

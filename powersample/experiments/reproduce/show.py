@@ -28,6 +28,7 @@ from powersample.experiments.reproduce.holistic import (
 from powersample.experiments.reproduce.inputs import FINDINGS, PAPER
 from powersample.experiments.reproduce.run import OnNode, Reproduction
 from powersample.experiments.reproduce.tracing import Setting, Tracing, settings
+from powersample.model import amount
 from powersample.report.agreement import agreement_text
 
 WIDTH = 117
@@ -184,7 +185,9 @@ def _tracing_table(study: Reproduction) -> list[str]:
 
 def _name(setting: Setting) -> str:
     low_s, high_s = setting.lengths_s
-    return f"{MEANS[setting.field]:11}{f'{1e3 * setting.call_s:g} ms':>7}{f'{low_s:.2g}-{high_s:.2g}':>10}"
+    return (
+        f"{MEANS[setting.field]:11}{f'{1e3 * setting.call_s:g} ms':>7}{f'{amount(low_s, 2)}-{amount(high_s, 2)}':>10}"
+    )
 
 
 def _agreement(study: Reproduction) -> list[str]:
