@@ -568,6 +568,29 @@ def test_opentelemetry_has_parts_that_add_up_and_the_whole_machine_apart():
     }
 
 
+def test_opentelemetry_asks_for_one_state_a_collection():
+    """Energies and powers of one moment, and an account that is kept once."""
+    pytest.importorskip("opentelemetry.sdk.metrics", reason="the extra [otel] is not installed")
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    from powersample.export.otel import provider
+
+    told = []
+
+    def state():
+        told.append(replace(GPU, joules=float(len(told)), power_w=float(len(told))))
+        return replace(STATE, balances=(told[-1],))
+
+    reader = InMemoryMetricReader()
+    made = provider(state, reader)
+    for round_ in range(3):
+        (resource,) = reader.get_metrics_data().resource_metrics
+        metrics = resource.scope_metrics[0].metrics
+        assert {p.value for one in metrics for p in one.data.data_points} == {float(round_)}
+        assert len(told) == round_ + 1
+    made.shutdown()
+
+
 def test_page_has_every_metric_and_no_other():
     page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(powersample_\w+)` \|", page, re.MULTILINE))

@@ -45,7 +45,7 @@ def sender(state: Callable[[], State], endpoint: str | None = None, *, every_s: 
 
 
 def provider(state: Callable[[], State], reader: MetricReader) -> MeterProvider:
-    """Return a provider whose instruments ask `state` each time that `reader` collects."""
+    """Return a provider whose instruments ask `state` once each time that `reader` collects."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import Resource
 
@@ -53,22 +53,37 @@ def provider(state: Callable[[], State], reader: MetricReader) -> MeterProvider:
 
     about = {"service.name": "powersample", "service.version": version(), "host.name": socket.gethostname()}
     made = MeterProvider([reader], Resource.create(about), shutdown_on_exit=False)
-    meter = made.get_meter("powersample", version())
+    meter, asked = made.get_meter("powersample", version()), _Asked(state)
     for name, kind, unit, text, host in (
         ("hw.energy", meter.create_observable_counter, "J", "Energy consumed by the component", False),
         ("hw.power", meter.create_observable_gauge, "W", "Instantaneous power consumed by the component", False),
         ("hw.host.energy", meter.create_observable_counter, "J", "Energy consumed by the whole machine", True),
         ("hw.host.power", meter.create_observable_gauge, "W", "Power consumed by the whole machine", True),
     ):
-        kind(name, [_callback(state, energy=unit == "J", host=host)], unit, text)
+        kind(name, [_callback(asked, name, energy=unit == "J", host=host)], unit, text)
     return made
 
 
-def _callback(state: Callable[[], State], *, energy: bool, host: bool) -> Callable[[Any], Iterable[Any]]:
+class _Asked:
+    """One state for all instruments of a collection, so that what they tell is of one moment."""
+
+    def __init__(self, state: Callable[[], State]) -> None:
+        self._state, self._told = state, set[str]()
+        self._now: State | None = None
+
+    def of(self, instrument: str) -> State:
+        """Return the state of this collection; who asks again is in the next one."""
+        if self._now is None or instrument in self._told:
+            self._now, self._told = self._state(), set()
+        self._told.add(instrument)
+        return self._now
+
+
+def _callback(asked: _Asked, name: str, *, energy: bool, host: bool) -> Callable[[Any], Iterable[Any]]:
     def observe(_: Any) -> Iterable[Any]:
         from opentelemetry.metrics import Observation
 
-        now = state()
+        now = asked.of(name)
         for one in _whole(now.balances) if host else now.balances:
             value = one.joules if energy else one.power_w
             if value is not None and (host or one.domain in TYPES):
