@@ -13,14 +13,14 @@ import time
 
 import numpy as np
 import pytest
-from nodes import calibration, wall_w
+from nodes import HOST, calibration, wall_w
 from nodes import trace as node_trace
 from traces import S, node
 
 from powersample import store
 from powersample._native.api import LaneOptions, Sampler, Script, Spool, scripted_source
 from powersample.cli import main
-from powersample.model import Energy, Window
+from powersample.model import Energy, Trace, Window
 from powersample.report.stat import RunFacts, StatReport, interval_lines, stat_report
 from powersample.session.intervals import SpoolReader
 from powersample.session.repeat import Repeats
@@ -209,6 +209,22 @@ def test_stat_with_a_calibration_tells_the_node_and_the_idle_share():
         assert one["idle_j"] == pytest.approx(30 * one["idle_w"])
         assert one["idle_j"] < one["joules"]
     assert "idle share" in str(found)
+
+
+def test_stat_tells_no_idle_share_of_a_group_that_lacks_a_device():
+    """The calibration's idle power is that of both GPUs, and one of them fell silent."""
+    host = {"host": {**HOST, "gpus": ["GPU-0", "GPU-1"]}}
+    stored = {"origin": "a.json", **calibration(**host).as_json()}
+    steady = {"cpu": [300.0], "dram": [40.0], "gpu": [200.0], "gpu1": [100.0]}
+    both = node_trace([120.0], steady, windows=[("run 1", 10, 40)], calibration=stored)
+    silent = [both.series(name, 0, (5 if name == "gpu1.energy" else 120) * S) for name in both.channels]
+    one = Trace.of(silent, windows=both.windows, lanes=both.lanes, meta=both.meta)
+    runs = [RunFacts("run 1", 0, 1.0, 0.1, True)]
+    groups = [
+        {each["group"] for each in stat_report(made, runs, command=["x"], asked_runs=1).data["idle"]["groups"]}
+        for made in (both, one)
+    ]
+    assert groups == [{"gpu", "cpu", "dram", "wall"}, {"cpu", "dram"}]
 
 
 def test_stat_of_nothing_but_a_run_cut_short_shows_that_one():

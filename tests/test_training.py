@@ -24,6 +24,7 @@ from powersample.marks import parse
 from powersample.marks.job import LAUNCHERS
 from powersample.model import Window, simulated_key
 from powersample.session.account import Cumulative, log_keys
+from powersample.session.simulate import make_node
 from powersample.session.training import Account
 
 RANKS = [name for name, _ in LAUNCHERS]
@@ -193,18 +194,40 @@ def test_training_sums_spans_with_the_gain_of_one_board_added_linearly_and_other
     assert found.idle_j is None
 
 
-def test_training_with_a_calibration_tells_what_the_same_parts_take_idle():
-    with busy_node() as node, ps.measure(simulate=node, fifo=FIFO) as run, run.window("epoch 0"):
-        time.sleep(0.2)
-    trace = run.trace
-    told = {
-        "host": {"name": trace.meta["host"], "id": trace.meta["host_id"]},
-        "simulated": simulated_key(trace.meta["simulated_node"]),
-        "rates_hz": {},
+def idle_known(trace, node):
+    """Return the trace of an idle node with a calibration whose idle powers are that node's true ones."""
+    at = [time.monotonic_ns()]
+    true_w = {name: float(node.truth_power_w(name, at)[0]) for name in ("gpu0", "gpu1", "package-0", "package-0.dram")}
+    idle_w = {
+        "gpu": true_w["gpu0"] + true_w["gpu1"],
+        "cpu": true_w["package-0"],
+        "dram": true_w["package-0.dram"],
     }
-    known = trace.with_meta(calibration={"origin": "x", **replace(calibration(), **told).as_json()})
-    found = training(known, run.windows[1])
-    assert found.idle_j == pytest.approx((100 + 20 + 60) * found.duration_s)
+    points = tuple(replace(one, components_w=idle_w) if one.kernel == "idle" else one for one in calibration().points)
+    host = {"name": trace.meta["host"], "id": trace.meta["host_id"], "gpus": list(node.gpu_uuids), "packages": [0]}
+    key = simulated_key(trace.meta["simulated_node"])
+    told = replace(calibration(), points=points, host=host, simulated=key, rates_hz={})
+    return trace.with_meta(calibration={"origin": "x", **told.as_json()}), true_w
+
+
+@pytest.mark.parametrize("gpus", [None, "0,1", "1"])
+def test_training_tells_what_the_same_parts_take_idle_or_nothing(gpus, monkeypatch):
+    """Of an idle node that is what they took, within the sensors' own error; of some of the GPUs nobody knows it."""
+    with make_node("h100x2+intel_spr") as node:
+        if gpus == "1":
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        with ps.measure(simulate=node, load="idle", gpus=None if gpus == "1" else gpus) as run, run.window("epoch 0"):
+            time.sleep(0.3)
+        trace, true_w = idle_known(run.trace, node)
+    found = training(trace, run.windows[1])
+    assert sum(domain == "gpu" for _, domain in found.devices) == (1 if gpus == "1" else 2)
+    keys = log_keys(found, 0)
+    if gpus == "1":
+        assert found.total is not None
+        assert "energy/idle_joules" not in keys
+    else:
+        assert keys["energy/idle_joules"] == pytest.approx(sum(true_w.values()) * found.duration_s)
+        assert keys["energy/total_joules"] == pytest.approx(keys["energy/idle_joules"], rel=0.15)
 
 
 def found_of(total, **more):

@@ -104,6 +104,7 @@ def _refusals(trace: Trace, calibration: Calibration) -> Iterator[Refusal]:
             yield Refusal(f"PSQ-CAL-HOST it is of {of}, and this is the simulated node {key}", final=True)
     else:
         yield from _host(calibration.host or {}, host_of(trace.meta))
+    yield from _parts(calibration.host or {}, host_of(trace.meta))
     yield from _groups(trace, calibration)
     yield from _rates(trace, calibration.rates_hz or {})
 
@@ -118,6 +119,10 @@ def _host(calibrated: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterato
     elif by == "id" and calibrated.get("name") and recorded.get("name") and names[0] != names[1]:
         words = "both with one machine-id, as cloned images have it, or a host that was renamed"
         yield Refusal(f"PSQ-CAL-HOST it is of {names[0]}, and the recording of {names[1]}, {words}")
+
+
+def _parts(calibrated: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Of a simulated node as of any: a recording may be of some of its GPUs."""
     for key, what in (("gpus", "GPUs"), ("packages", "CPU packages")):
         was, there = ({str(each) for each in one.get(key) or ()} for one in (calibrated, recorded))
         if was and was != there:

@@ -19,7 +19,6 @@ from powersample.model import Kind, Trace, Window
 
 PARTS = ("gpu", "package", "dram")  # do not overlap: their sum is the total
 TOLD = (*PARTS, "module", "wall")
-IDLE = "idle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +164,11 @@ def _most_w(trace: Trace, device: str, spans: Iterable[Window]) -> float | None:
 
 
 def _idle_j(trace: Trace, domains: set[str], duration_s: float) -> float | None:
-    """Return what these parts would have taken idle, by the calibration that lies in the recording."""
+    """Return what these parts would have taken idle, by the calibration of all of them that lies in the recording."""
     stored = stored_calibration(trace)
     calibration = None if stored is None else judge(trace, *stored).calibration
     if calibration is None:
         return None
+    idle_w = calibration.idle_w()
     groups = {{"package": "cpu"}.get(domain, domain) for domain in domains}
-    idle = [one.components_w for one in calibration.points if one.kernel == IDLE and groups <= one.components_w.keys()]
-    if not idle:
-        return None
-    return duration_s * math.fsum(math.fsum(one[group] for group in groups) for one in idle) / len(idle)
+    return duration_s * math.fsum(idle_w[group] for group in groups) if groups <= idle_w.keys() else None

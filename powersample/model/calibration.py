@@ -7,6 +7,7 @@ P_busy under a stated load.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -245,6 +246,17 @@ class Calibration:
             return None
         known = (self.p_idle_w, *(w for w, _ in self.p_busy_w.values()))
         return min(known), max(known)
+
+    def idle_w(self) -> dict[str, float]:
+        """Return the idle node's power, W: its idle points' mean by group (of all its devices) and of "wall"."""
+        points = [one for one in self.points if one.kernel == "idle" and one.used]
+        found: dict[str, float] = {}
+        for name in (*GROUPS, "wall") if points else ():
+            watts = [one.wall_w if name == "wall" else one.components_w.get(name) for one in points]
+            known = [each for each in watts if each is not None and np.isfinite(each)]
+            if len(known) == len(points):
+                found[name] = math.fsum(known) / len(known)
+        return found
 
     def outside(self, components_w: Mapping[str, float]) -> dict[str, float]:
         """Return by how much powers lie outside the calibrated range, W, by group and "sum"; not those inside."""

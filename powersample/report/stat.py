@@ -16,7 +16,7 @@ from typing import Any
 
 from powersample.analysis import judge_of, mean_energy
 from powersample.analysis.evidence import student_95
-from powersample.model import BudgetTerm, Calibration, Energy, Trace, amount
+from powersample.model import TRUTH_PREFIX, BudgetTerm, Energy, Kind, Trace, amount
 from powersample.report.build import SCHEMA_VERSION, build
 from powersample.report.table import DASH, cut, interval, number, table, times
 from powersample.report.text import block, check_lines, paragraph
@@ -287,29 +287,28 @@ def _idle(trace: Trace, means: Sequence[Mapping[str, Any]], seconds: float | Non
     calibration = judge_of(trace).calibration
     if calibration is None or not seconds:
         return None
-    idle_w = _idle_w(calibration)
-    groups: dict[str, float] = {}
+    idle_w = calibration.idle_w()
+    groups: dict[str, dict[str, float]] = {}
     for one in means:
         group = {NODE: "wall", "wall": "wall"}.get(one["domain"]) or GROUP_OF.get(one["domain"])
-        if group in idle_w and one["joules"] is not None and not (group == "wall" and "wall" in groups):
-            groups[group] = groups.get(group, 0.0) + one["joules"]
+        if group in idle_w and one["joules"] is not None and not (group == "wall" and group in groups):
+            groups.setdefault(group, {})[one["device"]] = one["joules"]
+    for domain, group in GROUP_OF.items():  # a group's idle power is that of all its devices
+        if len(groups.get(group, {})) < len(_devices(trace, domain)):
+            groups.pop(group, None)
     shares = [
-        {"group": name, "idle_w": idle_w[name], "idle_j": idle_w[name] * seconds, "joules": joules}
+        {"group": name, "idle_w": idle_w[name], "idle_j": idle_w[name] * seconds, "joules": math.fsum(joules.values())}
         for name, joules in groups.items()
     ]
     return {"made_ns": calibration.made_ns, "groups": shares} if shares else None
 
 
-def _idle_w(calibration: Calibration) -> dict[str, float]:
-    """Return the idle node's power by group, "wall" the whole of it, over its idle points' time."""
-    points = [one for one in calibration.points if one.kernel == "idle" and one.used]
-    found: dict[str, float] = {}
-    for name in ("gpu", "cpu", "dram", "wall"):
-        watts = [one.wall_w if name == "wall" else one.components_w.get(name) for one in points]
-        known = [each for each in watts if each is not None and math.isfinite(each)]
-        if known and len(known) == len(points):
-            found[name] = math.fsum(known) / len(known)
-    return found
+def _devices(trace: Trace, domain: str) -> set[str]:
+    return {
+        one.device
+        for one in trace.channels.values()
+        if one.domain == domain and one.kind is not Kind.AUX and not one.name.startswith(TRUTH_PREFIX)
+    }
 
 
 def _sampled(base: Mapping[str, Any], means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
