@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from perfetto_ui import ask
 
 from powersample import measure
 from powersample.cli import main
@@ -17,6 +18,8 @@ AHEAD_US = 2_000  # a followed program's use until now is power from 2 ms later 
 AVERAGED = {"perf": 1, "process clock": 5}  # intervals that a use is taken over, by how CPU time is read
 SEARCH_US = 20_000
 TRIES = 3
+AGREE_US = 2_000
+TRUTH = "truth.gpu0.energy (J)"
 
 
 class Load:
@@ -52,8 +55,9 @@ def merged(folder):
     finally:
         torch.set_num_threads(threads)
     profile.export_chrome_trace(str(folder / "torch.json"))
-    files = [str(folder / name) for name in ("run.parquet", "torch.json", "both.json")]
-    assert main(["export", files[0], "--merge", files[1], "-o", files[2]]) == 0
+    run_file, profile_file = str(folder / "run.parquet"), str(folder / "torch.json")
+    for output in ("both.json", "both.tar"):
+        assert main(["export", run_file, "--merge", profile_file, "-o", str(folder / output)]) == 0
     events = json.loads((folder / "both.json").read_text())["traceEvents"]
     route = run.trace.meta["simulated_node"]["follow"]["route"]
     return events, np.array(load.used_us), AVERAGED[route]
@@ -68,7 +72,7 @@ def shift_us(events, used_us, averaged, moved_us=0.0):
     Args:
         moved_us: put the ops so much later first.
     """
-    truth = [one for one in events if one["ph"] == "C" and one["name"] == "truth.gpu0.energy (J)"]
+    truth = [one for one in events if one["ph"] == "C" and one["name"] == TRUTH]
     at_us, joules = (np.array(column) for column in zip(*((one["ts"], one["args"]["J"]) for one in truth), strict=True))
     power_w, seen_us = np.diff(joules) / np.diff(at_us) * 1e6, at_us[:-1] - AHEAD_US
     ops = sorted((one["ts"], one["dur"]) for one in events if one["name"] == "aten::mm")
@@ -89,19 +93,24 @@ def shift_us(events, used_us, averaged, moved_us=0.0):
     return float(shifts[np.argmin([unexplained(shift) for shift in shifts])])
 
 
-def test_power_and_the_ops_that_made_it_agree_within_2_ms(tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
     """Other programs on the CPU blur a run of 2 s by some ms: one of three has to agree. An error stands in all."""
     found = []
-    for i in range(TRIES):
-        folder = tmp_path / str(i)
-        folder.mkdir()
+    for _ in range(TRIES):
+        folder = tmp_path_factory.mktemp("run")
         events, used_us, averaged = merged(folder)
-        found.append(shift_us(events, used_us, averaged))
-        moved_us = shift_us(events, used_us, averaged, moved_us=8_000) - found[-1]
-        assert moved_us == pytest.approx(-8_000, abs=1_000)  # it does see a shift
-        if abs(found[-1]) < 2_000:
+        found.append((shift_us(events, used_us, averaged), folder, events, used_us, averaged))
+        if abs(found[-1][0]) < AGREE_US:
             break
-    assert abs(found[-1]) < 2_000, found
+    return found
+
+
+def test_power_and_the_ops_that_made_it_agree_within_2_ms(runs):
+    shift, _, events, used_us, averaged = runs[-1]
+    assert abs(shift) < AGREE_US, [one[0] for one in runs]
+    moved_us = shift_us(events, used_us, averaged, moved_us=8_000) - shift
+    assert moved_us == pytest.approx(-8_000, abs=1_000)  # it does see a shift
     ops = [one for one in events if one["name"] == "aten::mm"]
     power = [one for one in events if one["ph"] == "C" and one["name"] == "gpu0.power.instant (W)"]
     assert len(ops) == len(used_us)
@@ -109,3 +118,20 @@ def test_power_and_the_ops_that_made_it_agree_within_2_ms(tmp_path):
     assert power[0]["ts"] < ops[0]["ts"]
     assert ops[-1]["ts"] + ops[-1]["dur"] < power[-1]["ts"]
     assert {one["pid"] for one in power}.isdisjoint(one["pid"] for one in ops)
+
+
+@pytest.mark.parametrize("name", ["both.tar", "both.json"])
+def test_perfetto_sees_power_and_the_ops_that_made_it_within_2_ms(runs, name):
+    """The same, of what its trace processor makes of the file."""
+    _, folder, events, used_us, averaged = runs[-1]
+    slices, counters = ask(
+        folder / name,
+        "SELECT name, ts, dur FROM slice",
+        "SELECT c.ts, c.value FROM counter c JOIN counter_track t ON c.track_id = t.id "
+        "WHERE t.name GLOB 'truth.gpu0.energy*' ORDER BY c.ts",
+    )
+    seen = [{"ph": "X", "name": one["name"], "ts": one["ts"] / 1e3, "dur": one["dur"] / 1e3} for one in slices]
+    truth = [{"ph": "C", "name": TRUTH, "ts": one["ts"] / 1e3, "args": {"J": one["value"]}} for one in counters]
+    assert len([one for one in seen if one["name"] == "aten::mm"]) == len(used_us)
+    assert len(truth) == len([one for one in events if one["name"] == TRUTH])
+    assert abs(shift_us([*seen, *truth], used_us, averaged)) < AGREE_US

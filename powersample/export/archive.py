@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A profile of torch and a trace in one TAR that Perfetto opens as one timeline, by a manifest that relates the clocks.
 
-The manifest's format is Perfetto's, version 1 (perfetto.dev/docs/reference/perfetto-manifest). Chrome's JSON has no
-clock: the manifest pins what it calls 0 to the profile's `baseTimeNanoseconds` on the recording's CLOCK_REALTIME.
+Chrome's JSON has no clock, and Perfetto takes its numbers as they are: of a manifest only versions of 2026 know. So the
+power's instants are told in torch's numbers, ns after the profile's `baseTimeNanoseconds`, and lie right without one.
+The manifest (version 1, perfetto.dev/docs/reference/perfetto-manifest) says the same: it pins what torch calls 0 to
+that instant of the recording's CLOCK_REALTIME.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def archive_chunks(chosen: Selection, torch: tuple[str, TorchTrace], folder: Pat
         NotSupported: the package `perfetto` is not installed.
     """
     refuse_apart(chosen, torch[1])
-    return _chunks(chosen, torch, perfetto_chunks(chosen), folder)
+    return _chunks(chosen, torch, perfetto_chunks(chosen, torch[1].base_ns), folder)
 
 
 def manifest(chosen: Selection, base_ns: int) -> str:

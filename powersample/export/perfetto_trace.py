@@ -5,6 +5,9 @@ Instants are CLOCK_BOOTTIME, Perfetto's own clock: a machine that slept leaves t
 CLOCK_MONOTONIC would lay what came before and after side by side. A snapshot of the clocks at the first anchor, and at
 each at which one was set or the machine had slept, tells CLOCK_REALTIME and CLOCK_MONOTONIC.
 
+Beside a file of Chrome's JSON, which has no clock, instants are ns after the profile's base of the time of day, on a
+clock that the same snapshots tell: a trace processor takes such a file's numbers as they are.
+
 A counter holds its last value until the next: where nothing was read, a slice beneath it says so.
 """
 
@@ -18,20 +21,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from powersample.analysis import clock_events
 from powersample.errors import NotSupported
 from powersample.export.counters import Counter, counters
-from powersample.export.selection import Selection, clock_of, headline, utf8
+from powersample.export.selection import Selection, clock_of, headline, realtime_ns, utf8
 from powersample.export.spans import Span, clock_spans, gap_spans, lanes, window_spans
 from powersample.model import Anchor, to_boottime_ns
 
 REALTIME, MONOTONIC, BOOTTIME = 1, 3, 6  # perfetto.protos.BuiltinClock
+BESIDE = 9  # TSC there: of those that may be a trace's own clock, one that nothing else in our files is told by
 CLOCKS = {"monotonic": BOOTTIME, "unanchored": MONOTONIC, "utc": REALTIME}  # of others nobody knows: Perfetto's own
 SEQUENCE = 0x70730001  # of the packets: one writer
 MOVED_NS = 1_000_000  # of a distance between two clocks, from which a snapshot is due
 
 
-def perfetto_chunks(chosen: Selection) -> Iterator[bytes]:
+def perfetto_chunks(chosen: Selection, base_ns: int | None = None) -> Iterator[bytes]:
     """Yield the file in pieces, at bounded memory.
+
+    Args:
+        chosen: what is written.
+        base_ns: tell instants in ns after this time of day, ns since 1970; None: by Perfetto's own clock. It is passed
+            over where an instant lies before it, or the time of day was set back: there is no such clock then.
 
     Raises:
         NotSupported: the package `perfetto` is not installed.
@@ -44,13 +54,16 @@ def perfetto_chunks(chosen: Selection) -> Iterator[bytes]:
             f"this format needs the package perfetto ({error})", "Install it: pip install 'powersample[export]'"
         ) from None
     sink = io.BytesIO()
-    return _Writer(chosen, protos, StreamingTraceProtoBuilder(sink), sink).chunks()
+    return _Writer(chosen, protos, StreamingTraceProtoBuilder(sink), sink, base_ns).chunks()
 
 
 class _Writer:
-    def __init__(self, chosen: Selection, protos: Any, builder: Any, sink: io.BytesIO) -> None:
+    def __init__(
+        self, chosen: Selection, protos: Any, builder: Any, sink: io.BytesIO, base_ns: int | None = None
+    ) -> None:
         self._chosen, self._protos, self._builder, self._sink = chosen, protos, builder, sink
-        self._clock = CLOCKS.get(clock_of(chosen.trace))
+        self._base_ns = base_ns if base_ns is not None and rises_from(chosen, base_ns) else None
+        self._clock = CLOCKS.get(clock_of(chosen.trace)) if self._base_ns is None else BESIDE
         self._rank = 0
         self._first = True
 
@@ -87,12 +100,14 @@ class _Writer:
         if self._clock is None:
             return
         extent = chosen.extent() or (0, 0)
-        if self._clock != BOOTTIME:  # the only clock there is, and thus the timeline's
-            self._snapshot([(self._clock, extent[0])])
+        if clock_of(chosen.trace) != "monotonic":  # the only clock there is, and thus the timeline's
+            beside = [] if self._base_ns is None else [(BESIDE, extent[0] - self._base_ns)]
+            self._snapshot([*beside, (CLOCKS[clock_of(chosen.trace)], extent[0])])
             return
         for one in moved(chosen.trace.anchors):
             clocks = [(BOOTTIME, one.boottime_ns), (MONOTONIC, one.monotonic_ns), (REALTIME, one.realtime_ns)]
-            self._snapshot(clocks)
+            beside = [] if self._base_ns is None else [(BESIDE, one.realtime_ns - self._base_ns)]
+            self._snapshot([*beside, *clocks])
 
     def _snapshot(self, clocks: Iterable[tuple[int, int]]) -> None:
         packet = self._packet()
@@ -125,6 +140,9 @@ class _Writer:
             packet.timestamp_clock_id = self._clock
 
     def _placed(self, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self._base_ns is not None:
+            of_day = realtime_ns(self._chosen.trace, t_ns)
+            return t_ns if of_day is None else of_day - self._base_ns
         found = to_boottime_ns(self._chosen.trace.anchors, t_ns) if self._clock == BOOTTIME else None
         return t_ns if found is None else found
 
@@ -167,6 +185,19 @@ class _Writer:
                 note = event.debug_annotations.add()
                 note.name, note.string_value = name, str(value)
         self._builder.write_packet(packet)
+
+
+def rises_from(chosen: Selection, base_ns: int) -> bool:
+    """Whether the time of day is known, is never before an instant, and rises all the time."""
+    trace, extent = chosen.trace, chosen.extent()
+    edges = [*(extent or ()), *(at_ns for one in chosen.windows for at_ns in (one.start_ns, one.end_ns))]
+    if extent is None or clock_of(trace) not in ("monotonic", "utc"):
+        return False
+    of_day = realtime_ns(trace, np.array([min(edges)], np.int64))
+    events = clock_events(trace.anchors)
+    set_back = any(one.kind == "boot" or (one.kind == "step" and (one.size_s or 0.0) < 0) for one in events)
+    before = any(one.realtime_ns < base_ns for one in trace.anchors)
+    return of_day is not None and bool(of_day[0] >= base_ns) and not (set_back or before)
 
 
 def moved(anchors: Sequence[Anchor]) -> list[Anchor]:
