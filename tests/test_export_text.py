@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """CSV and line protocol, read back by pandas and by parsers that know nothing of the writer."""
 
+import errno
 import io
+import os
 import re
 import tracemalloc
 from itertools import pairwise
@@ -20,6 +22,7 @@ from powersample.export import csv_chunks, influx_chunks, select, windows_csv
 from powersample.export.changes import changes
 from powersample.export.influx import escaped
 from powersample.model import Anchor, Channel, Extent, Kind, RunTable, Series, Trace, Window
+from powersample.store.writer import publish
 
 START_NS = 1_750_000_000 * S  # of the time of day at CLOCK_MONOTONIC 0
 ANCHORS = [Anchor(0, 0, START_NS, 0, 0), Anchor(100 * S, 0, START_NS + 100 * S + 250 * MS, 0, 0)]  # set forward between
@@ -282,6 +285,32 @@ def test_verb_writes_csv_with_its_windows_and_neither_over_what_is_there(recordi
     assert not out.exists()
     assert main(["export", str(recording), "-o", str(out), "--force"]) == 0
     assert sorted(one.name for one in tmp_path.iterdir()) == ["run.csv", "run.parquet", "run.windows.csv"]
+
+
+@pytest.mark.parametrize("fails", ["run.csv", "run.windows.csv"])
+@pytest.mark.parametrize("what", ["disk", "name"])
+def test_verb_writes_csv_and_its_windows_or_neither(recording, tmp_path, monkeypatch, capsys, fails, what):
+    """One without the other looks whole: readings without their epochs, or epochs without readings."""
+    if what == "disk":
+
+        def full(number, sync=os.fsync):
+            if fails + "." in os.readlink(f"/proc/self/fd/{number}"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sync(number)
+
+        monkeypatch.setattr("os.fsync", full)
+    else:
+
+        def taken(new, path, *, replace, give=publish):
+            if path.name == fails:
+                path.write_text("somebody else's")
+            give(new, path, replace=replace)
+
+        monkeypatch.setattr("powersample.store.writer.publish", taken)
+    assert main(["export", str(recording), "-o", str(tmp_path / "run.csv")]) == 1
+    assert ("no space left" if what == "disk" else f"{fails} exists") in capsys.readouterr().err
+    left = {one.name: one.read_bytes() for one in tmp_path.iterdir() if one != recording}
+    assert left == ({} if what == "disk" else {fails: b"somebody else's"})
 
 
 def test_verb_writes_text_to_standard_output(recording, capsys):

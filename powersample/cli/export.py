@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,19 +120,13 @@ def _check(options: argparse.Namespace, chosen: str) -> None:
 
 def _csv(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
     from powersample.export import csv_chunks, windows_csv
-    from powersample.store.replace import write_new
-    from powersample.store.writer import exists
 
     chosen = _selection(options, trace)
     windows = windows_csv(chosen)
-    beside = _unpacked(output).with_suffix(".windows.csv") if output else None
-    if windows is not None and beside is None:
+    if windows is not None and output is None:
         _say(f"{len(chosen.windows)} windows are left out: with -o they are written beside")
-    if windows is not None and beside is not None and beside.exists() and not options.force:
-        raise exists(beside)
-    _write(csv_chunks(chosen, only_changes=options.changes), output, force=options.force)
-    if windows is not None and beside is not None:
-        write_new(beside, [windows], replace=options.force)
+    beside = [(_unpacked(output).with_suffix(".windows.csv"), [windows])] if output and windows is not None else []
+    _write(csv_chunks(chosen, only_changes=options.changes), output, *beside, force=options.force)
 
 
 def _influx(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
@@ -183,13 +177,13 @@ def _selection(options: argparse.Namespace, trace: Trace, *, truth: bool = True)
     return select(trace, options.channel, start_ns=start_ns, end_ns=end_ns, truth=truth)
 
 
-def _write(chunks: Iterator[bytes], output: Path | None, *, force: bool) -> None:
-    from powersample.store.replace import write_new
+def _write(chunks: Iterator[bytes], output: Path | None, *beside: tuple[Path, Iterable[bytes]], force: bool) -> None:
+    from powersample.store.replace import write_together
 
     if output is None:
         pour(chunks)
     else:
-        write_new(output, _packed(chunks) if output.suffix == GZIP else chunks, replace=force)
+        write_together([*beside, (output, _packed(chunks) if output.suffix == GZIP else chunks)], replace=force)
 
 
 def _unpacked(output: Path) -> Path:

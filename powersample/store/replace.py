@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +41,39 @@ def write_new(path: Path, chunks: Iterable[bytes], *, replace: bool = False) -> 
     """
     with new_file(path, replace=replace) as file, disk_told(path):
         file.writelines(chunks)
+
+
+def write_together(outputs: Sequence[tuple[Path, Iterable[bytes]]], *, replace: bool = False) -> None:
+    """Write files that belong together: each whole, and none gets its name before all are on the disk.
+
+    Where a name then cannot be given, those that were given are taken back, unless they replaced an older file.
+
+    Raises:
+        OutputExists, DiskFull, AccessDenied, OSError: as `write_new`; of any of them.
+    """
+    from powersample.store.writer import exists
+
+    for path, _ in outputs:
+        if path.exists() and not replace:
+            raise exists(path)
+    ours: list[tuple[Path, os.stat_result]] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            for path, chunks in outputs:
+                older = path.exists()
+                file = stack.enter_context(new_file(path, replace=replace))
+                with disk_told(path):
+                    file.writelines(chunks)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if not older:
+                    ours.append((path, os.fstat(file.fileno())))
+    except BaseException:
+        for path, known in ours:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(path.stat(), known):  # not what somebody else put there meanwhile
+                    path.unlink()
+        raise
 
 
 @contextlib.contextmanager
