@@ -113,6 +113,13 @@ def test_device_without_an_energy_leaves_part_no_total_and_a_reason():
     assert "gpu1.energy: reads failed with code 15" in " ".join(text.split())
 
 
+def test_windows_by_the_hundreds_that_lack_an_energy_are_counted_in_their_row():
+    late = [Window("step", (60 + i) * S, (61 + i) * S) for i in range(3)]
+    text = " ".join(str(build(node(windows=[Window("run", 0, 70 * S), *STEPS, *late]))).split())
+    assert "step x 103 (3 without)" in text
+    assert "no energy by" not in text
+
+
 def test_codes_of_other_devices_are_counted_and_those_of_the_answer_are_told():
     text = " ".join(str(build(node(windows=[RUN, *EPOCHS], dead=("psys.energy",)))).split())
     assert re.search(r"also, in --explain: .*PSQ-ERRORS 6 times", text)
