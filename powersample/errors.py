@@ -8,6 +8,7 @@ this module. A message says what failed, on what, with which code, and the one t
 
 import errno
 import os
+from collections.abc import Iterable
 
 
 class PowerSampleError(Exception):
@@ -88,6 +89,15 @@ class InputNotFound(PowerSampleError, FileNotFoundError):
 
 class OutputExists(PowerSampleError, FileExistsError):
     """The output is there already and would be overwritten."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'record'?", of the words that there are the one that is most like `word`; "" of none."""
+    from difflib import get_close_matches
+
+    folded = {one.casefold(): one for one in known}
+    found = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return f"Did you mean {folded[found[0]]!r}?" if found else ""
 
 
 # enum ps_status of csrc/include/powersample.h, retyped because this module stands above the native one; a

@@ -2,7 +2,11 @@
 """The transformers callback in real trainings of a tiny BERT, measured on the simulated node."""
 
 import json
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from trainings import (
@@ -16,6 +20,8 @@ from trainings import (
     work,
 )
 
+from powersample.marks.job import LAUNCHERS
+
 torch = pytest.importorskip("torch", reason="torch is not installed")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -25,6 +31,8 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' and accelerate's own
 
+LAUNCHED = {word for name, names in LAUNCHERS for word in (name, *names)}
+ROOT = Path(__file__).parents[1]
 BERT = {
     "vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16,
     "max_position_embeddings": 8, "num_labels": 2,
@@ -146,3 +154,64 @@ def test_callback_exception_in_training_stops_the_sampler_although_no_hook_tells
             trainer(tmp_path, [callback], data=Data(12, fail_at=14)).train()
         wait_for_nothing_left(callback.account)
     assert [keys["epoch"] for keys in callback.account.history] == [0]
+
+
+TORCHRUN = """
+import json, sys, time, torch, warnings
+warnings.simplefilter("ignore")
+from transformers import Trainer, TrainingArguments
+from powersample.analysis import training, truth_joules
+from powersample.integrations.transformers import EnergyCallback
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+
+    def forward(self, x, labels=None):
+        time.sleep(0.1)
+        return {"loss": self.layer(x).square().mean()}
+
+one = Trainer(
+    model=Model(),
+    args=TrainingArguments(
+        "out", use_cpu=True, report_to=[], num_train_epochs=2, per_device_train_batch_size=2, save_strategy="no",
+        disable_tqdm=True, ddp_backend="gloo", logging_strategy="epoch",
+    ),
+    train_dataset=[{"x": torch.ones(4), "labels": 0.0} for _ in range(16)],
+)
+energy = EnergyCallback(simulate="h100", fifo=5, keys="all").attach(one)
+one.train()
+run, told = energy.account.run, {"rank": one.args.local_process_index, "world": one.args.world_size}
+told["rows"] = [row for row in one.state.log_history if "energy/total_joules" in row]
+if run is not None:
+    trace = run.trace
+    told["windows"] = [
+        [window.name, window.source.split()[-1], sum(
+            truth_joules(trace, piece.device, piece.domain, window) for piece in training(trace, window).total.pieces
+        )]
+        for window in run.windows if window.name != "run"
+    ]
+print("TOLD", json.dumps(told), flush=True)
+"""
+
+
+def test_callback_under_torchrun_measures_in_the_first_process_with_the_truth_inside(tmp_path):
+    """Two processes with gloo on the CPU: the node is counted once, and both mark."""
+    program = tmp_path / "train.py"
+    program.write_text(TORCHRUN, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    environment |= {"XDG_RUNTIME_DIR": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    tmp_path.chmod(0o700)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line.partition("TOLD ")[2]) for line in done.stdout.splitlines() if line.startswith("TOLD ")]
+    first, second = sorted(told, key=lambda one: one["rank"])
+    assert (first["world"], second["rows"], len(first["rows"])) == (2, [], 2)
+    truths = {(name, rank): truth_j for name, rank, truth_j in first["windows"]}
+    assert truths.keys() == {("epoch 0", "0"), ("epoch 0", "1"), ("epoch 1", "0"), ("epoch 1", "1")}
+    for i, row in enumerate(first["rows"]):
+        assert row["energy/total_joules_low"] < truths[f"epoch {i}", "0"] < row["energy/total_joules_high"]

@@ -81,6 +81,30 @@ def test_rank_without_a_recording_of_its_own_marks_in_that_of_its_job(torchrun):
     )  # the node's, once, whoever marks
 
 
+ACCOUNT = (
+    "import warnings; warnings.simplefilter('error')\nfrom powersample.session import training\n"
+    "training.FIRST_RANK_S = {}\n"
+    "with training.Account() as account:\n    print('on', flush=True); account.start()\n"
+    "    account.begin_epoch(0); account.end_epoch()"
+)
+
+
+def test_account_of_a_rank_that_is_early_waits_for_the_one_that_records(torchrun):
+    """Devices take their time to open, and what is marked before there is a recording is lost."""
+    other = rank(ACCOUNT.format(30))
+    assert other.stdout.readline() == "on\n"
+    time.sleep(0.1)
+    with ps.measure(simulate="h100") as run:
+        done(other)
+    assert {window.name for window in run.windows} == {"run", "epoch 0"}
+
+
+def test_account_of_a_rank_whose_job_nobody_records_says_so_and_goes_on(torchrun):
+    _, err = (other := rank(ACCOUNT.format(0.05))).communicate(timeout=60)
+    assert other.returncode == 1
+    assert "RuntimeWarning: powersample: no process of this job records after 0.05 s" in err
+
+
 def test_rank_of_another_job_marks_elsewhere(torchrun):
     with ps.measure(simulate="h100") as run:
         done(rank(MARKS, MASTER_PORT="29501"))

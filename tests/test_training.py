@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nodes import calibration
-from trainings import FIFO, busy_node, check_nothing_left, check_truth_in_every_epoch, names_of, work
+from trainings import (
+    FIFO,
+    KEYS,
+    MORE_KEYS,
+    busy_node,
+    check_nothing_left,
+    check_truth_in_every_epoch,
+    names_of,
+    work,
+)
 
 import powersample as ps
 from powersample import errors
@@ -23,7 +32,7 @@ from powersample.integrations.left import Left
 from powersample.marks import parse
 from powersample.marks.job import LAUNCHERS
 from powersample.model import Window, simulated_key
-from powersample.session.account import Cumulative, log_keys
+from powersample.session.account import Cumulative, chosen, log_keys
 from powersample.session.simulate import make_node
 from powersample.session.training import Account
 
@@ -101,6 +110,45 @@ def test_account_whose_analysis_fails_warns_and_lets_the_training_go_on(monkeypa
         with pytest.warns(RuntimeWarning, match="epoch 0 cannot be told: the spool is gone"):
             assert account.end_epoch() == {}
     check_nothing_left(account)
+
+
+def test_account_started_again_is_a_new_one_unless_it_goes_on():
+    with busy_node() as node:
+        account = Account(simulate=node, fifo=FIFO)
+
+        def trained(*numbers, state=None):
+            account.start()
+            if state is not None:
+                account.load_state_dict(state)
+            for _ in train(account, numbers, 0.1):
+                pass
+            account.stop()
+            return account.state_dict()["epochs"], [int(keys["epoch"]) for keys in account.history]
+
+        assert trained(0, 1) == (2, [0, 1])
+        assert trained(2) == (3, [0, 1, 2])  # where the last one ended
+        saved = account.state_dict()
+        assert trained(0) == (1, [0])
+        assert trained(0) == (1, [0])
+        assert trained(0, state=saved) == (4, [0, 0])  # in the middle of its epoch, as a checkpoint has it
+        assert trained(0) == (1, [0])
+
+
+def test_account_gives_the_log_what_was_asked_for_and_keeps_all():
+    with busy_node() as node, Account(simulate=node, fifo=FIFO, keys=["energy/gpu*_joules", "energy/totl_joules"]) as a:
+        a.start()
+        with pytest.warns(RuntimeWarning, match="'energy/totl_joules'. Did you mean 'energy/total_joules'"):
+            (keys,) = train(a, seconds=0.1)
+    assert list(keys) == ["energy/gpu0_joules", "quality/simulated"]
+    assert a.history[0].keys() > KEYS | MORE_KEYS
+
+
+def test_account_whose_own_choice_of_keys_fails_logs_all():
+    with busy_node() as node, Account(simulate=node, fifo=FIFO, keys=lambda key: 1 / 0) as account:
+        account.start()
+        with pytest.warns(RuntimeWarning, match="`keys` failed, and all are logged: ZeroDivisionError"):
+            (keys,) = train(account, seconds=0.1)
+    assert keys.keys() > KEYS | MORE_KEYS
 
 
 # ---- only marking ----------------------------------------------------------------------------------------------
@@ -246,6 +294,24 @@ def test_log_keys_leave_out_what_is_not_known():
     keys = log_keys(found_of(Sum(10.0, 9.0, 12.0, "good", ()), idle_j=4.0, simulated=True), 5)
     assert (keys["energy/step_joules"], keys["energy/step_joules_high"]) == (2.0, 2.4)
     assert (keys["quality/half_width_pct"], keys["energy/idle_joules"], keys["quality/simulated"]) == (20.0, 4.0, 1.0)
+
+
+EVERY = KEYS | MORE_KEYS | {"energy/cumulative_joules_low", "power/gpu0_watts_max", "energy/plug_joules"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "logged"),
+    [
+        ("all", EVERY),
+        ("short", KEYS | {"energy/plug_joules"}),  # who put a meter there wants to see it
+        ("energy/total_joules", {"energy/total_joules", "quality/simulated"}),
+        (("power/*", "quality/*"), {key for key in EVERY if key.startswith(("power", "quality"))}),
+        (lambda key: key.endswith("_low"), {key for key in EVERY if key.endswith("_low")} | {"quality/simulated"}),
+        ((), {"quality/simulated"}),
+    ],
+)
+def test_chosen_keys(keys, logged):
+    assert chosen(dict.fromkeys(EVERY, 1.0), keys).keys() == logged
 
 
 @pytest.mark.parametrize(

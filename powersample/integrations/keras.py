@@ -14,6 +14,7 @@ from typing import Any
 
 from powersample.integrations import framework
 from powersample.integrations.left import Left
+from powersample.session.account import Keys
 from powersample.session.training import Account
 from powersample.store.replace import replace_text
 
@@ -25,18 +26,21 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
     """Adds what each epoch took to its logs, where History, CSVLogger and TensorBoard see it.
 
     Args:
+        keys: What is logged: "short", "all", patterns such as "energy/gpu*_joules", or a function of a key.
         steps: Mark every step as a window; they are counted in any case.
-        state: A file that keeps the sum over epochs, since Keras' checkpoints have no place for it. A training that
-            begins later than epoch 0 goes on with it; one that begins there writes it anew.
+        state: A file that keeps the sum over epochs for other processes, since Keras' checkpoints have no place for
+            it. A training that begins later than epoch 0 goes on with it; one that begins there writes it anew.
         options: Of `powersample.measure`, such as output="run.parquet".
 
     Attributes:
         account: The account: `account.run` is the recording, `account.history` every epoch's keys.
     """
 
-    def __init__(self, *, steps: bool = False, state: str | os.PathLike[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, keys: Keys = "short", steps: bool = False, state: str | os.PathLike[str] | None = None, **options: Any
+    ) -> None:
         super().__init__()
-        self.account = Account(steps=steps, **options)
+        self.account = Account(keys=keys, steps=steps, **options)
         self._state = None if state is None else Path(state)
         self._fresh = True
         self._batches = 0
@@ -44,6 +48,7 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.account.start()
+        self._fresh = True
         self._left = Left("keras", self.account.stop)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -70,7 +75,7 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
         keys = self.account.end_epoch(self._batches)
         if logs is not None:
             logs.update(keys)
-        if keys and self._state is not None:
+        if self._state is not None and self.account.run is not None:
             replace_text(self._state, json.dumps(self.account.state_dict()))
 
     def on_train_end(self, logs: Any = None) -> None:

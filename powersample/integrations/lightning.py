@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from powersample.integrations import framework
+from powersample.session.account import Keys
 from powersample.session.training import Account
 
 LEAST = "2.2"
@@ -21,6 +22,7 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
     """Logs what each epoch took, and keeps the sum in checkpoints.
 
     Args:
+        keys: What is logged: "short", "all", patterns such as "energy/gpu*_joules", or a function of a key.
         steps: Mark every optimiser step as a window; they are counted in any case.
         options: Of `powersample.measure`, such as output="run.parquet".
 
@@ -28,13 +30,12 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
         account: The account: `account.run` is the recording, `account.history` every epoch's keys.
     """
 
-    def __init__(self, *, steps: bool = False, **options: Any) -> None:
-        self.account = Account(steps=steps, **options)
+    def __init__(self, *, keys: Keys = "short", steps: bool = False, **options: Any) -> None:
+        self.account = Account(keys=keys, steps=steps, **options)
         self._steps_before = self._steps = 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.account.start(trainer.local_rank)
-        trainer.strategy.barrier("powersample")  # what another rank marks before there is a recording is lost
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._begin_epoch(trainer)

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from powersample.integrations import framework
+from powersample.session.account import Keys
 from powersample.session.training import Account
 
 LEAST = "2.0"
@@ -31,6 +32,7 @@ class EnergyLoop:
     Args:
         profiler: Open a range of `torch.profiler`, "powersample:epoch 0", for every window, so that they lie in
             torch's own trace.
+        keys: What is logged: "short", "all", patterns such as "energy/gpu*_joules", or a function of a key.
         steps: Mark every step as a window; they are counted in any case.
         options: Of `powersample.measure`, such as output="run.parquet".
 
@@ -38,10 +40,10 @@ class EnergyLoop:
         account: The account: `account.run` is the recording, `account.history` every epoch's keys.
     """
 
-    def __init__(self, *, profiler: bool = False, steps: bool = False, **options: Any) -> None:
+    def __init__(self, *, profiler: bool = False, keys: Keys = "short", steps: bool = False, **options: Any) -> None:
         self._torch = framework(LEAST, "torch")
         self._profiler = profiler
-        self.account = Account(steps=steps, **options)
+        self.account = Account(keys=keys, steps=steps, **options)
 
     def __enter__(self) -> Self:
         self.account.start()

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from powersample.integrations import framework
 from powersample.integrations.left import Left
+from powersample.session.account import Keys
 from powersample.session.training import ASIDE, Account
 
 LEAST = "4.46"
@@ -23,6 +24,7 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
     """Adds what each epoch took to the next log, and keeps the sum in checkpoints.
 
     Args:
+        keys: What is logged: "short", "all", patterns such as "energy/gpu*_joules", or a function of a key.
         steps: Mark every optimiser step as a window; they are counted in any case.
         options: Of `powersample.measure`, such as output="run.parquet".
 
@@ -30,8 +32,8 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
         account: The account: `account.run` is the recording, `account.history` every epoch's keys.
     """
 
-    def __init__(self, *, steps: bool = False, **options: Any) -> None:
-        self.account = Account(steps=steps, **options)
+    def __init__(self, *, keys: Keys = "short", steps: bool = False, **options: Any) -> None:
+        self.account = Account(keys=keys, steps=steps, **options)
         self._told: dict[str, float] = {}
         self._left: Left | None = None
 

@@ -5,7 +5,7 @@ The recorder names a file in $POWERSAMPLE_MARKS, and every mark is a line in it 
 call here does nothing, so a program keeps its marks when nobody measures. Nothing heavy is imported.
 """
 
-from powersample.marks.here import begin, dismiss, end, enlist, event, step, window
+from powersample.marks.here import begin, dismiss, end, enlist, event, step, wait_for_recording, window
 from powersample.marks.lines import ENVIRONMENT, LINE_BYTES, boot_id, time_is_shifted
 from powersample.marks.reading import Log, Marks, parse
 from powersample.marks.window import WindowMark
@@ -27,5 +27,6 @@ __all__ = [
     "parse",
     "step",
     "time_is_shifted",
+    "wait_for_recording",
     "window",
 ]

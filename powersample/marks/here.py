@@ -78,6 +78,15 @@ def dismiss(writer: MarkWriter, before: str | None) -> None:
             os.environ[ENVIRONMENT] = before
 
 
+def wait_for_recording(seconds: float) -> bool:
+    """Wait until this program has a recording to mark in, such as that of its job's first rank, which begins later.
+
+    Returns:
+        Whether there is one; False at once for a program that nobody records and no launcher started.
+    """
+    return bool(os.environb.get(_VARIABLE)) or _job_marks.wait(seconds)
+
+
 def begin(name: str, sync: str = "auto") -> int:
     """Begin a window in the recording of this program, if there is one; return the id for `end`, else 0.
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from powersample.marks.lines import boot_id
 
 LOOK_EVERY_NS = 1_000_000_000
+WAIT_STEP_S = 0.02
 SAMPLER = "sampler-"  # and the process: the folder of one that records
 LAUNCHERS = (  # a rank's number on its node, and what tells its job from others on it
     ("LOCAL_RANK", ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")),
@@ -132,3 +133,23 @@ class JobMarks:
             name = job()
             self._next_ns, self._path = now + LOOK_EVERY_NS, None if name is None else _published(name)
         return self._path
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a rank of this job marks in a file that it has published, `seconds` at most.
+
+        One that records marks once its devices have been read for a while: what others mark before is known in part.
+
+        Returns:
+            Whether there is such a file. Where no launcher started this process there is none to wait for.
+        """
+        until_ns, self._next_ns = time.monotonic_ns() + int(seconds * 1e9), 0
+        while not _holds_marks(self.path()) and job() is not None and time.monotonic_ns() < until_ns:
+            time.sleep(WAIT_STEP_S)
+            self._next_ns = 0
+        return self._path is not None
+
+
+def _holds_marks(path: str | None) -> bool:
+    with contextlib.suppress(OSError):
+        return path is not None and os.stat(path).st_size > 0
+    return False

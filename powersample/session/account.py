@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Self
 
 from powersample.errors import BadFormat, InvalidArgument
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from powersample.analysis import Sum, Training
 
 STATE_VERSION = 1
+ALWAYS = "quality/simulated"  # what is not real says so in every log
+LONG = (  # what a short log leaves out
+    "energy/*_joules_low", "energy/*_joules_high", "energy/step_joules", "energy/cpu_pkg*", "energy/dram_joules",
+    "power/*_watts_max", "quality/coverage", "quality/dropouts",
+)  # fmt: skip
+SHORT = ("energy/total_joules_low", "energy/total_joules_high")  # and what it has of these all the same
+Keys = str | Sequence[str] | Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,39 @@ class Cumulative:
                 "They make no sum: measure both alike, or leave the energy out of the checkpoint.",
             )
         return found
+
+
+def chosen(told: Mapping[str, float], keys: Keys) -> dict[str, float]:
+    """Return those of an epoch's keys that go to the log; "quality/simulated" always does.
+
+    Args:
+        told: all keys.
+        keys: "all"; "short", the joules of each GPU and meter, the total with its interval and the sum of all epochs,
+            mean powers and half the interval in per cent; a key or pattern, or several: "energy/gpu*_joules"; or what
+            tells of a key whether it is wanted.
+    """
+    wanted = _wanted(keys)
+    return {key: value for key, value in told.items() if key == ALWAYS or wanted(key)}
+
+
+def unmatched(told: Mapping[str, float], keys: Keys) -> list[str]:
+    """Return the patterns that none of an epoch's keys is like."""
+    if callable(keys) or keys in ("all", "short"):
+        return []
+    return [
+        one for one in ([keys] if isinstance(keys, str) else keys) if not any(fnmatchcase(key, one) for key in told)
+    ]
+
+
+def _wanted(keys: Keys) -> Callable[[str], bool]:
+    if callable(keys):
+        return keys
+    if keys == "all":
+        return lambda key: True
+    if keys == "short":
+        return lambda key: key in SHORT or not any(fnmatchcase(key, one) for one in LONG)
+    patterns = [keys] if isinstance(keys, str) else keys
+    return lambda key: any(fnmatchcase(key, one) for one in patterns)
 
 
 def log_keys(found: Training, steps: int) -> dict[str, float]:

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from powersample import errors, marks
-from powersample.marks.job import local_rank
-from powersample.session.account import Cumulative, log_keys
+from powersample.marks.job import job, local_rank
+from powersample.session.account import Cumulative, Keys, chosen, log_keys, unmatched
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from powersample.model import Window
     from powersample.session.run import Run
 
+FIRST_RANK_S = 10.0  # how long the others wait for their node's first process to record
 ASIDE = ("validation", "checkpoint")
 
 
@@ -39,23 +40,29 @@ class Account:
     Everything may be called in any order and more often than needed: an end without a begin does nothing. Once the
     training runs, whatever goes wrong here is a warning and keys that are missing; it never ends the training.
 
+    Every start is a new account, with a sum and a history of its own, unless it goes on with one: with that of a
+    checkpoint, or with this object's own, where the first epoch's number follows the last one's.
+
     Args:
         steps: Mark every optimiser step as a window "step". Steps are counted in any case.
+        keys: What `end_epoch` returns of an epoch's keys: "short", "all", patterns such as "energy/gpu*_joules", or a
+            function that tells of a key whether it is wanted; see `account.chosen`.
         options: Of `powersample.measure`. With an `output`, a second training writes beside it: "run-2.parquet".
 
     Attributes:
         run: The recording, for whoever wants more of it; None before the first training and where this process only
             marks. The last one stays when the training has ended.
-        history: The keys of every epoch so far, with "epoch".
+        history: All keys of every epoch so far, with "epoch".
     """
 
-    def __init__(self, *, steps: bool = False, **options: Any) -> None:
+    def __init__(self, *, steps: bool = False, keys: Keys = "short", **options: Any) -> None:
         self.run: Run | None = None
         self.history: list[dict[str, float]] = []
-        self._options, self._mark_steps = options, steps
+        self._options, self._mark_steps, self._keys = options, steps, keys
         self._cumulative = Cumulative(simulated=options.get("simulate") is not None)
         self._started = 0
         self._running = False
+        self._fresh, self._resumed, self._last = True, False, -1  # no epoch yet; by a checkpoint; the last one's number
         self._number, self._in_epoch = "", False
         self._open: dict[str, int] = {}  # what is open, in the order of its begin: verb to mark
         self._steps = 0
@@ -92,8 +99,10 @@ class Account:
                 from powersample.session.run import measure
 
                 self.run = measure(**self._options | self._output()).start()
+            elif not mine and job() is not None and not marks.wait_for_recording(FIRST_RANK_S):
+                _warn(f"no process of this job records after {FIRST_RANK_S:g} s: what this one marks is lost")
             self._started += 1
-            self._running, self._number, self._said = True, "", False
+            self._running, self._number, self._said, self._fresh = True, "", False, True
             atexit.register(self.stop)
 
     def stop(self) -> None:
@@ -140,11 +149,14 @@ class Account:
             if not self._running:
                 return
             self._end_epoch_mark()
+            if self._fresh and not self._resumed and number <= self._last:
+                self._cumulative, self.history = Cumulative(simulated=self._cumulative.simulated), []
+            self._fresh, self._resumed, self._last = False, False, number
             self._number, self._in_epoch, self._steps = str(number), True, 0
             self._begin("epoch")
 
     def end_epoch(self, steps: int | None = None) -> dict[str, float]:
-        """End the epoch and return its keys for a log; empty where this process only marks.
+        """End the epoch and return those of its keys that go to the log; empty where this process only marks.
 
         Args:
             steps: Optimiser steps in it, where the framework knows better than `end_step` counted.
@@ -220,7 +232,17 @@ class Account:
             _warn(f"keys are missing in the log of epoch {self._number}: {'; '.join(found.reasons)}")
         keys = log_keys(found, steps) | self._cumulative.log_keys()
         self.history.append({"epoch": float(self._number)} | keys)
-        return keys
+        return self._chosen(keys)
+
+    def _chosen(self, told: dict[str, float]) -> dict[str, float]:
+        if len(self.history) == 1:
+            for one in unmatched(told, self._keys):
+                _warn(f"no key of the log is like {one!r}. {errors.did_you_mean(one, told)}".rstrip(". ") + ".")
+        try:
+            return chosen(told, self._keys)
+        except Exception as error:  # somebody's own function
+            _warn(f"`keys` failed, and all are logged: {error!r}")
+            return told
 
     def _training(self) -> Training | None:
         """Return what the last epoch took until now; None, with a warning, where that cannot be told."""
@@ -279,6 +301,7 @@ class Account:
         """
         with self._lock:
             self._cumulative = Cumulative.from_json(state, simulated=self._cumulative.simulated)
+            self._resumed = self._fresh or not self._running
 
 
 def _warn(what: str) -> None:
