@@ -16,7 +16,7 @@ COUNTER = channel("gpu0.energy", Kind.ENERGY, sensor="nvml.total_energy")
 RAPL = channel("package-0.energy", Kind.ENERGY, "package-0", "package", modulus=262_143_000, lane="rapl:package-0")
 PERF = channel("package-0.energy", Kind.ENERGY, "package-0", "package", lane="rapl:package-0")
 PERIOD = {"rapl:package-0": S // 10}
-UNIX_S = 1_000_000.0
+UNIX_S, BOOTED_S = 1_000_000.0, 900_000.0  # this machine has slept
 
 
 def records(t_s, raw, status=0):
@@ -27,7 +27,7 @@ def records(t_s, raw, status=0):
 
 
 def account(*pieces, kept=None):
-    made = Account(UNIX_S, kept)
+    made = Account(UNIX_S, kept, BOOTED_S)
     for one in pieces:
         made.add([one], PERIOD)
     return made
@@ -59,10 +59,19 @@ def test_account_does_not_depend_on_how_readings_come_in_pieces(cuts):
         assert only(pieces, 10.0).joules == pytest.approx(only(account((one, records(TENTHS, raw))), 10.0).joules)
 
 
-def test_counter_of_the_device_itself_is_shown_as_it_stands_and_has_no_beginning_of_ours():
+def test_counter_of_the_device_itself_is_shown_as_it_stands_and_begins_at_the_boot():
     got = only(account((COUNTER, records([1, 2, 3], [5_000_000, 5_100_000, 5_200_000]))), 3.0)
     assert got.joules == pytest.approx(5200.0)
-    assert got.created_unix_s is None
+    assert got.created_unix_s == BOOTED_S
+
+
+def test_counter_of_the_device_that_goes_on_from_another_boot_began_with_that():
+    """A beginning that moved would make all of it an increase of now."""
+    before = account((COUNTER, records([1, 2], [5_000_000, 5_100_000])))
+    made = Account(UNIX_S, before.as_json(), BOOTED_S + 1e6)
+    made.add([(COUNTER, records([3, 4], [7_000, 8_000]))], PERIOD)
+    assert only(made, 4.0).joules == pytest.approx(5108.0)
+    assert only(made, 4.0).created_unix_s == BOOTED_S
 
 
 def test_counter_of_the_device_that_the_driver_resets_goes_on_from_what_it_had():
@@ -184,7 +193,7 @@ def test_energy_never_falls_over_readings_resets_and_restarts(lives):
     """Whatever a counter says, with a process ended and begun between each list of readings."""
     shown, kept, at_s = 0.0, None, 0.0
     for raw in lives:
-        made = Account(UNIX_S, kept)
+        made = Account(UNIX_S, kept, BOOTED_S)
         for value in raw:
             at_s += 0.1
             made.add([(COUNTER, records([at_s], [value]))], {})

@@ -37,7 +37,7 @@ from powersample.store.accounts import AccountFile, account_file
 pytest.importorskip("prometheus_client", reason="the extra [serve] is not installed")
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TIMEOUT_S = 30.0
-GPU = Balance("gpu0", "GPU-0", "gpu", 5200.5, None, 0.0, 312.5, "gpu0.energy", "gpu0.power.instant", 0.1)
+GPU = Balance("gpu0", "GPU-0", "gpu", 5200.5, 1.6e9, 0.0, 312.5, "gpu0.energy", "gpu0.power.instant", 0.1)
 LANE = LaneStats(
     "nvml:gpu0", records=70, dropped=2, skipped=1, errors={15: 3}, reopens=1, call_hist=(0,) * 10 + (4, 2) + (0,) * 28
 )
@@ -75,6 +75,50 @@ def test_metrics_parse_in_both_formats_and_say_what_the_state_says(accept):
     assert values(found, "powersample_build_info", version="0.1.0", driver="535.1") == [1]
     assert values(found, "powersample_account_kept") == [1]
     assert not any("simulated" in dict(labels) for _, labels in found)
+
+
+def node_parts():
+    """What a node has of everything: a GPU, a package with its memory and cores, and three looks at all of it."""
+    names = (
+        ("package-0", "package", 100.0),
+        ("package-0", "dram", 10.0),
+        ("package-0", "core", 60.0),
+        ("gpu0", "module", 5300.0),
+        ("psys", "psys", 400.0),
+        ("power_meter-ACPI000D-00", "psys", 5900.0),
+        ("wall", "wall", 6100.0),
+        ("BAT0", "supply", 7.0),
+    )
+    return (GPU, *(replace(GPU, name=n, device=n, domain=d, joules=j, power_w=j / 10) for n, d, j in names))
+
+
+def test_naive_sums_count_nothing_twice():
+    """`sum(...)` and `sum by (domain) (...)` as people write them: parts only; each look at the machine by itself."""
+    found = parsed(replace(STATE, balances=node_parts()))
+    assert sum(values(found, "powersample_energy_joules_total")) == 5200.5 + 100 + 10
+    assert sum(values(found, "powersample_power_watts")) == 312.5 + 10 + 1
+    overlapping = {
+        dict(labels)["domain"]: value
+        for (name, labels), value in found.items()
+        if name == "powersample_overlapping_energy_joules_total"
+    }
+    assert overlapping == {"core": 60, "module": 5300, "psys": 400, "input": 5900, "wall": 6100, "supply": 7}
+    assert len(values(found, "powersample_overlapping_energy_joules_total")) == len(overlapping)
+    body, _ = openmetrics.exposition(openmetrics.registry(lambda: STATE), OPENMETRICS)
+    assert "# HELP powersample_overlapping_energy_joules Energy of what lies in other parts" in body.decode()
+
+
+def test_every_counter_tells_when_it_began():
+    """Its own `_created` with the same labels, and none after now: who knows it needs no scrape of the 0."""
+    body, kind = openmetrics.exposition(
+        openmetrics.registry(lambda: replace(STATE, balances=node_parts())), OPENMETRICS
+    )
+    found = read(body.decode(), kind)
+    ends = ("_total", "_count")
+    counters = [(name.rpartition("_")[0], labels) for name, labels in found if name.endswith(ends)]
+    assert len(counters) > 20
+    for name, labels in counters:
+        assert 1.6e9 <= found[f"{name}_created", labels] <= STATE.started_unix_s
 
 
 def test_latency_buckets_are_cumulative_by_the_lanes_bins():
@@ -594,6 +638,7 @@ def test_opentelemetry_asks_for_one_state_a_collection():
 def test_page_has_every_metric_and_no_other():
     page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(powersample_\w+)` \|", page, re.MULTILINE))
-    shown = {re.sub("_(bucket|count|sum)$", "", name) for name, _ in parsed() if not name.endswith("_created")}
+    found = parsed(replace(STATE, balances=node_parts()))
+    shown = {re.sub("_(bucket|count|sum)$", "", name) for name, _ in found if not name.endswith("_created")}
     assert documented == shown
     assert set(re.findall(r"(?<!:)powersample_\w+_(?:joules|seconds|watts)\w*", page)) <= documented

@@ -36,8 +36,9 @@ class Balance:
         name: "gpu0", "package-0".
         device: the device's identity: a GPU's UUID, else as `name`.
         domain: gpu, package, dram ...
-        joules: energy since `created_unix_s`, or since the device itself began to count; None before the first reading.
-        created_unix_s: when this account began, s since 1970; None where the count is the device's own.
+        joules: energy since `created_unix_s`; None before the first reading.
+        created_unix_s: when this account began, s since 1970; None before the first reading. Where the count is the
+            device's own, the boot of the machine, before which the device has counted nothing.
         unseen_s: seconds since then that no reading speaks for.
         power_w: present power, None when the newest reading is an error or too old.
         energy_from: the channel that `joules` come from, "" before one answered.
@@ -63,10 +64,13 @@ class _Line:
     Args:
         channel: the channel.
         unix_offset_s: unix time minus CLOCK_MONOTONIC, s.
+        booted_unix_s: when the machine did, s since 1970.
         kept: what an earlier process kept of it, `as_json`'s form.
     """
 
-    def __init__(self, channel: Channel, unix_offset_s: float, kept: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, channel: Channel, unix_offset_s: float, booted_unix_s: float, kept: Mapping[str, Any] | None
+    ) -> None:
         self.channel = channel
         self.own = channel.kind is Kind.ENERGY and channel.modulus is None and channel.sensor.startswith("nvml.")
         self.joules = 0.0
@@ -77,7 +81,7 @@ class _Line:
         self.newest_ns = 0
         self.newest_bad = True
         self.hole_ns = 0.0
-        self._unix_offset_s = unix_offset_s
+        self._unix_offset_s, self._booted_unix_s = unix_offset_s, booted_unix_s
         self._kept = kept
         self._points: deque[tuple[int, float]] = deque(maxlen=MEAN_POINTS)
 
@@ -112,8 +116,9 @@ class _Line:
         now_unix_s = t_ns * 1e-9 + self._unix_offset_s
         kept = self._kept
         if self.own:  # it counts while nobody looks: the difference since then is a measurement, too
-            self.joules = raw * self.channel.scale
+            self.joules, self.created_unix_s = raw * self.channel.scale, self._booted_unix_s
             if kept is not None:
+                self.created_unix_s = kept["created_unix_s"] or self._booted_unix_s
                 base_j = kept["joules"] - kept["raw"] * self.channel.scale
                 self.joules += base_j if raw >= kept["raw"] else kept["joules"]
         elif kept is None:
@@ -169,13 +174,13 @@ class _Entry:
         self.lines: list[_Line] = []
         self.chosen: _Line | None = None
 
-    def line(self, channel: Channel, unix_offset_s: float) -> _Line:
+    def line(self, channel: Channel, unix_offset_s: float, booted_unix_s: float) -> _Line:
         """Return the channel's line, made at its first record."""
         for line in self.lines:
             if line.channel.name == channel.name:
                 return line
         kept = self.kept if self.kept is not None and self.kept["channel"] == channel.name else None
-        made = _Line(channel, unix_offset_s, kept)
+        made = _Line(channel, unix_offset_s, booted_unix_s, kept)
         self.lines = sorted([*self.lines, made], key=lambda one: rank(one.channel))
         return made
 
@@ -199,10 +204,14 @@ class Account:
     Args:
         unix_offset_s: unix time minus CLOCK_MONOTONIC, s, as it was when the account was opened.
         kept: `as_json` of an earlier account of this machine, which this one goes on from.
+        booted_unix_s: when the machine did, s since 1970; None: when CLOCK_MONOTONIC began, later by all suspends.
     """
 
-    def __init__(self, unix_offset_s: float, kept: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, unix_offset_s: float, kept: Mapping[str, Any] | None = None, booted_unix_s: float | None = None
+    ) -> None:
         self._unix_offset_s = unix_offset_s
+        self._booted_unix_s = unix_offset_s if booted_unix_s is None else booted_unix_s
         self._kept = dict(kept or {})
         self._entries: dict[tuple[str, str], _Entry] = {}
 
@@ -221,7 +230,7 @@ class Account:
             if entry is None:
                 entry = self._entries[key] = _Entry(self._kept.get("/".join(key)))
             period = period_ns.get(channel.lane, 0) * channel.divisor
-            entry.line(channel, self._unix_offset_s).add(records, period)
+            entry.line(channel, self._unix_offset_s, self._booted_unix_s).add(records, period)
         for entry in self._entries.values():
             entry.choose()
 

@@ -3,6 +3,9 @@
 
 Names follow OpenMetrics: base units, `_total` on counters. Energies are counters, so that a scrape that is missed loses
 none of them; the power is for looking at. A power that is not known now is left out, not repeated.
+
+A metric's sum over any of its labels is to mean something (Prometheus, "Metric and label naming"). GPUs, packages and
+memories add up and share a name; what lies in them, or holds them, has another one, where nobody adds it by mistake.
 """
 
 from __future__ import annotations
@@ -19,11 +22,18 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
+    from powersample.analysis.account import Balance
     from powersample.model import LaneStats
     from powersample.session.live import State
 
 LATENCY_BINS = range(10, 32, 2)  # upper edges 2^b ns, from 1 us to 1 s: a lane's histogram has twice as many
 DROPOUTS = ("dropped", "skipped")
+PARTS = ("gpu", "package", "dram")  # domains that do not overlap
+PART = "of a GPU's board, a CPU package or a package's memory: parts that do not overlap, so sums are right"
+OVERLAPPING = (
+    "of what lies in other parts (core, uncore) or holds them (module, psys, input, wall, supply): never add up"
+)
+SINCE = "Counted since the time in _created; a GPU's by itself since its driver was loaded, of which that is the boot."
 
 
 def needs(package: str, extra: str) -> None:
@@ -129,49 +139,65 @@ def _about(families: _Families, state: State) -> Iterator[Metric]:
 
 def _balances(families: _Families, state: State) -> Iterator[Metric]:
     labels = ("device", "uuid", "domain")
-    energy = families.make("Counter", "powersample_energy", "Energy of a device's domain.", labels, "joules")
-    text = "Time since the counter began that no reading speaks for; its energy is in no counter."
+    energies, powers = {}, {}
+    for part, before, what in ((True, "powersample_", PART), (False, "powersample_overlapping_", OVERLAPPING)):
+        text = f"Energy {what}. {SINCE}"
+        energies[part] = families.make("Counter", f"{before}energy", text, labels, "joules")
+        text = f"Power {what}. The newest reading, or a counter's mean over the last second; absent when it is unknown."
+        powers[part] = families.make("Gauge", f"{before}power", text, labels, "watts")
+    text = "Time since the energy's counter began that no reading speaks for: its energy is in no counter."
     unseen = families.make("Counter", "powersample_unseen", text, labels, "seconds")
-    power = families.make("Gauge", "powersample_power", "Power now; absent when it is not known.", labels, "watts")
-    age = families.make("Gauge", "powersample_reading_age", "Since the newest good reading.", labels, "seconds")
-    text = "Which channels energy and power come from."
+    text = "Time since the newest good reading."
+    age = families.make("Gauge", "powersample_reading_age", text, labels, "seconds")
+    text = "The channels that energy and power come from, as recordings name them."
     source = families.make("Info", "powersample_source", text, labels)
     for one in state.balances:
-        values = families.values(one.name, one.device, one.domain)
+        part = one.domain in PARTS
+        values = families.values(one.name, one.device, _domain(one))
         if one.joules is not None:
-            energy.add_metric(values, one.joules, created=one.created_unix_s)
+            energies[part].add_metric(values, one.joules, created=one.created_unix_s)
             unseen.add_metric(values, one.unseen_s, created=one.created_unix_s)
         if one.power_w is not None:
-            power.add_metric(values, one.power_w)
+            powers[part].add_metric(values, one.power_w)
         if one.age_s is not None:
             age.add_metric(values, one.age_s)
         source.add_metric(values, {"energy": one.energy_from, "power": one.power_from})
-    yield from (energy, unseen, power, age, source)
+    yield from (*energies.values(), *powers.values(), unseen, age, source)
+
+
+def _domain(one: Balance) -> str:
+    """Return its domain; the processor's platform counter and the firmware's meter are two looks at one machine."""
+    return "input" if one.domain == "psys" and not one.name.startswith("psys") else one.domain
 
 
 def _lanes(families: _Families, state: State) -> Iterator[Metric]:
     labels = ("source", "device")
-    samples = families.make("Counter", "powersample_samples", "Readings taken.", labels)
+    text = "Readings taken, of all channels of a lane, with those that were errors."
+    samples = families.make("Counter", "powersample_samples", text, labels)
     text = "Readings lost: dropped for want of room, or skipped because the one before came late."
     dropouts = families.make("Counter", "powersample_dropouts", text, (*labels, "kind"))
-    text = "Readings that a device answered with an error, by its own code."
+    text = "Readings that a device answered with an error, by its own code; those of rare codes together as other."
     failed = families.make("Counter", "powersample_read_errors", text, (*labels, "code"))
-    reopens = families.make("Counter", "powersample_reopens", "Lost devices that were opened again.", labels)
+    text = "Times that a device that was lost was opened again."
+    reopens = families.make("Counter", "powersample_reopens", text, labels)
     text = "Duration of device calls; counted in bins that double, so the sum is right within a third."
     latency = families.make("Histogram", "powersample_read_latency", text, labels, "seconds")
+    since_s = state.started_unix_s
     for lane in state.lanes:
         source, _, device = lane.name.partition(":")
         values = families.values(source, device)
-        samples.add_metric(values, lane.records or 0)
+        samples.add_metric(values, lane.records or 0, created=since_s)
         for kind in DROPOUTS:
-            dropouts.add_metric([*values, kind], getattr(lane, kind) or 0)
+            dropouts.add_metric([*values, kind], getattr(lane, kind) or 0, created=since_s)
         for code, count in lane.errors.items():
-            failed.add_metric([*values, str(code)], count)
+            failed.add_metric([*values, str(code)], count, created=since_s)
         if lane.error_other:
-            failed.add_metric([*values, "other"], lane.error_other)
-        reopens.add_metric(values, lane.reopens or 0)
+            failed.add_metric([*values, "other"], lane.error_other, created=since_s)
+        reopens.add_metric(values, lane.reopens or 0, created=since_s)
         if lane.call_hist:
             latency.add_metric(values, buckets=_buckets(lane), sum_value=_sum_s(lane))
+            known = dict(zip(latency._labelnames, values, strict=True))
+            latency.add_sample(f"{latency.name}_created", known, since_s)  # `add_metric` does not take it
     yield from (samples, dropouts, failed, reopens, latency)
 
 

@@ -138,7 +138,9 @@ class Watch:
         self._on_trouble = on_trouble
         self._lanes: Lanes = live_lanes(plan, self.inventory)
         self._kept = (account.kept if account is not None else None) or {}
-        self._account = Account(time.time() - time.monotonic(), self._kept)
+        now_unix_s = time.time()
+        booted_unix_s = now_unix_s - time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._account = Account(now_unix_s - time.monotonic(), self._kept, booted_unix_s)
         self._walls: dict[str, _Wall] = {}
         self._lock = threading.Lock()  # of the account and its file: the thread that takes, and all that ask
         self._ending = threading.Event()
@@ -152,8 +154,8 @@ class Watch:
         Raises:
             PowerSampleError: A device or a meter cannot be read.
         """
-        start_together(self._meters, self._lanes)
         self._started_unix_s = time.time()
+        start_together(self._meters, self._lanes)
         self._thread.start()
 
     def _take_all(self) -> None:
