@@ -13,15 +13,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.analysis.arrays import Array
-from powersample.analysis.cells import HOLE, Cells, CellSums, Reach
+from powersample.analysis.arrays import Array, Floats
+from powersample.analysis.cells import HOLE, Cells, Reach
 from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import reconstructions
 from powersample.analysis.inversion import Inversion
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Published, Updates
 from powersample.analysis.sweep import edges
-from powersample.analysis.told import Told, best_verdict, covered, gap, plain, short
+from powersample.analysis.told import Coverage, Told, best_verdicts, briefs, gap, short
 from powersample.analysis.updates import Pace
 from powersample.model import Channel, Kind, Response, SensorModel, Window, duration
 
@@ -116,7 +116,8 @@ class Averaging:
                 uncovered_ns=np.where(told, 0.0, sums.uncovered_ns),
                 carried_ns=np.where(told, 0.0, sums.carried_ns),
             )
-        seconds = np.array([window.duration_s for window in self._windows])
+        length_ns = self._reads.lengths_ns()
+        seconds = length_ns / 1e9
         joules = np.maximum((joules - model.offset_w * seconds) / model.gain, 0.0)
         unsure = reconstructions(
             model,
@@ -128,43 +129,58 @@ class Averaging:
             quantum_w=min(self._quantum * scale, MOST_QUANTUM_W),
             inversion_j=cost_j,
         )
-        least_ns = max(self._period_ns, model.window_s * 1e9)
+        coverage = Coverage(self._channel, self._windows, self._reads, sums.uncovered_ns, sums.hidden_ns)
+        brief = briefs(length_ns, self._period_ns)
+        columns = (
+            joules.tolist(),
+            sums.hidden_ns.tolist(),
+            sums.holes.tolist(),
+            (sums.wide_least * scale).tolist(),
+            (sums.wide_most * scale).tolist(),
+            unsure,
+            (np.maximum(sums.wide_most, 0.0) * scale * sums.uncovered_ns * 1e-9).tolist(),
+            best_verdicts(length_ns, sums.hidden_ns, max(self._period_ns, model.window_s * 1e9)),
+            self._phases(sums.phase_ns).tolist(),
+        )
         found = []
-        for i, window in enumerate(self._windows):
-            hidden_ns, uncovered_ns = float(sums.hidden_ns[i]), float(sums.uncovered_ns[i])
-            result = plain(self._channel, window, float(joules[i]), METHODS[model.response], self._reasons(i, sums))
-            result = covered(result, window, uncovered_ns, hidden_ns, self._reads, i)
+        for i, (window, each_j, hidden_ns, holes, least_w, most_w, off_by, missing_j, cap, phase) in enumerate(
+            zip(self._windows, *columns, strict=True)
+        ):
+            reasons = self._reasons(i, window, hidden_ns, holes)
+            if brief[i]:
+                reasons.append(short(window, self._period_ns))
             found.append(
                 Told(
-                    result,
+                    coverage.energy(i, each_j, METHODS[model.response], reasons),
                     Kind.POWER,
                     self._period_ns * 1e-9,
-                    least_w=float(sums.wide_least[i]) * scale,
-                    most_w=float(sums.wide_most[i]) * scale,
-                    divisor=self._channel.divisor,
-                    model=model,
-                    reconstruction=unsure[i],
-                    missing_j=max(0.0, float(sums.wide_most[i])) * scale * uncovered_ns * 1e-9 if uncovered_ns else 0.0,
-                    cap=best_verdict(window, hidden_ns, least_ns),
-                    phase=self._phase(float(sums.phase_ns[i])),
-                    resolved=resolves(self._seen),
+                    False,
+                    least_w,
+                    most_w,
+                    self._channel.divisor,
+                    model,
+                    off_by,
+                    missing_j,
+                    cap,
+                    phase,
+                    resolves(self._seen),
                 )
             )
         return found
 
-    def _phase(self, until_ns: float) -> float:
+    def _phases(self, until_ns: Floats) -> Floats:
         """Return the time to the next update in update periods; NaN where polls cannot tell it, or nothing follows."""
-        told = (self._seen.poll_ns or np.inf) <= PHASE_POLLS * self._model.window_s * 1e9
-        return until_ns / self._period_ns if told and until_ns < self._period_ns * HOLE else np.nan
+        if not (self._seen.poll_ns or np.inf) <= PHASE_POLLS * self._model.window_s * 1e9:
+            return np.full_like(until_ns, np.nan)
+        return np.where(until_ns < self._period_ns * HOLE, until_ns / self._period_ns, np.nan)
 
-    def _reasons(self, i: int, sums: CellSums) -> list[str]:
-        window, model = self._windows[i], self._model
-        reasons = self._reads.reasons(i)
+    def _reasons(self, i: int, window: Window, hidden_ns: float, holes: int) -> list[str]:
+        reasons, model = self._reads.reasons(i), self._model
         if self._reads.good(i) and not self._reads.within("changes", i):
             reasons.append("PSQ-CONSTANT the value never changed: repeats and a stuck sensor look the same")
-        if sums.hidden_ns[i]:
-            reasons.append(gap(int(sums.holes[i]), float(sums.hidden_ns[i]), window, "bridged by their neighbours"))
+        if hidden_ns:
+            reasons.append(gap(holes, hidden_ns, window, "bridged by their neighbours"))
         if model.response is Response.AVERAGE and window.duration_s < model.window_s:
             words = f"{duration(window.duration_s)}, and each value averages {duration(model.window_s)}"
             reasons.append(f"PSQ-AVERAGED {words}")
-        return reasons + short(window, self._period_ns)
+        return reasons

@@ -25,7 +25,7 @@ from powersample.analysis.meter import is_meter, meter_energies
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Updates
 from powersample.analysis.sweep import Pass, edges, sweep
-from powersample.analysis.told import Told, best_verdict, covered, gap, plain, rated, short
+from powersample.analysis.told import Coverage, Told, best_verdicts, briefs, gap, plain, rated, short
 from powersample.analysis.turns import Turns
 from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
@@ -43,6 +43,7 @@ from powersample.model import (
 )
 from powersample.sensors import model_of
 
+METHOD = "counter difference"
 FAST_COUNTER = 0.7  # changes per poll from which a counter is taken to move at every poll
 REACH_PERIODS = 1.5
 FASTEST_NS = 15_000_000  # no averaging sensor is known to publish faster: arXiv 2312.02741, Kepler
@@ -165,39 +166,51 @@ class _Power:
         return self._integral.lacks()
 
     def results(self) -> list[Told]:
-        seen, scale = self._seen, self._channel.scale
+        seen, scale, reads = self._seen, self._channel.scale, self._reads
         slack_ns = seen.gap_ns if seen.poll_ns else 0.0
         total, uncovered_ns, hidden_ns, gaps = self._integral.close(slack_ns, slack_ns + self._shift_ns)
+        coverage = Coverage(self._channel, self._windows, reads, uncovered_ns, hidden_ns)
         least, most = self._integral.extremes()
         period_s = (seen.period_ns or seen.poll_ns or 0.0) / 1e9
         unsure, most_w = self._unsure()
+        brief = briefs(reads.lengths_ns(), seen.period_ns)
+        columns = (
+            (total * scale / 1e9).tolist(),
+            hidden_ns.tolist(),
+            gaps.tolist(),
+            (least * scale).tolist(),
+            (most * scale).tolist(),
+            (most_w * uncovered_ns / 1e9).tolist(),
+            best_verdicts(reads.lengths_ns(), hidden_ns, 0.0),
+        )
         found = []
-        for i, window in enumerate(self._windows):
+        for i, (window, joules, hidden, count, least_w, greatest_w, missing_j, cap) in enumerate(
+            zip(self._windows, *columns, strict=True)
+        ):
             method, reasons = self._method(i)
-            reasons += self._reads.reasons(i)
-            if gaps[i]:
-                reasons.append(gap(int(gaps[i]), float(hidden_ns[i]), window, "bridged by a line"))
-            reasons += short(window, seen.period_ns)
-            result = plain(self._channel, window, float(total[i]) * scale / 1e9, method, reasons)
-            result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
-            range_w = (float(least[i]) * scale, float(most[i]) * scale)
-            missing_j = most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0
-            told = bool(unsure) and self._reads.good(i) >= limit("least_samples")
+            reasons += reads.reasons(i)
+            if count:
+                reasons.append(gap(count, hidden, window, "bridged by a line"))
+            if brief[i] and seen.period_ns is not None:
+                reasons.append(short(window, seen.period_ns))
+            energy = coverage.energy(i, joules, method, reasons)
+            told = bool(unsure) and reads.good(i) >= limit("least_samples")
             if unsure and not told:
-                few = f"PSQ-SHORT the window holds {self._reads.good(i)} readings: what lay between is anybody's guess"
-                result = replace(result, reasons=(*result.reasons, few), verdict="unusable")
+                few = f"PSQ-SHORT the window holds {reads.good(i)} readings: what lay between is anybody's guess"
+                energy = energy.but(reasons=(*energy.reasons, few), verdict="unusable")
             found.append(
                 Told(
-                    result,
+                    energy,
                     Kind.POWER,
                     period_s,
                     False,
-                    *range_w,
+                    least_w,
+                    greatest_w,
                     self._channel.divisor,
-                    model=self._model if told else None,
-                    reconstruction=unsure[i] if told else None,
-                    missing_j=missing_j,
-                    cap=best_verdict(window, float(hidden_ns[i]), 0.0),
+                    self._model if told else None,
+                    unsure[i] if told else None,
+                    missing_j,
+                    cap,
                 )
             )
         return found
@@ -211,7 +224,7 @@ class _Power:
             self._model,
             sums,
             scale=self._channel.scale,
-            duration_s=np.array([window.duration_s for window in self._windows]),
+            duration_s=self._reads.lengths_ns() / 1e9,
             period_s=spacing_s,
             spacing_s=spacing_s,
             quantum_w=0.0,
@@ -267,30 +280,42 @@ class _Counter:
 
     def results(self) -> list[Told]:
         gained, uncovered_ns = self._difference.close(REACH_PERIODS * self._period_ns)
-        hidden_ns, resets = self._difference.hidden_ns(), self._difference.resets()
+        hidden_ns = self._difference.hidden_ns()
+        coverage = Coverage(self._channel, self._windows, self._reads, uncovered_ns, hidden_ns)
         wraps = [[] for _ in self._windows] if self._turns is None else self._turns.reasons()
-        unsure = self._unsure()
-        most_w = self._difference.rates.most_w(self._channel.scale)
+        edge = f"PSQ-EDGE either edge may be off by one update ({duration(self._period_ns / 1e9)})"
+        always = (edge,) if self._every_poll else ()
+        brief = briefs(self._reads.lengths_ns(), self._period_ns)
+        columns = (
+            (gained * self._channel.scale).tolist(),
+            self._difference.resets().tolist(),
+            hidden_ns.tolist(),
+            (self._difference.rates.most_w(self._channel.scale) * uncovered_ns / 1e9).tolist(),
+            self._unsure(),
+            best_verdicts(self._reads.lengths_ns(), 0.0, self._period_ns),
+        )
         found = []
-        for i, window in enumerate(self._windows):
-            result = self._one(window, i, float(gained[i]), int(resets[i]), float(hidden_ns[i]))
-            if result.joules is not None:
-                result = covered(result, window, float(uncovered_ns[i]), float(hidden_ns[i]), self._reads, i)
-            if result.joules is not None:
-                edge = f"PSQ-EDGE either edge may be off by one update ({duration(self._period_ns / 1e9)})"
-                more = (*wraps[i], edge) if self._every_poll else tuple(wraps[i])
-                if more:
-                    result = result.but(reasons=(*result.reasons, *more))
+        for i, (window, joules, resets, hidden, missing_j, unsure, cap) in enumerate(
+            zip(self._windows, *columns, strict=True)
+        ):
+            if math.isnan(joules):
+                energy = plain(self._channel, window, None, METHOD, self._why_none(i))
+            else:
+                reasons = self._reasons(i, window, resets, hidden)
+                if brief[i]:
+                    reasons.append(short(window, self._period_ns))
+                more = () if coverage.too_little[i] else (*wraps[i], *always)
+                energy = coverage.energy(i, joules, METHOD, reasons, more)
             found.append(
                 Told(
-                    result,
+                    energy,
                     Kind.ENERGY,
                     self._period_ns / 1e9,
                     self._every_poll,
                     model=self._model,
-                    reconstruction=unsure[i],
-                    missing_j=most_w * float(uncovered_ns[i]) / 1e9 if uncovered_ns[i] else 0.0,
-                    cap="unusable" if resets[i] or wraps[i] else best_verdict(window, 0.0, self._period_ns),
+                    reconstruction=unsure,
+                    missing_j=missing_j,
+                    cap="unusable" if resets or wraps[i] else cap,
                 )
             )
         return found
@@ -304,26 +329,28 @@ class _Counter:
         edge_j = rates.uncertainty_j(self._channel.scale, bracket_ns)
         # An edge with no point behind it (a window to the record's end): a whole step of the counter may be missing.
         edge_j = np.where(np.isfinite(edge_j), edge_j, rates.most_w(self._channel.scale) * self._model.period_s)
-        seconds = np.array([window.duration_s for window in self._windows])
+        seconds = self._reads.lengths_ns() / 1e9
         return counter_reconstructions(self._model, edge_j, seconds, resolved=not self._every_poll)
 
-    def _one(self, window: Window, i: int, gained: float, resets: int, hidden_ns: float) -> Energy:
+    def _why_none(self, i: int) -> list[str]:
+        """Return why a window's gain cannot be told."""
+        reasons, good = self._reads.reasons(i), self._reads.good(i)
+        if self._reads.within("reads", i) == 0:
+            reasons.append("PSQ-UNCOVERED the window holds no reading of the counter")
+        elif good and self._reads.within("changes", i) == 0:
+            reasons.append(f"PSQ-STUCK the counter did not move in {good} reads")
+        elif good:
+            reasons.append("PSQ-UNCOVERED the counter moved too seldom around the window to tell")
+        return reasons
+
+    def _reasons(self, i: int, window: Window, resets: int, hidden_ns: float) -> list[str]:
         reasons = self._reads.reasons(i)
-        reads, good = self._reads.within("reads", i), self._reads.good(i)
-        if math.isnan(gained):
-            if reads == 0:
-                reasons.append("PSQ-UNCOVERED the window holds no reading of the counter")
-            elif good and self._reads.within("changes", i) == 0:
-                reasons.append(f"PSQ-STUCK the counter did not move in {good} reads")
-            elif good:
-                reasons.append("PSQ-UNCOVERED the counter moved too seldom around the window to tell")
-            return plain(self._channel, window, None, "counter difference", reasons)
         if resets:
             reasons.append(f"PSQ-RESET the counter went back {resets} times; what the steps hid is not counted")
         if hidden_ns:
-            reasons.append(gap(1 if reads == 0 else None, hidden_ns, window, "at its edges; shared out by a line"))
-        reasons += short(window, self._period_ns)
-        return plain(self._channel, window, gained * self._channel.scale, "counter difference", reasons)
+            count = 1 if self._reads.within("reads", i) == 0 else None
+            reasons.append(gap(count, hidden_ns, window, "at its edges; shared out by a line"))
+        return reasons
 
 
 def _empty(channel: Channel, window: Window) -> Told:

@@ -66,36 +66,50 @@ class Reads:
             total += np.where(at < len(t_ns), np.clip(part, 0, left_out[inside]), 0)
         self._last_ns[key] = int(t_ns[-1])
 
+    def lengths_ns(self) -> Floats:
+        """Return how long each window is."""
+        lengths_ns: Floats = (self._edges[1] - self._edges[0]).astype(np.float64)
+        return lengths_ns
+
     def within(self, key: str, window: int) -> int:
         """Return "reads", "changes", "glitches" or "back" of a window."""
-        return self._list(key, self._sums[key])[window]
-
-    def _list(self, key: str | int, sums: NDArray[np.int64]) -> list[int]:
-        found = self._lists.get(key)
-        if found is None:
-            found = self._lists[key] = (sums[1] - sums[0]).tolist()
-        return found
-
-    def failed(self, window: int) -> dict[int, int]:
-        """Return failures by code."""
-        counts = {code: self._list(code, sums)[window] for code, sums in sorted(self._failed.items())}
-        return {code: count for code, count in counts.items() if count}
+        return self._list(key)[window]
 
     def good(self, window: int) -> int:
         """Return reads that did not fail."""
-        reads = self.within("reads", window)
-        return reads - sum(self.failed(window).values()) if self._failed else reads
+        return self._list("good")[window]
+
+    def _list(self, key: str | int) -> list[int]:
+        """Return the counts of every window, failures by code: lists, for thousands of windows ask one by one."""
+        found = self._lists.get(key)
+        if found is None:
+            found = self._lists[key] = self._counts(key).tolist()
+        return found
+
+    def _counts(self, key: str | int) -> NDArray[np.int64]:
+        if key == "bad":
+            return sum((self._counts(code) for code in self._failed), np.zeros(self._edges.shape[1], np.int64))
+        if key == "good":
+            return self._counts("reads") - self._counts("bad")
+        if key == "notable":  # has something to be told about
+            return self._counts("bad") + self._counts("glitches") + self._counts("back")
+        sums = self._sums[key] if isinstance(key, str) else self._failed[key]
+        counts: NDArray[np.int64] = sums[1] - sums[0]
+        return counts
 
     def reasons(self, window: int) -> list[str]:
         """Return what a window's reads have to be told about."""
         said: list[str] = []
-        if self._failed and (failed := self.failed(window)):
-            reads = self.within("reads", window)
+        if not self._list("notable")[window]:
+            return said
+        if bad := self._list("bad")[window]:
+            failed = ((code, self._list(code)[window]) for code in sorted(self._failed))
             codes = ", ".join(
                 f"not a number: {count}" if code == NOT_A_NUMBER else f"code {code_words(self._sensor, code)}: {count}"
-                for code, count in failed.items()
+                for code, count in failed
+                if count
             )
-            bad = sum(failed.values())
+            reads = self.within("reads", window)
             share = f"all {reads} reads" if bad == reads else f"{bad} of {reads} reads"
             said.append(f"PSQ-ERRORS {share} failed ({codes})")
         if glitches := self.within("glitches", window):

@@ -27,7 +27,7 @@ from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import NORMAL_95, limit, verdict
 from powersample.analysis.meter_time import MeterPiece, meter_pieces
 from powersample.analysis.sweep import edges, sweep
-from powersample.analysis.told import Told, best_verdict, covered, plain
+from powersample.analysis.told import Coverage, Told, best_verdicts
 from powersample.model import BudgetTerm, Channel, ClockFit, Energy, Kind, MeterInfo, Trace, Window, amount
 
 METHOD = "sum of power x cycle"
@@ -180,16 +180,17 @@ class _Sums:
         beyond = self._edges >= self._last_ns
         self._joules_at[beyond], self._hidden_at[beyond] = self._joules, self._hidden
         self._steps_at[beyond], self._bridge_at[beyond] = self._steps, self._bridge
-        return [self._told(i, window) for i, window in enumerate(self._windows)]
-
-    def _told(self, i: int, window: Window) -> Told:
-        length_ns = float(window.end_ns - window.start_ns)
-        joules = float(self._joules_at[1, i] - self._joules_at[0, i])
-        hidden_ns = float(self._hidden_at[1, i] - self._hidden_at[0, i])
-        outside_ns = length_ns
+        hidden_ns, outside_ns = self._hidden_at[1] - self._hidden_at[0], self._reads.lengths_ns()
         if self._first_ns is not None:
-            before, after = self._first_ns - window.start_ns, window.end_ns - self._last_ns
-            outside_ns = min(length_ns, max(0.0, before) + max(0.0, after))
+            beside_ns = np.stack((self._first_ns - self._edges[0], self._edges[1] - self._last_ns))
+            outside_ns = np.minimum(outside_ns, np.maximum(beside_ns, 0).astype(np.float64).sum(axis=0))
+        coverage = Coverage(self._channel, self._windows, self._reads, outside_ns, hidden_ns)
+        caps = best_verdicts(self._reads.lengths_ns(), hidden_ns, 2 * self._cycle_ns)
+        return [self._told(i, window, coverage, float(hidden_ns[i]), caps[i]) for i, window in enumerate(self._windows)]
+
+    def _told(self, i: int, window: Window, coverage: Coverage, hidden_ns: float, cap: str) -> Told:
+        joules = float(self._joules_at[1, i] - self._joules_at[0, i])
+        outside_ns = coverage.uncovered_ns[i]
         reasons = self._reads.reasons(i)
         if hidden_ns > NO_GAP * self._cycle_ns:
             reasons.append(self._gap_reason(i, window, hidden_ns))
@@ -200,11 +201,9 @@ class _Sums:
             hidden_s = hidden_ns / 1e9
             hidden_j = (max(0.0, bridge_j - float(least) * hidden_s), max(0.0, float(most) * hidden_s - bridge_j))
         instants = self._channel.span == "none"
-        result = plain(self._channel, window, joules, METHOD_OF_INSTANTS if instants else METHOD, reasons)
-        result = covered(result, window, outside_ns, hidden_ns, self._reads, i)
+        result = coverage.energy(i, joules, METHOD_OF_INSTANTS if instants else METHOD, reasons)
         result = replace(result, updates=result.polls)  # every reading is news, also one that is equal
         missing_j = max(0.0, float(most)) * outside_ns / 1e9 if outside_ns and np.isfinite(most) else 0.0
-        cap = best_verdict(window, hidden_ns, 2 * self._cycle_ns)
         if result.joules is None:
             result = replace(result, verdict="unusable")
         else:

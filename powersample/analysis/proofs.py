@@ -45,20 +45,20 @@ class Proofs:
         model = model_of(self._trace, self._trace.channel(name))
         if model is None or model.response is not Response.PART_TIME or self._trace.channel(name).kind is Kind.ENERGY:
             return channel_energies(self._trace, name, self._windows)
-        asked = set(self._windows)
-        beside = {one: None for window in self._windows for one in self._lots.get(window, ()) if one not in asked}
+        mine = [self._lots.get(window, ()) for window in self._windows]
+        asked, different = set(self._windows), {id(lot): lot for lot in mine}
+        beside = {one: None for lot in different.values() for one in lot if one not in asked}
         every = (*self._windows, *beside)
         told = channel_energies(self._trace, name, every)
         by_window = dict(zip(every, told, strict=True))
-        mine = {id(lot): lot for window in self._windows if (lot := self._lots.get(window)) is not None}
-        sweeps = {key: sweep_of([by_window[one] for one in lot], lot) for key, lot in mine.items()}
+        sweeps = {key: sweep_of([by_window[one] for one in lot], lot) for key, lot in different.items() if lot}
         quick = self._quicker(model.window_s, name, names)
         found = []
-        for one, window in zip(told, self._windows, strict=False):
+        for one, window, lot in zip(told, self._windows, mine, strict=False):  # without those beside them
             evidence, doubts = [], []
             if (period := self._period_evidence(one, window, quick)) is not None:
                 evidence.append(period)
-            if (lot := self._lots.get(window)) is not None:
+            if lot:
                 swept, doubt = swept_evidence(one, window, sweeps[id(lot)])
                 evidence += [] if swept is None else [swept]
                 doubts += [f"its repeats exclude nothing: {doubt}"] if doubt else []

@@ -2,8 +2,12 @@
 """What a channel tells of a window, put into words: reasons, coverage, interval and verdict."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from powersample.analysis.arrays import Floats
 from powersample.analysis.integrals import Reads
 from powersample.analysis.interval import ORDER, Reconstruction, board_terms, half_width_j, limit, verdict
 from powersample.marks.device import UNSYNCHRONISED
@@ -142,10 +146,8 @@ def _unknown_cap(told: Told, window: Window) -> str:
     return max(told.cap, "poor" if brief else "fair", key=ORDER.index)
 
 
-def plain(channel: Channel, window: Window, joules: float | None, method: str, reasons: list[str]) -> Energy:
-    """Return an energy without an interval."""
-    if window.flags:
-        reasons = [*reasons, *(text for flag, text in FLAGS.items() if flag in window.flags)]
+def plain(channel: Channel, window: Window, joules: float | None, method: str, reasons: Iterable[str]) -> Energy:
+    """Return an energy without an interval, of which nothing is known of what it covers."""
     return Energy(
         joules=joules,
         low_j=None,
@@ -153,7 +155,7 @@ def plain(channel: Channel, window: Window, joules: float | None, method: str, r
         method=method,
         budget=(),
         verdict="unrated",
-        reasons=tuple(reasons),
+        reasons=(*reasons, *_flagged(window)),
         channel=channel.name,
         device=channel.device,
         domain=channel.domain,
@@ -161,12 +163,20 @@ def plain(channel: Channel, window: Window, joules: float | None, method: str, r
     )
 
 
-def short(window: Window, period_ns: float | None) -> list[str]:
-    """Say when a window holds so few updates that its energy is mostly that of its neighbourhood."""
-    if not period_ns or window.end_ns - window.start_ns >= limit("short_periods") * period_ns:
-        return []
+def _flagged(window: Window) -> list[str]:
+    return [text for flag, text in FLAGS.items() if flag in window.flags] if window.flags else []
+
+
+def briefs(length_ns: Floats, period_ns: float | None) -> list[bool]:
+    """Say of every window whether it holds so few updates that its energy is mostly that of its neighbourhood."""
+    brief: list[bool] = (length_ns < limit("short_periods") * (period_ns or 0.0)).tolist()
+    return brief
+
+
+def short(window: Window, period_ns: float) -> str:
+    """Return the reason that tells of such a window."""
     new = duration(period_ns / 1e9)
-    return [f"PSQ-SHORT {duration(window.duration_s)}, and the sensor tells something new each {new}"]
+    return f"PSQ-SHORT {duration(window.duration_s)}, and the sensor tells something new each {new}"
 
 
 def gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:
@@ -175,29 +185,67 @@ def gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:
     return f"PSQ-GAP {gaps} {amount(hidden_ns / 1e9)} s of {amount(window.duration_s, 4)} s; {what}"
 
 
-def covered(result: Energy, window: Window, uncovered_ns: float, bridged_ns: float, reads: Reads, index: int) -> Energy:
-    """Judge what is missing: what is uncovered at the edges is not in the joules, gaps within are bridged."""
-    length_ns = window.end_ns - window.start_ns
-    missing_ns = uncovered_ns + bridged_ns
-    joules, reasons = result.joules, list(result.reasons)
-    too_little = missing_ns > (1 - limit("least_covered")) * length_ns
-    good = reads.good(index)
-    all_failed = good == 0 and reads.within("reads", index) > 0
-    if uncovered_ns > 0 and not all_failed:
-        share = f"{amount(uncovered_ns / 1e9, 4)} s of {amount(length_ns / 1e9, 4)} s"
-        left_out = f"PSQ-UNCOVERED {share} are outside the record"
-        reasons.append(left_out if too_little else f"{left_out}; only the rest is counted")
-    return result.but(
-        joules=None if too_little else joules,
-        reasons=tuple(reasons),
-        updates=reads.within("changes", index),
-        polls=good,
-        covered_s=max(0.0, length_ns - missing_ns) / 1e9,
-        bridged_s=min(bridged_ns, length_ns) / 1e9,
-    )
+class Coverage:
+    """How much of each window readings speak for: what is outside is not in the joules, gaps within are bridged.
+
+    Worked out for all windows together; each one's energy is then made once.
+
+    Args:
+        channel: whose readings.
+        windows: the windows.
+        reads: counted in them.
+        uncovered_ns: of each, what no reading speaks for at its edges.
+        bridged_ns: of each, what gaps hide within it.
+    """
+
+    def __init__(
+        self, channel: Channel, windows: Sequence[Window], reads: Reads, uncovered_ns: Floats, bridged_ns: Floats
+    ) -> None:
+        length_ns = reads.lengths_ns()
+        missing_ns = uncovered_ns + bridged_ns
+        self._channel, self._windows, self._reads = channel, windows, reads
+        self.uncovered_ns: list[float] = uncovered_ns.tolist()
+        self.too_little: list[bool] = (missing_ns > (1 - limit("least_covered")) * length_ns).tolist()
+        self._covered_s: list[float] = (np.maximum(length_ns - missing_ns, 0.0) / 1e9).tolist()
+        self._bridged_s: list[float] = (np.minimum(bridged_ns, length_ns) / 1e9).tolist()
+
+    def energy(self, i: int, joules: float, method: str, reasons: Iterable[str], more: Iterable[str] = ()) -> Energy:
+        """Return a window's energy without an interval; `joules` is None where too little is covered.
+
+        Args:
+            i: which window.
+            joules: of the part that is covered.
+            method: how they were told.
+            reasons: what is to be said.
+            more: what is to be said after what is uncovered.
+        """
+        channel, window, reads = self._channel, self._windows[i], self._reads
+        said, polls, too_little = [*reasons, *_flagged(window)], reads.good(i), self.too_little[i]
+        uncovered_ns = self.uncovered_ns[i]
+        if uncovered_ns > 0 and (polls or not reads.within("reads", i)):  # failures say why nothing is covered
+            share = f"{amount(uncovered_ns / 1e9, 4)} s of {amount(window.duration_s, 4)} s"
+            left_out = f"PSQ-UNCOVERED {share} are outside the record"
+            said.append(left_out if too_little else f"{left_out}; only the rest is counted")
+        return Energy(
+            joules=None if too_little else joules,
+            low_j=None,
+            high_j=None,
+            method=method,
+            budget=(),
+            verdict="unrated",
+            reasons=(*said, *more),
+            channel=channel.name,
+            device=channel.device,
+            domain=channel.domain,
+            window=window.name,
+            updates=reads.within("changes", i),
+            polls=polls,
+            covered_s=self._covered_s[i],
+            bridged_s=self._bridged_s[i],
+        )
 
 
-def best_verdict(window: Window, hidden_ns: float, least_ns: float) -> str:
-    """Return the best verdict that gaps and a window shorter than the sensor's own spans allow."""
-    length_ns = window.end_ns - window.start_ns
-    return "poor" if hidden_ns > limit("much_hidden") * length_ns or length_ns < least_ns else "good"
+def best_verdicts(length_ns: Floats, hidden_ns: Floats | float, least_ns: float) -> list[str]:
+    """Return the best verdict that gaps and a window shorter than the sensor's own spans allow, of every window."""
+    poor = (hidden_ns > limit("much_hidden") * length_ns) | (length_ns < least_ns)
+    return ["poor" if one else "good" for one in poor.tolist()]
