@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from powersample.analysis.calibrated import Judged, judge, stored_calibration
 from powersample.analysis.course import GROUPS, KEYS, Course, course
@@ -158,6 +159,7 @@ def holistics(
     judged: Judged,
     *,
     load_like: str | None = None,
+    sums: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Holistic]:
     """Return the same for many windows.
 
@@ -167,6 +169,7 @@ def holistics(
         measured: what `window_energies` told of each.
         judged: the calibration, if there is one.
         load_like: as `holistic`.
+        sums: of `totals`, a window each, where they are known already.
 
     Raises:
         InvalidArgument: no such load.
@@ -182,11 +185,12 @@ def holistics(
         way = course(trace, measured[longest])
         node = _Node(calibration, way, Settling.of(calibration, way), load_like or "")
     found = []
-    for window, mine, truth_j in zip(windows, measured, truths, strict=True):
-        sums = totals(mine, window)
-        joules = {group: float(sums[key]) for group, key in KEYS.items() if sums[key] is not None}
-        lacks = tuple(reason for reason in sums["reasons"] if not reason.endswith("no node_j"))
-        meter = _meter(sums["node_j"], mine)
+    if sums is None:
+        sums = [totals(mine, window) for mine, window in zip(measured, windows, strict=True)]
+    for window, mine, summed, truth_j in zip(windows, measured, sums, truths, strict=True):
+        joules = {group: float(summed[key]) for group, key in KEYS.items() if summed[key] is not None}
+        lacks = tuple(reason for reason in summed["reasons"] if not reason.endswith("no node_j"))
+        meter = _meter(summed["node_j"], mine)
         one = Holistic(
             window.name, window.duration_s, "components", joules, reasons=lacks, meter=meter, truth_j=truth_j
         )

@@ -8,8 +8,7 @@ add in quadrature.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from powersample.analysis.choice import whole
 from powersample.analysis.interval import ORDER, verdict
@@ -23,8 +22,7 @@ PART_DOMAINS = tuple(TOTALS[key] for key in PARTS)
 TOTAL = "total"  # the device whose energy is that of all
 
 
-@dataclass(frozen=True, slots=True)
-class _Summed:
+class _Summed(NamedTuple):
     """One domain's sum.
 
     Attributes:
@@ -33,9 +31,9 @@ class _Summed:
         lacking: what keeps the sum from being told.
     """
 
-    joules: float | None
-    covered_s: tuple[float, ...]
-    lacking: tuple[str, ...]
+    joules: float | None = None
+    covered_s: Sequence[float] = ()
+    lacking: Sequence[str] = ()
 
 
 def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
@@ -51,7 +49,11 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
         together, None and "unrated" where one of their energies has none; "covered_s", the seconds that the least
         covered device's readings speak for, None without any device; and "reasons", what keeps a sum from being told.
     """
-    found = {key: _domain(measured, window, domain, key) for key, domain in TOTALS.items()}
+    mine: dict[str, list[Measured]] = {domain: [] for domain in TOTALS.values()}
+    for one in measured:
+        if one.energy.domain in mine and not one.spare:
+            mine[one.energy.domain].append(one)
+    found = {key: _summed(mine[domain], window, key) for key, domain in TOTALS.items()}
     told = {TOTALS[key] for key in PARTS if found[key].joules is not None}
     known = [joules for key in PARTS if (joules := found[key].joules) is not None]
     lacking = any(found[key].lacking for key in PARTS)
@@ -85,12 +87,12 @@ def total(measured: Sequence[Measured], window: Window, domain: str | None = Non
             f"there is no total of {domain!r}", "A total is of gpu, package or dram, or without a domain of all three."
         )
     domains = PART_DOMAINS if domain is None else (domain,)
-    there = [one for one in measured if one.energy.domain in domains and not one.spare]
-    if not there:
+    there = {name: [one for one in measured if one.energy.domain == name and not one.spare] for name in domains}
+    if not any(there.values()):
         raise InvalidArgument(
             f"the trace has no {' or '.join(domains)} energy", "Name a device that it has, and its domain."
         )
-    lacking = [reason for one in domains for reason in _domain(measured, window, one, TOTAL).lacking]
+    lacking = [reason for some in there.values() for reason in _summed(some, window, TOTAL).lacking]
     parts = _primaries(measured, domains)
     joules = None if lacking else math.fsum(one.joules for one in parts if one.joules is not None)
     interval = {"low_j": None, "high_j": None, "verdict": "unusable"} if joules is None else _interval(parts)
@@ -111,11 +113,13 @@ def total(measured: Sequence[Measured], window: Window, domain: str | None = Non
     )
 
 
-def _domain(measured: Sequence[Measured], window: Window, domain: str, what: str) -> _Summed:
+def _summed(measured: Sequence[Measured], window: Window, what: str) -> _Summed:
+    """Return the sum of one domain's devices, called `what`."""
+    if not measured:
+        return _Summed()
     devices: dict[str, Measured | None] = {}
     for one in measured:
-        if one.energy.domain == domain and not one.spare:
-            devices[one.energy.device] = one if one.primary else devices.get(one.energy.device)
+        devices[one.energy.device] = one if one.primary else devices.get(one.energy.device)
     covered_s, absent, part = [], [], []
     for device, primary in devices.items():
         told = primary.energy if primary else None
@@ -130,7 +134,7 @@ def _domain(measured: Sequence[Measured], window: Window, domain: str, what: str
         share = f"{amount(least_s, 4)} s of {amount(window.duration_s, 4)} s"
         lacking.append(f"PSQ-PARTIAL {name}{_more(part)} speaks for {share}: no {what}")
     known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
-    return _Summed(sum(known) if devices and not lacking else None, tuple(covered_s), tuple(lacking))
+    return _Summed(None if lacking else sum(known), covered_s, lacking)
 
 
 def _primaries(measured: Iterable[Measured], domains: Iterable[str]) -> list[Energy]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from powersample.analysis import (
     Crosscheck,
-    Holistic,
+    Dropout,
     Measured,
     Missing,
     Quality,
@@ -117,17 +117,19 @@ def build(
     missing = {name: one.missing for name, one in found.items()}
     energies = window_energies(trace, chosen, load_period_s, repeats)
     judged = judge_of(trace, calibration, calibration_origin, anyway=calibration_anyway)
-    nodes = holistics(trace, chosen, energies, judged, load_like=load_like)
+    sums = [totals(measured, window) for measured, window in zip(energies, chosen, strict=True)]
+    nodes = holistics(trace, chosen, energies, judged, load_like=load_like, sums=sums)
     made_up = [str(one["name"]) for one in trace.meta.get("meters") or () if one.get("simulated")]
+    simulated = trace.simulated
     data = {
         "schema_version": SCHEMA_VERSION,
-        "simulated": trace.simulated or bool(made_up),
-        "simulated_node": trace.simulated,  # everything, with its truth
+        "simulated": simulated or bool(made_up),
+        "simulated_node": simulated,  # everything, with its truth
         "simulated_meters": made_up,
         "windows": [
-            _window(window, measured, missing, simulated=trace.simulated)
-            | _node(node, measured, window, factors, trace)
-            for window, measured, node in zip(chosen, energies, nodes, strict=True)
+            _window(window, measured, missing, simulated=simulated)
+            | {"totals": summed | node_totals(node), "holistic": holistic_json(node, factors, simulated=simulated)}
+            for window, measured, summed, node in zip(chosen, energies, sums, nodes, strict=True)
         ],
         "calibration": calibration_json(judged),
         "channels": channels,
@@ -151,20 +153,9 @@ def _window(
     }
 
 
-def _node(
-    node: Holistic, measured: list[Measured], window: Window, factors: Factors, trace: Trace
-) -> dict[str, dict[str, Any]]:
-    """Return what is summed over a window's devices, and what is told of the whole node."""
-    return {
-        "totals": totals(measured, window) | node_totals(node),
-        "holistic": holistic_json(node, factors, simulated=trace.simulated),
-    }
-
-
 def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: bool) -> dict[str, Any]:
     energy = measured.energy
-    dropouts = [asdict(one) for one in missing.within(window)]
-    worst = sorted(dropouts, key=badness)[:DROPOUTS_OF_A_WINDOW]
+    dropouts = missing.within(window)
     data = {
         "channel": energy.channel,
         "device": energy.device,
@@ -187,10 +178,15 @@ def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: 
         "covered_s": energy.covered_s,
         "bridged_s": energy.bridged_s,
         "whole": whole(energy, window),
-        "dropouts": sorted(worst, key=lambda one: one["start_ns"]),
+        "dropouts": _worst(dropouts) if dropouts else [],
         "dropouts_total": len(dropouts),
     }
     return data | {"truth_j": measured.truth_j} if simulated else data
+
+
+def _worst(dropouts: Iterable[Dropout]) -> list[dict[str, Any]]:
+    worst = sorted(map(asdict, dropouts), key=badness)[:DROPOUTS_OF_A_WINDOW]
+    return sorted(worst, key=lambda one: one["start_ns"])
 
 
 def _crosscheck(check: Crosscheck, channel: str) -> dict[str, Any]:
