@@ -71,14 +71,14 @@ def test_a_counter_has_room_for_a_path_of_its_own():
 
 def test_what_a_channel_did_not_see_is_added_in_full():
     one, other = told_of(board({QUICK: 300, MEAN: 300}))
-    lacking = replace(one, missing_j=500.0)
+    lacking = one._replace(missing_j=500.0)
     assert crosscheck(lacking, other, WINDOW).budget_j == pytest.approx(crosscheck(one, other, WINDOW).budget_j + 500.0)
 
 
 def test_channels_without_energy_or_of_unknown_sensors_are_not_compared():
     one, other = told_of(board({QUICK: 300, MEAN: 300}))
-    assert crosscheck(replace(one, energy=replace(one.energy, joules=None)), other, WINDOW) is None
-    assert crosscheck(replace(one, model=None), other, WINDOW) is None
+    assert crosscheck(one._replace(energy=replace(one.energy, joules=None)), other, WINDOW) is None
+    assert crosscheck(one._replace(model=None), other, WINDOW) is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from powersample.analysis.meter import info_of
-from powersample.analysis.primary import find_window, measured_of, rank, window_energies
+from powersample.analysis.primary import find_window, measured_of, owned, rank, window_energies
 from powersample.analysis.proofs import Proofs
 from powersample.analysis.totals import TOTAL, total
 from powersample.errors import InvalidArgument
@@ -52,19 +52,18 @@ def energies_of(
 ) -> list[Energy]:
     """Return the same for each of many windows, in one pass over each channel."""
     if device == TOTAL and not _channels(trace, TOTAL, domain or GPU):
-        measured = window_energies(trace, windows, load_period_s)
-        sums = [total(mine, window, domain) for mine, window in zip(measured, windows, strict=True)]
+        every = window_energies(trace, windows, load_period_s)
+        sums = [total(each, window, domain) for each, window in zip(every, windows, strict=True)]
         return [one.but(simulated=True) for one in sums] if trace.simulated else sums
     domain = domain or GPU
     mine = _channels(trace, device, domain)
     if len(set(mine.values())) != 1:
         raise _unclear(trace, device, domain, sorted(set(mine.values())))
     names = sorted(mine, key=lambda one: rank(trace.channel(one)))
-    told = Proofs(trace, windows, load_period_s).told(names)
-    found = []
-    for i, window in enumerate(windows):
-        measured_ = measured_of(trace, [one[i] for one in told], window)
-        found.append(next((one.energy for one in measured_ if one.primary), measured_[0].energy))
+    own, found = owned(trace, names), []
+    for told, window in zip(zip(*Proofs(trace, windows, load_period_s).told(names), strict=True), windows, strict=True):
+        measured = measured_of(told, own, window)
+        found.append(next((one.energy for one in measured if one.primary), measured[0].energy))
     made_up = trace.simulated or any((info := info_of(trace, name)) is not None and info.simulated for name in names)
     return [one.but(simulated=True) for one in found] if made_up else found
 

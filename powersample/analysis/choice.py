@@ -2,8 +2,8 @@
 """Which of a device's channels stands for it in a window, and what its channels say of each other."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from powersample.analysis.crosscheck import Crosscheck, crosscheck
 from powersample.analysis.evidence import average_evidence
@@ -12,8 +12,7 @@ from powersample.analysis.told import Evidence, Told, rated
 from powersample.model import Energy, Kind, Response, Window, amount
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a device and domain's channels say of a window.
 
     Attributes:
@@ -45,8 +44,10 @@ def choose(told: Sequence[Told], window: Window) -> Choice:
     energies = [rated(one, window, _best_evidence(one, told, window)) for one in told]
     seldom = _seldom(told)
     often = [i for i, rare in enumerate(seldom) if not rare]  # what is read seldom knows little of a window
-    pairs = {(i, j): crosscheck(told[i], told[j], window) for i, j in combinations(often, 2)}
-    compared = {pair: check for pair, check in pairs.items() if check is not None}
+    compared: dict[tuple[int, int], Crosscheck] = {}
+    for i, j in combinations(often, 2):
+        if (check := crosscheck(told[i], told[j], window)) is not None:
+            compared[i, j] = check
     for pair, check in compared.items():
         for i in pair if not check.agrees else ():
             energies[i] = energies[i].but(reasons=(*energies[i].reasons, check.reason))
@@ -63,9 +64,12 @@ def _primary(
 ) -> tuple[int | None, str]:
     against = {pair for pair, check in compared.items() if not check.agrees}
     there = [i for i, one in enumerate(energies) if one.joules is not None]
-    outvoted = [_outvoted(i, compared, against) for i in range(len(told))]
-    # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
-    there.sort(key=lambda i: (outvoted[i], seldom[i], not (_seen(energies[i], window) and _resolves(told[i], window))))
+    if len(there) > 1:
+        outvoted = [_outvoted(i, compared, against) for i in range(len(told))]
+        # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
+        there.sort(
+            key=lambda i: (outvoted[i], seldom[i], not (_seen(energies[i], window) and _resolves(told[i], window)))
+        )
     power = next((i for i in there if told[i].kind is not Kind.ENERGY), None)
     counters = [i for i in there if told[i].kind is Kind.ENERGY]
     lack = "the counter tells nothing here" if any(one.kind is Kind.ENERGY for one in told) else "there is no counter"
@@ -89,6 +93,8 @@ def _primary(
 
 def _seldom(told: Sequence[Told]) -> list[bool]:
     """Return of each whether it is a power that is read ten times less often than another."""
+    if len(told) == 1:
+        return [False]
     often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
     return [one.kind is not Kind.ENERGY and one.divisor > limit("seldom") * often for one in told]
 
@@ -117,8 +123,10 @@ def _surer(counter: Energy, power: Energy, window: Window) -> bool:
 def _best_evidence(one: Told, told: Sequence[Told], window: Window) -> Evidence | None:
     """Return what leaves a channel's energy the least room."""
     average = average_evidence(one, told, window)
+    if average is None and not one.evidence:
+        return None
     every = one.evidence if average is None else (*one.evidence, average)
-    return min(every, key=lambda each: each.off_by_j, default=None)
+    return min(every, key=lambda each: each.off_by_j)
 
 
 def whole(energy: Energy, window: Window) -> bool:

@@ -9,7 +9,6 @@ their own: meter.py.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -128,7 +127,7 @@ def _wider(told: Told, unsure: Reconstruction, term: str, off_j: float) -> Told:
         math.hypot(unsure.unaliased_j, off_j),
         (*unsure.terms, BudgetTerm(term, "standard", off_j)),
     )
-    return replace(told, reconstruction=more)
+    return told._replace(reconstruction=more)
 
 
 def _awake(told: Told, window: Window, events: Sequence[ClockEvent]) -> Told:
@@ -136,8 +135,8 @@ def _awake(told: Told, window: Window, events: Sequence[ClockEvent]) -> Told:
     reason = asleep(events, window)
     if reason is None:
         return told
-    energy = replace(told.energy, reasons=(*told.energy.reasons, reason), verdict="unusable")
-    return replace(told, energy=energy, cap="unusable")
+    energy = told.energy.but(reasons=(*told.energy.reasons, reason), verdict="unusable")
+    return told._replace(energy=energy, cap="unusable")
 
 
 class _Power:

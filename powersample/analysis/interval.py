@@ -22,10 +22,9 @@ Weights, k and the limits of verdicts and reasons live in interval.toml.
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,7 @@ EDGES = {"start": "counter step at the start", "end": "counter step at the end"}
 ORDER = ("good", "fair", "poor", "unusable")
 
 
-@dataclass(frozen=True, slots=True)
-class Reconstruction:
+class Reconstruction(NamedTuple):
     """What reconstruction may be off by, one window.
 
     Attributes:

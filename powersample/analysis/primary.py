@@ -4,7 +4,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from powersample.analysis.choice import choose
 from powersample.analysis.crosscheck import Crosscheck
@@ -109,48 +108,43 @@ def window_energies(
     found: list[list[Measured]] = [[] for _ in windows]
     for (device, domain), names in groups.items():
         truths = truths_joules(trace, device, domain, windows) if trace.simulated else [None] * len(windows)
-        told = proofs.told(sorted(names, key=lambda one: rank(trace.channel(one))))
-        for i, truth_j in enumerate(truths):
-            mine = [one[i] for one in told]
-            found[i] += measured_of(trace, mine, windows[i], truth_j, settled=(device, domain) in dies)
+        names.sort(key=lambda one: rank(trace.channel(one)))
+        own, settled = owned(trace, names), (device, domain) in dies
+        each = zip(*proofs.told(names), strict=True)
+        for row, told, window, truth_j in zip(found, each, windows, truths, strict=True):
+            row.extend(measured_of(told, own, window, truth_j, settled=settled))
     return found
 
 
 def measured_of(
-    trace: Trace,
-    told: Sequence[Told],
-    window: Window,
-    truth_j: float | None = None,
-    *,
-    settled: bool = False,
+    told: Sequence[Told], own: int, window: Window, truth_j: float | None = None, *, settled: bool = False
 ) -> list[Measured]:
     """Choose among one device and domain's channels, which come in the order of `rank`.
 
     Args:
-        trace: the recording.
         told: what the channels tell.
+        own: how many of them are the device's own: see `owned`.
         window: of this window.
         truth_j: the truth about it.
         settled: whether the device's parts are measured by themselves.
     """
     measured: list[Measured] = []
-    for late, mine in groupby(told, key=lambda one: _is_late(trace.channel(one.energy.channel))):
-        choice = choose(list(mine), window)
+    for late, some in (False, told[:own]), (True, told[own:]):
+        if not some:
+            continue
+        choice = choose(some, window)
         spare = late and settled
         chosen = None if spare else choice.primary
-        measured += [
-            Measured(
-                one,
-                i == chosen,
-                choice.why if i == chosen else "",
-                truth_j,
-                spare,
-                tuple(check for check in choice.checks if one.channel in (check.channel, check.other)),
-            )
-            for i, one in enumerate(choice.energies)
-        ]
+        for i, one in enumerate(choice.energies):
+            checks = tuple(each for each in choice.checks if one.channel in (each.channel, each.other))
+            measured.append(Measured(one, i == chosen, choice.why if i == chosen else "", truth_j, spare, checks))
         settled = settled or chosen is not None
     return measured
+
+
+def owned(trace: Trace, names: Iterable[str]) -> int:
+    """Return how many of a device's channels are not hwmon's, which come last."""
+    return sum(not _is_late(trace.channel(name)) for name in names)
 
 
 def _is_late(channel: Channel) -> bool:

@@ -3,7 +3,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from powersample.analysis.energy import channel_energies
 from powersample.analysis.evidence import period_evidence, sweep_of, swept_evidence
@@ -63,7 +62,7 @@ class Proofs:
                 evidence += [] if swept is None else [swept]
                 doubts += [f"its repeats exclude nothing: {doubt}"] if doubt else []
             told_more = evidence or doubts
-            found.append(replace(one, evidence=tuple(evidence), doubts=tuple(doubts)) if told_more else one)
+            found.append(one._replace(evidence=tuple(evidence), doubts=tuple(doubts)) if told_more else one)
         return found
 
     def _period_evidence(self, one: Told, window: Window, quick: tuple[str, float] | None) -> Evidence | None:
