@@ -12,7 +12,7 @@ from unprivileged import as_nobody
 from powersample.errors import AccessDenied, BadFormat, InvalidArgument, StateError, SystemFailure
 from powersample.model import Trace
 from powersample.sensors import look_up
-from powersample.session.recording import known_sensors
+from powersample.session.about import known_sensors
 from powersample.store.boards import BoardField, board_file, load_board, save_board, sensors_folder
 
 UUID, DRIVER = "GPU-5c1c3a0b-0000-4242-8888-0123456789ab", "535.247.01"

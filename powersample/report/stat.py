@@ -7,30 +7,22 @@ import csv
 import io
 import json
 import math
-import shlex
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from powersample.analysis import judge_of, mean_energy
 from powersample.analysis.evidence import student_95
-from powersample.model import TRUTH_PREFIX, BudgetTerm, Energy, Kind, Trace, amount
+from powersample.model import TRUTH_PREFIX, BudgetTerm, Energy, Kind, Trace
 from powersample.report.build import SCHEMA_VERSION, build
-from powersample.report.table import DASH, cut, interval, number, table, times
-from powersample.report.text import block, check_lines, paragraph
+from powersample.report.stat_text import lines
+from powersample.report.table import DASH, cut, interval
 from powersample.report.untold import untold
-from powersample.report.words import headline, place
+from powersample.report.words import place
 
 GROUP_OF = {"gpu": "gpu", "package": "cpu", "dram": "dram"}  # by domain
 NODE = "node"
-COMMAND = 60  # letters of it
-LEGEND = (
-    "95 %: of the mean; from the scatter of the runs (Student's t) or the chance in each, the larger, and what all "
-    "share, which no number of runs makes smaller: a board's gain, a meter's limits. spread: one standard deviation of "
-    "a run."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +51,7 @@ class StatReport:
     data: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return "\n".join(_text(self.data))
+        return "\n".join(lines(self.data))
 
     @property
     def csv(self) -> str:
@@ -315,105 +307,3 @@ def _sampled(base: Mapping[str, Any], means: Sequence[Mapping[str, Any]]) -> lis
     wanted = [one["channel"] for one in means]
     keys = ("name", "achieved_hz", "polls", "sensor_period_s", "averaging_window_s", "dropouts_total", "errors")
     return [{key: one[key] for key in keys} for one in base["channels"] if one["name"] in wanted]
-
-
-# ---- text --------------------------------------------------------------------------------------------------------
-
-
-def _text(data: Mapping[str, Any]) -> Iterable[str]:
-    yield from block(headline(data))
-    yield f"Power counter stats for {cut(shlex.join(data['command']), COMMAND)} ({_counts(data)}):"
-    yield ""
-    if not data["means"]:
-        yield "  No energy can be told."
-    else:
-        yield from _table(data)
-    yield ""
-    yield from _times(data["elapsed"])
-    yield from _idle_lines(data["idle"])
-    yield from _remarks(data)
-
-
-def _counts(data: Mapping[str, Any]) -> str:
-    told, asked = data["runs_told"], data["runs_asked"]
-    words = ["1 run, so no spread" if told == 1 else f"{told} runs"]
-    if data["partial"]:
-        words = [f"{told} cut short" if told else "none ended"]
-    if told != asked:
-        words.append(f"of {asked} asked for")
-    if data["warmups"]:
-        words.append(f"{data['warmups']} warm-up{'s' * (data['warmups'] > 1)}")
-    return ", ".join(words)
-
-
-def _table(data: Mapping[str, Any]) -> Iterable[str]:
-    simulated = data["simulated_node"]
-    spread = data["runs_told"] > 1
-    header = ["J", "device", "95 %", *(["spread"] if spread else []), "mean W", "by", "verdict"]
-    header += ["truth J", "error %"] if simulated else []
-    rows = []
-    for one in data["means"]:
-        row = [number(one["joules"]), cut(one["device"], 24), interval(one)]
-        if spread:
-            known = one["spread_j"] is not None and one["joules"]
-            row.append(f"{amount(100 * one['spread_j'] / one['joules'], 2)} %" if known else DASH)
-        row += [number(one["mean_w"]), one["by"], one["verdict"]]
-        if simulated:
-            error = one["truth_j"] and one["joules"] is not None
-            off_pct = 100 * (one["joules"] - one["truth_j"]) / one["truth_j"] if error else None
-            row += [number(one["truth_j"]), DASH if off_pct is None else f"{round(off_pct, 2) + 0.0:+.2f}"]
-        rows.append(row)
-    align = "rlr" + "r" * spread + "rll" + "rr" * simulated
-    yield from table(header, rows, align, indent=2)
-
-
-def _times(elapsed: Mapping[str, Any]) -> Iterable[str]:
-    mean_s = elapsed["mean_s"]
-    if mean_s is None:
-        return
-    words = f"{number(mean_s)} s elapsed"
-    if elapsed["low_s"] is not None:
-        words += f" +-{amount(100 * (elapsed['high_s'] - mean_s) / mean_s, 2)} %"
-        words += f" ({number(elapsed['least_s'])} to {number(elapsed['most_s'])})"
-    yield f"  {words}, {number(elapsed['user_s'])} s user, {number(elapsed['system_s'])} s sys"
-
-
-def _idle_lines(idle: Mapping[str, Any] | None) -> Iterable[str]:
-    if idle is None:
-        return
-    parts = [
-        f"{one['group']} {number(one['idle_j'])} J of {number(one['joules'])} ({number(one['idle_w'])} W)"
-        for one in idle["groups"]
-    ]
-    when = f", calibrated {datetime.fromtimestamp(idle['made_ns'] / 1e9, UTC):%Y-%m-%d}" if idle["made_ns"] else ""
-    yield from paragraph(f"idle share{when}: {'; '.join(parts)}", 2)
-
-
-def _remarks(data: Mapping[str, Any]) -> Iterable[str]:
-    yield ""
-    for one in data["runs"]:
-        if one["exit_code"] and not one["window"].startswith("warm-up"):
-            left_out = "" if one["counted"] or data["partial"] else "; it is in no mean"
-            yield from paragraph(f"{one['window']} ended with exit code {one['exit_code']}{left_out}", 2)
-        elif one["exit_code"]:
-            yield from paragraph(f"{one['window']} ended with exit code {one['exit_code']}", 2)
-    if data["ended_by"]:
-        yield from paragraph(f"ended early by {data['ended_by']}: this is what was measured until then", 2)
-    codes: dict[str, list[str]] = {}
-    for one in data["means"]:
-        for reason in one["reasons"]:
-            code, _, words = reason.partition(" ")
-            codes.setdefault(code, []).append(f"{one['device']}: {words}")
-    for code, cases in sorted(codes.items()):
-        more = f" (and {times(len(cases) - 1)} more)" if len(cases) > 1 else ""
-        yield from paragraph(f"{code} {cases[0]}{more}", 4)
-    for one in data["sampled"]:
-        failed = sum(one["errors"].values())
-        if one["dropouts_total"] or failed:
-            words = f"{one['name']}: {one['dropouts_total']} dropouts, {failed} failed reads in {one['polls']}"
-            yield from paragraph(words, 2)
-    for words in data["untold"]:
-        yield from paragraph(words, 2)
-    yield from check_lines([one for one in data["checks"] if one["level"] != "info"])
-    if data["runs_told"] > 1 and data["means"]:
-        yield from paragraph(LEGEND, 0)
