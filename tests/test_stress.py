@@ -131,7 +131,7 @@ def test_signal_ends_the_load_in_order_and_the_table_comes(tmp_path):
         out, _ = process.communicate(timeout=30)
     assert told
     assert process.returncode == 128 + signal.SIGTERM
-    assert "levels of 3.6e+03 s" in out
+    assert "levels of 3,600 s" in out
 
 
 def test_gpu_takes_a_level_and_a_pattern(capsys, monkeypatch):
