@@ -12,7 +12,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--window-size=1200,900",
+    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
     "--virtual-time-budget=2000",  # what the page has put off is done before it is dumped, however slow the machine
 )  # fmt: skip
 VOID = {"img", "meta", "br", "path", "line", "circle", "rect", "i"}
@@ -70,12 +70,19 @@ class Page(HTMLParser):
         return json.loads(self.scripts[0])
 
 
-def browse(path):
+def browse(path, width=1200):
     """Return the page as the browser has it once the script has run; skip where there is no browser."""
     if CHROMIUM is None:
         pytest.skip("no chromium here: the page was not looked at in a browser")
     with tempfile.TemporaryDirectory(prefix="powersample-chromium-") as profile:
-        command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+        command = [
+            CHROMIUM,
+            *QUIET,
+            f"--user-data-dir={profile}",
+            f"--window-size={width},900",
+            "--dump-dom",
+            path.as_uri(),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

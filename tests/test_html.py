@@ -46,11 +46,53 @@ def test_page_says_in_order_what_a_reviewer_asks():
     windows = [Window("run", 0, 10 * S), *(Window(f"epoch {i}", 2 * i * S, 2 * (i + 1) * S) for i in range(5))]
     _, page = page_of(node(2, windows=windows))
     assert page.headings == [
-        "run.parquet", "Energy per window and device", "All devices", "gpu0", "gpu1", "Power over time", "gpu0", "gpu1",
+        "run.parquet", "Power over time", "gpu0", "gpu1", "Energy per window and device", "All devices", "gpu0", "gpu1",
         "What the data are worth", "The whole node", "The sensors, in words", "Checks", "Reasons that figures bear",
         "How each number came about", "Where it comes from",
     ]  # fmt: skip
-    assert "3\N{NARROW NO-BREAK SPACE}000.0 J of GPU" in "".join(page.seen).replace("\N{NO-BREAK SPACE}", " ")
+    seen = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert seen.index("Energy of run, the longest of 6 windows: 10.00 s") < seen.index("3,000.0 J")
+    assert seen.index("of GPU") < seen.index("Power over time")
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
+    assert links[:2] == ["#power", "#energies"]
+    assert {link.removeprefix("#") for link in links} <= page.ids.keys()
+
+
+def test_interval_and_verdict_stand_in_the_head_before_the_picture():
+    board = {"uuid": "GPU-0", "name": "NVIDIA A100-SXM4-80GB", "architecture": "ampere", "index": 0}
+    t_ns = polls(0, 10, 10)
+    power = channel("gpu0.power.instant", sensor="nvml.field.186")
+    trace = Trace.of(
+        [series(power, t_ns, np.full(len(t_ns), 100_000))],
+        windows=[Window("run", 0, 10 * S)],
+        meta={"devices": [board], "driver": "535.247.01"},
+    )
+    _, page = page_of(trace)
+    head = page.text.partition("Power over time")[0].replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(r"1,000\.0 J \N{PLUS-MINUS SIGN} [\d.]+ % of GPU", head)
+    assert re.search(r"The true energy lies between [\d,.]+ J and [\d,.]+ J 95 times in 100", head)
+    assert "Not the whole node" in head
+    ((low, mean, high),) = np.frombuffer(base64.b64decode(page.data["panels"][0]["means"]), "<f4").reshape(-1, 3)
+    assert low < mean < high
+    assert mean == pytest.approx(100)
+
+
+def test_windows_mean_powers_are_drawn_in_the_order_of_their_lengths():
+    windows = [Window("run", 0, 10 * S), Window("short", 1 * S, 2 * S), Window("epoch 1", 2 * S, 5 * S)]
+    _, page = page_of(node(2, windows=windows))
+    assert [one["mean"] for one in page.data["windows"]] == [0, 2, 1]
+    for gpu, panel in enumerate(page.data["panels"]):
+        means = np.frombuffer(base64.b64decode(panel["means"]), "<f4").reshape(-1, 3)
+        assert means[:, 1].tolist() == [100 * (gpu + 1)] * 3
+        assert np.isnan(means[:, [0, 2]]).all()  # of a sensor that nothing is known of
+    assert [one["told"] for one in page.data["windows"]] == ["GPU 3000.0 J", "GPU 300.0 J", "GPU 900.0 J"]
+
+
+def test_most_windows_have_no_mean_of_their_own_where_there_are_thousands():
+    windows = [Window("run", 0, 10 * S), *(Window(f"step {i}", i * MS, (i + 1) * MS) for i in range(2000))]
+    _, page = page_of(node(windows=windows))
+    assert sum("mean" in one for one in page.data["windows"]) == 1000
+    assert page.data["windows"][0]["mean"] == 0
 
 
 def test_every_energy_of_the_json_stands_in_a_table():
@@ -150,7 +192,7 @@ def test_suspend_breaks_the_curve_and_is_told_in_words():
         series(channel("package-0.energy", Kind.ENERGY, "package-0", "package"), late, late // MS * 50),
     ]
     _, page = page_of(Trace.of(parts, anchors=anchors))
-    assert "The machine slept for 7200.0 s" in page.text
+    assert "The machine slept for 2 h" in page.text
     assert page.data["asleep"] == [{"start": 1800, "end": 1810}]
     assert page.data["start_unix_ms"] is None
     for panel in page.data["panels"]:
@@ -210,7 +252,18 @@ def test_truth_of_a_simulated_node_is_drawn_last():
     _, page = page_of(Trace.of(parts, meta={"simulated": True}))
     curve = page.data["panels"][0]["curves"][-1]
     assert curve["truth"]
-    assert values(curve)[1].tolist() == [100, 300, 100]
+    assert values(curve)[0].tolist() == [0, 4, 6, 10]
+    assert values(curve)[1].tolist() == [100, 300, 100, 100]  # the last one holds to the end
+
+
+def test_counters_holes_within_one_of_its_means_are_not_striped():
+    """Its gain over them is known, and drawn; a hole that the drawing does not bridge is striped."""
+    t_ns = polls(0, 20, 10)
+    t_ns = t_ns[~(((t_ns > 3 * S) & (t_ns < 3 * S + 60 * MS)) | ((t_ns > 10 * S) & (t_ns < 13 * S)))]
+    counter = channel("package-0.energy", Kind.ENERGY, "package-0", "package")
+    _, page = page_of(Trace.of([series(counter, t_ns, t_ns // MS * 50)]))
+    (missing,) = page.data["panels"][0]["missing"]
+    assert (missing["start"], missing["end"]) == pytest.approx((10, 13), abs=0.02)
 
 
 # ---- the verb --------------------------------------------------------------------------------------------------------
@@ -298,6 +351,6 @@ def test_csv_of_a_meter_alone_is_a_page_of_the_wall(tmp_path):
 def test_headline_is_the_meters_where_there_is_one():
     trace = nodes.trace([10.0], {"cpu": [100.0], "dram": [20.0], "gpu": [60.0]}, meter=1.0, windows=[("run", 1, 9)])
     _, page = page_of(trace)
-    assert "J of the whole node, by the meter" in page.text
+    assert re.search(r"J \N{PLUS-MINUS SIGN} [\d.]+ % of the whole node, by the meter", page.text.replace("\xa0", " "))
     assert "The whole node" in page.headings
     assert "Meters" in page.headings

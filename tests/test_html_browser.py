@@ -18,11 +18,17 @@ from powersample.report import build
 from powersample.report.html import html
 
 
-def looked_at(trace, tmp_path, *, change=str, name="run.parquet"):
+def driven(text, script):
+    """The page with a script of the test's own, which its policy is widened for."""
+    text = re.sub('script-src [^"]*', "script-src 'unsafe-inline'", text, count=1)
+    return text.replace("</body>", f"<script>{script}</script></body>")
+
+
+def looked_at(trace, tmp_path, *, change=str, name="run.parquet", width=1200):
     """Return the page once its script has run, and the attributes of its root."""
     path = tmp_path / "page.html"
     path.write_text(change(html(trace, build(trace), name)), encoding="utf-8")
-    page = Page(browse(path))
+    page = Page(browse(path, width))
     return page, next(attrs for tag, attrs in page.tags if tag == "html")
 
 
@@ -80,14 +86,8 @@ addEventListener("load", () => setTimeout(() => {
 
 
 def test_buttons_keys_and_mouse_move_all_panels(tmp_path):
-    """Driven by a script of the test's own, which the page's policy is widened for."""
     windows = [Window("run", 0, 10 * S), Window("epoch 0", 5 * S, 7 * S)]
-
-    def driven(text):
-        text = re.sub('script-src [^"]*', "script-src 'unsafe-inline'", text, count=1)
-        return text.replace("</body>", f"<script>{ACTIONS}</script></body>")
-
-    _, root = looked_at(node(9, windows=windows), tmp_path, change=driven)
+    _, root = looked_at(node(9, windows=windows), tmp_path, change=lambda text: driven(text, ACTIONS))
     assert root.get("data-errors") is None
     *views, light, dark, dragged = root["data-said"].split(";")
     expected = [(2.5, 7.5), (3.75, 8.75), (0, 10), (4.92, 7.08), (0, 10)]
@@ -123,4 +123,30 @@ def test_odd_traces_draw_without_a_complaint(trace, panels, tmp_path):
     page, root = looked_at(trace(), tmp_path)
     assert root.get("data-errors") is None
     assert root.get("data-panels") == panels
-    assert ("9999 windows in view: they are shaded when you zoom in." in page.text) == (panels == "1")
+    assert ("9,999 windows are too short to be seen here: zoom in." in page.text) == (panels == "1")
+
+
+LAYOUT = """
+addEventListener("load", () => setTimeout(() => {
+  const side = (cell) => getComputedStyle(cell).textAlign.replace("start", "left");
+  const off = [];
+  for (const table of document.querySelectorAll("table")) {
+    const [heads, cells] = [table.rows[0].cells, table.rows[1].cells];
+    for (let i = 1; i < cells.length; i++) {
+      if (side(heads[i]) !== side(cells[i])) off.push(heads[i].textContent);
+    }
+  }
+  const root = document.documentElement;
+  root.dataset.off = off.join(";");
+  root.dataset.over = Math.max(0, root.scrollWidth - innerWidth);
+  root.dataset.wide = innerWidth;
+}));
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_headings_stand_over_their_columns_and_the_page_never_scrolls_sideways(width, tmp_path):
+    windows = [Window("run", 0, 10 * S), Window("epoch " + "long" * 30, 5 * S, 7 * S)]
+    _, root = looked_at(node(2, windows=windows), tmp_path, change=lambda text: driven(text, LAYOUT), width=width)
+    assert root.get("data-errors") is None
+    assert (root["data-wide"], root["data-off"], root["data-over"]) == (str(width), "", "0")

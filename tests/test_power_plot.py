@@ -32,17 +32,35 @@ def test_picture_says_what_was_measured_how(tmp_path):
         assert one in said
     assert "time since the first reading, s" in said
     caption = " ".join(said.split())
-    assert "run 1000.0 J" in caption
-    assert re.search(r"by [\w.]+, [\w ]+, n = \d+ updates in \d+ reads at 100\.0 Hz", caption)
-    assert "95 % interval" in said
+    assert "run: 3000.0 J (no interval, unrated) in 10.00 s, of GPU." in caption
+    assert "Powers as read, each value until the next, read at 100 Hz." in caption
+    assert "mean of a window, 95 % interval" in said
     assert "SIMULATED" not in said
+
+
+@pytest.mark.parametrize("gpus", [1, 8, 16])
+def test_caption_is_three_lines_however_many_devices_there_are(gpus, tmp_path):
+    meta = {"host": "node-17.cluster.example", "driver": "535.247.01", "simulated": True}
+    trace = node(gpus, windows=WINDOWS, meta={**meta, "simulated_node": {"profile": "h100"}})
+    said = words(trace, tmp_path / "x.svg", "a-recording-of-a-training-of-some-length.parquet")
+    first = next(i for i, line in enumerate(said) if line.startswith("a-recording"))
+    last = next(i for i, line in enumerate(said) if "read at 100 Hz." in line)
+    assert last - first == 2
+    assert ("4 more devices are not drawn" in said[last]) == (gpus == 16)
+
+
+def test_names_of_windows_are_written_where_they_fit(tmp_path):
+    windows = [Window("training of a network with a long name", 0, 9 * S), Window("validation", 9 * S, round(9.2 * S))]
+    said = words(node(windows=windows), tmp_path / "x.svg")
+    assert "training of a network with a long name" in said
+    assert "validation" not in said
 
 
 def test_simulated_picture_says_so_above_and_below(tmp_path):
     trace = node(windows=WINDOWS, meta={"simulated": True, "simulated_node": {"profile": "h100"}})
     said = words(trace, tmp_path / "x.svg")
     assert "SIMULATED NODE h100, not a measurement" in said
-    assert "SIMULATED: not a measurement. Grey: the simulated node's exact power." in said
+    assert any(one.endswith("SIMULATED, not a measurement.") for one in said)
 
 
 @pytest.mark.parametrize(("end", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])

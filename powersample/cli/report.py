@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powersample.cli.output import check_picture, emit
-from powersample.model import amount
 
 if TYPE_CHECKING:
     from powersample.model import Calibration, RunTable, Trace, Window
@@ -255,6 +254,8 @@ def _windows(options: argparse.Namespace, trace: Trace) -> list[Window] | None:
     start_ns = trace.start_ns if options.start is None else instant_ns(options.start, trace)
     end_ns = trace.end_ns if options.end is None else instant_ns(options.end, trace)
     if end_ns <= start_ns:
+        from powersample.model import amount
+
         start = "the first sample" if options.start is None else f"--start {options.start}"
         end = "the last sample" if options.end is None else f"--end {options.end}"
         span_s = (trace.end_ns - trace.start_ns) / 1e9

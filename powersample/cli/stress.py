@@ -16,7 +16,6 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from powersample.cli.output import emit
-from powersample.model import amount
 
 if TYPE_CHECKING:
     from powersample.loads import EdgeLog, Pattern
@@ -210,6 +209,8 @@ class Asked:
 
 @contextmanager
 def _progress(pattern: Pattern, level: float) -> Iterator[Asked]:
+    from powersample.model import amount
+
     asked = Asked(pattern, level)
     _note(f"{pattern.name}, up to {amount(pattern.duration_s, 4)} s; Ctrl-C ends it and tells what was")
     before = {number: signal.getsignal(number) for number in ENDING}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powersample.cli.output import check_picture, emit, refuse_other_suffix
-from powersample.model import amount
 
 if TYPE_CHECKING:
     from powersample.experiments.sync import Live
@@ -221,6 +220,7 @@ def _meter_of(options: argparse.Namespace) -> Found:
 def _fitted(trace: Trace, fit: ClockFit, *, anew: bool) -> Trace:
     """Return a recording with the fit, or with the one that it has where that is surer."""
     from powersample.fit import surer, with_fit
+    from powersample.model import amount
 
     stored = None if anew else surer(trace, fit)
     if stored is None:

@@ -8,6 +8,7 @@ drawn, nor across a suspend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from powersample.analysis import pace
 from powersample.analysis.bins import binned_w, grid_of
 from powersample.analysis.polls import polls
-from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace, duration
+from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace
 from powersample.report.reduce import Points, Reducer
 from powersample.report.words import place
 
@@ -41,15 +42,16 @@ class Curve:
     Attributes:
         channel: whose.
         label: what it is called beside its device: "power.instant".
-        how: how it was told, in words.
         points: in W.
+        mean_ns: over how long each value of a counter is the mean; 0: a power as it was read, each value until the
+            next.
         truth: whether it is the exact power of a simulated node.
     """
 
     channel: str
     label: str
-    how: str
     points: Points
+    mean_ns: int = 0
     truth: bool = False
 
 
@@ -144,25 +146,29 @@ class _Draw:
     def curve(self, channel: Channel) -> Curve:
         label = place({"channel": channel.name, "domain": channel.domain})[1] or channel.name
         if channel.kind is Kind.POWER:
-            return Curve(channel.name, label, "as read, each value until the next", self._power(channel))
+            return Curve(channel.name, label, self._power(channel))
         least_s = max(LEAST_BIN_S, UPDATES_A_BIN * (self._period_s.get(channel.name) or 0.0))
         grid_ns = grid_of(self._trace, least_s)
-        how = "no mean power" if len(grid_ns) < 2 else f"mean power over {duration((grid_ns[1] - grid_ns[0]) / 1e9)}"
-        return Curve(channel.name, label, how, self._counter(channel, grid_ns))
+        mean_ns = int(grid_ns[1] - grid_ns[0]) if len(grid_ns) > 1 else 0
+        return Curve(channel.name, label, self._counter(channel, grid_ns), mean_ns)
 
     def truth(self, channel: Channel) -> Curve:
         """Return the slope of a simulated device's exact energy, which is straight between its points."""
         reducer = Reducer(self._most, self._cuts)
         last: tuple[int, float] | None = None
+        held_w = math.nan
         for piece in self._trace.chunks(channel.name):
             t_ns, joules = piece.t_ns, piece.value
             if last is not None:
                 t_ns, joules = np.append(last[0], t_ns), np.append(last[1], joules)
             moved = np.append(np.diff(t_ns) > 0, True)
             t_ns, joules = t_ns[moved], joules[moved]
-            reducer.add(t_ns[:-1], np.diff(joules) / np.diff(t_ns) * 1e9, np.zeros(len(t_ns) - 1, np.bool_))
-            last = (int(t_ns[-1]), float(joules[-1]))
-        return Curve(channel.name, "exact power", "the simulated node's truth", reducer.close(), True)
+            watts = np.diff(joules) / np.diff(t_ns) * 1e9
+            reducer.add(t_ns[:-1], watts, np.zeros(len(watts), np.bool_))
+            last, held_w = (int(t_ns[-1]), float(joules[-1])), float(watts[-1]) if len(watts) else held_w
+        if last is not None and math.isfinite(held_w):  # the last slope holds to the end
+            reducer.add(np.array([last[0]], np.int64), np.array([held_w]), np.zeros(1, np.bool_))
+        return Curve(channel.name, "exact power", reducer.close(), truth=True)
 
     def _power(self, channel: Channel) -> Points:
         reducer = Reducer(self._most, self._cuts)
@@ -248,12 +254,16 @@ def leaves(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def spans(panel: Panel, data: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Return the spans in which a panel's channels were not read for so long that an update went by: begin, end, ns."""
-    drawn = {curve.channel for curve in panel.curves}
+    """Return the spans in which a panel's channels were not read for so long that an update went by: begin, end, ns.
+
+    A counter's spans that are shorter than one of its means are left out: its gain over them is known and drawn.
+    """
+    drawn = {curve.channel: curve.mean_ns for curve in panel.curves}
     found: dict[tuple[int, int], None] = {}
     for channel in data["channels"]:
         if channel["name"] in drawn and not channel["carried_by"]:
             hides_ns = HIDES * (channel["sensor_period_s"] or 0.0) * 1e9
             holes = [one for one in channel["gaps"] if one["end_ns"] - one["start_ns"] > hides_ns]
-            found |= dict.fromkeys((one["start_ns"], one["end_ns"]) for one in [*channel["dropouts"], *holes])
+            ends = [(one["start_ns"], one["end_ns"]) for one in [*channel["dropouts"], *holes]]
+            found |= dict.fromkeys(one for one in ends if one[1] - one[0] >= drawn[channel["name"]])
     return list(found)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
@@ -21,10 +22,12 @@ import numpy as np
 from powersample.model import Trace
 from powersample.model.clock import to_realtime_ns
 from powersample.report import figure
+from powersample.report.answer import answer
 from powersample.report.build import Report
-from powersample.report.curves import Curve, Panel, leaves, panels, spans
+from powersample.report.curves import Curve, Panel, panels, spans
 from powersample.report.html_parts import escaped, plain
 from powersample.report.html_sections import sections
+from powersample.report.table import DASH, interval, number
 from powersample.report.words import headline, origin
 
 MOST_UNITS = 1 << 32  # times are whole multiples of a unit, which a 32-bit number holds
@@ -32,6 +35,7 @@ LEAST_UNIT_NS = 1_000
 VERDICTS = {"good": "g", "fair": "f", "poor": "p", "unusable": "u"}  # a letter a window; a dash for anything else
 MOST_ROWS = 4
 MOST_SPANS = 1000
+MOST_MEANS = 1000  # windows, the longest, whose mean powers are drawn with their intervals
 COLOURS = {
     "blue": figure.BLUE, "sky": figure.SKY, "orange": figure.ORANGE, "green": figure.GREEN,
     **figure.VERDICTS,
@@ -110,7 +114,8 @@ def _plotted(trace: Trace, data: Mapping[str, Any], shown: Sequence[Panel], name
     real_ns = to_realtime_ns(trace.anchors, np.array([start_ns], np.int64)) if steady else None
     windows = sorted(data["windows"], key=lambda one: (one["start_ns"], -one["end_ns"]))
     rows = _rows(windows)
-    whole = {id(one) for one in leaves(data)}
+    ranked = sorted(range(len(windows)), key=lambda i: -float(windows[i]["duration_s"]))[:MOST_MEANS]
+    longest = {i: rank for rank, i in enumerate(ranked)}
     asleep = [one for one in data["clock"]["events"] if one["kind"] == "suspend"]
     return {
         "file": plain(name, 120),
@@ -124,15 +129,16 @@ def _plotted(trace: Trace, data: Mapping[str, Any], shown: Sequence[Panel], name
                 "start": seconds(one["start_ns"]),
                 "end": seconds(one["end_ns"]),
                 "level": row,
-                "leaf": id(one) in whole,
             }
-            for one, row in zip(windows, rows, strict=True)
+            | ({"mean": longest[i], "told": _energy(one)} if i in longest else {})
+            for i, (one, row) in enumerate(zip(windows, rows, strict=True))
         ],
         "asleep": [{"start": seconds(one["start_ns"]), "end": seconds(one["end_ns"])} for one in asleep],
         "panels": [
             {
                 "curves": [_curve(curve, start_ns) for curve in panel.curves],
                 "verdicts": "".join(_verdict(panel, window) for window in windows),
+                "means": _bytes([_mean_w(panel, windows[i]) for i in ranked], "<f4"),
                 "missing": [
                     {"start": seconds(first_ns), "end": seconds(last_ns)}
                     for first_ns, last_ns in spans(panel, data)[:MOST_SPANS]
@@ -162,11 +168,33 @@ def _bytes(values: Any, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")
 
 
+def _primary(panel: Panel, window: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    mine = (panel.device, panel.domain)
+    return next((one for one in window["energies"] if one["primary"] and (one["device"], one["domain"]) == mine), None)
+
+
 def _verdict(panel: Panel, window: Mapping[str, Any]) -> str:
-    for one in window["energies"]:
-        if one["primary"] and (one["device"], one["domain"]) == (panel.device, panel.domain):
-            return VERDICTS.get(one["verdict"], "-")
-    return "-"
+    one = _primary(panel, window)
+    return "-" if one is None else VERDICTS.get(one["verdict"], "-")
+
+
+def _mean_w(panel: Panel, window: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Return a window's mean power between the ends of its interval, W; NaN for what is not known."""
+    one, seconds = _primary(panel, window), window["duration_s"]
+    if one is None or one["joules"] is None or not one["whole"] or not seconds:
+        return math.nan, math.nan, math.nan
+    low, joules, high = (math.nan if one[key] is None else one[key] / seconds for key in ("low_j", "joules", "high_j"))
+    return low, joules, high
+
+
+def _energy(window: Mapping[str, Any]) -> str:
+    """Return a window's energy in words, for where there is no room for its row."""
+    told = answer(window)
+    if told is None:
+        return ""
+    half = interval({"joules": told.joules, "low_j": told.low_j, "high_j": told.high_j})
+    half = "" if half == DASH else f" {half}".replace("+-", "\N{PLUS-MINUS SIGN}")
+    return f"{told.what} {number(told.joules)} J{half}"
 
 
 def _rows(windows: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -115,7 +115,7 @@ def _table(told: Sequence[Told], *, simulated: bool) -> str:
     )
     scale = f'<span class="scale"><span>0</span><span>{escaped(number(most_w))} W</span></span>'
     header = ["window", "s", "J", "95 %", "from J", "to J", "mean W", scale, "by", "verdict"]
-    align = "lRrrRRRlLc"
+    align = "lRrrXXRlLc"
     if simulated:
         header += ["truth J", "error %"]
         align += "RR"

@@ -10,7 +10,7 @@ import numpy as np
 
 from powersample.report.curves import Panel
 from powersample.report.reduce import Points
-from powersample.report.table import cut
+from powersample.report.table import cut, number
 
 NAME = 120  # letters of a name; a sentence has more room
 SENTENCE = 2000
@@ -38,6 +38,11 @@ def verdict(word: str) -> str:
     return f'<span class="verdict {escaped(word)}">{escaped(word)}</span>'
 
 
+def joules(energy_j: float) -> str:
+    """Return an energy with its thousands apart: "9,866.1 J"."""
+    return f"{f'{energy_j:,.1f}' if abs(energy_j) >= 1000 else number(energy_j)}&nbsp;J"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str, caption: str = "") -> str:
     """Return a table whose first column heads its rows.
 
@@ -45,13 +50,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str, capt
         header: the columns' names, as HTML.
         rows: their cells, as HTML.
         align: a letter a column: "l", "r", "w" for sentences, "c" for codes, "R" and "L" for those that a narrow page
-            leaves out.
+            leaves out, "X" for those that already a page of middle width does.
         caption: what it shows, as HTML; "" for none.
     """
     classes = [
-        {"l": ' class="l"', "w": ' class="w"', "c": ' class="codes"', "R": ' class="wide"', "L": ' class="l wide"'}.get(
-            letter, ""
-        )
+        {
+            "l": ' class="l"',
+            "w": ' class="w"',
+            "c": ' class="codes"',
+            "R": ' class="wide"',
+            "L": ' class="l wide"',
+            "X": ' class="wide wider"',
+        }.get(letter, "")
         for letter in align
     ]
     head = "".join(f'<th scope="col"{kind}>{one}</th>' for one, kind in zip(header, classes, strict=True))

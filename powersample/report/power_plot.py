@@ -12,23 +12,35 @@ import numpy as np
 
 from powersample.analysis.repeats import stem
 from powersample.errors import InvalidArgument
-from powersample.model import Trace
+from powersample.model import Trace, amount, duration
+from powersample.report.answer import answer, longest
 from powersample.report.build import Report
 from powersample.report.curves import Curve, Panel, leaves, panels, spans
 from powersample.report.figure import CURVES, TRUTH, VERMILLION, sheet
 from powersample.report.many import crowds
-from powersample.report.table import cut, interval, number
-from powersample.report.words import headline, origin, place
+from powersample.report.table import DASH, cut, interval, number
+from powersample.report.words import headline, origin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_PANELS = 12
 MOST_NAMED = 24  # windows; of more, none is named
 BAND_ROOM = 1.6  # of the highest power read: bands beyond it are cut
 MOST_BANDS = 400
 MOST_POINTS = 60_000
-WIDTH_IN, PANEL_IN, LETTERS = 10.0, 1.75, 162
+WIDTH_IN, PANEL_IN, LINE_IN, HEAD_IN, LETTERS = 7.0, 1.15, 0.135, 0.22, 128  # two columns of a paper
+DPI = 220
+NAME_PT, LEAST_LETTERS = 6.5, 5  # of a window's name
+LETTER_IN = 0.6 * NAME_PT / 72  # of a name, on average
+BAND = "0.84"
+LOOK: dict[Any, Any] = {
+    "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 8, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6, "legend.fontsize": 7, "legend.frameon": False, "legend.handlelength": 1.6,
+    "svg.fonttype": "none",  # a paper's own letters, and text that can be searched
+    "pdf.fonttype": 42,
+}  # fmt: skip
 STYLES = {"good": "-", "fair": "-", "poor": "--"}
 
 
@@ -51,50 +63,83 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
     if not known or trace.start_ns is None:
         raise InvalidArgument(f"{name} holds no readable power or energy: there is nothing to draw")
     shown = known[:MOST_PANELS]
+    said = headline(data)
     caption = [line for words in _caption(data, shown, len(known), name) for line in wrap(words, LETTERS)]
-    below_in = 0.17 * len(caption)
-    high_in = 0.9 + PANEL_IN * len(shown) + below_in
+    above_in, below_in = (2 if said else 1) * HEAD_IN, 0.08 + LINE_IN * len(caption)
+    panels_in = 0.4 + PANEL_IN * len(shown)
+    high_in = above_in + panels_in + below_in
     figure = sheet(WIDTH_IN, high_in)
-    figure.set_layout_engine("constrained", rect=(0, below_in / high_in, 1, 1 - below_in / high_in))
+    figure.set_layout_engine("constrained", rect=(0, below_in / high_in, 1, panels_in / high_in))
     from matplotlib import rc_context
 
-    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, panel in zip(axes, shown, strict=True):
-        _panel(axis, panel, data, trace.start_ns)
-    _names(axes[0], data, trace.start_ns)
-    axes[-1].set_xlabel("time since the first reading, s")
-    axes[-1].set_xlim(0, max(1e-6, ((trace.end_ns or 0) - trace.start_ns) / 1e9))
-    said = headline(data)
-    if said:
-        figure.suptitle(_literal(said[0]), fontsize=11, fontweight="bold")
-    figure.text(0.008, 0.01, _literal("\n".join(caption)), fontsize=7.5, va="bottom", color="0.25", linespacing=1.35)
-    with rc_context({"svg.fonttype": "none"}):  # a paper's own letters, and text that can be searched
-        figure.savefig(path)
+    with rc_context(LOOK):
+        axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, panel in zip(axes, shown, strict=True):
+            _panel(axis, panel, data, trace.start_ns)
+        extent_s = max(1e-6, ((trace.end_ns or 0) - trace.start_ns) / 1e9)
+        axes[-1].set_xlabel("time since the first reading, s")
+        axes[-1].set_xlim(0, extent_s)
+        _names(axes[0], data, trace.start_ns, extent_s)
+        figure.supylabel("power, W", fontsize=8)
+        if said:
+            figure.text(
+                0.5, 1 - 0.03 / high_in, _literal(said[0]), fontsize=9, fontweight="bold", ha="center", va="top"
+            )
+        _legend(figure, data, shown, 1 - (above_in - HEAD_IN) / high_in)
+        words = _literal("\n".join(caption))
+        figure.text(0.01, 0.02 / high_in, words, fontsize=7, va="bottom", color="0.2", linespacing=1.3)
+        figure.savefig(path, dpi=DPI)
+
+
+def _legend(figure: Figure, data: Mapping[str, Any], shown: Sequence[Panel], top: float) -> None:
+    """Say above all panels what is drawn in each of them: of windows, and of spans that nobody read."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    keys: list[tuple[Any, str]] = []
+    told = {one["verdict"] for window in _alone(data) for one in window["energies"] if one["primary"]}
+    if told:
+        band = (Patch(color=BAND, lw=0), Line2D([], [], color="k", lw=1))
+        keys.append((band, "mean of a window, 95 % interval"))
+    for verdicts, style, words in (
+        ({"poor"}, "--", "where poor"),
+        ({"unusable", "unrated"}, ":", "where unusable or unrated"),
+    ):
+        if told & verdicts:
+            keys.append((Line2D([], [], color="k", lw=1, ls=style), words))
+    if any(spans(panel, data) for panel in shown):
+        keys.append((Patch(color=VERMILLION, alpha=0.3, lw=0), "unread"))
+    if any(one["kind"] == "suspend" for one in data["clock"]["events"]):
+        keys.append((Patch(color="0.8", lw=0), "asleep"))
+    if keys:
+        handles, labels = zip(*keys, strict=True)
+        figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, top), ncols=len(keys))
 
 
 def _panel(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> None:
     for curve, colour in [*zip([c for c in panel.curves if not c.truth], CURVES, strict=False)][::-1]:
-        _line(axis, curve, start_ns, color=colour, lw=1.0, label=_literal(curve.label, 30))
+        _line(axis, curve, start_ns, color=colour, lw=0.8, label=_literal(curve.label, 30))
     for curve in panel.curves:
         if curve.truth:
-            _line(axis, curve, start_ns, color=TRUTH, lw=2.2, label=curve.label, zorder=1.5)
+            _line(axis, curve, start_ns, color=TRUTH, lw=1.6, label=f"{curve.label}, simulated", zorder=1.5)
     for first_ns, last_ns in spans(panel, data)[:MOST_BANDS]:
         axis.axvspan(
-            (first_ns - start_ns) / 1e9, (last_ns - start_ns) / 1e9, color=VERMILLION, alpha=0.25, lw=0, zorder=1
+            (first_ns - start_ns) / 1e9, (last_ns - start_ns) / 1e9, color=VERMILLION, alpha=0.3, lw=0, zorder=1
         )
     for event in data["clock"]["events"]:
         if event["kind"] == "suspend":
-            axis.axvspan((event["start_ns"] - start_ns) / 1e9, (event["end_ns"] - start_ns) / 1e9, color="0.85", lw=0)
+            axis.axvspan((event["start_ns"] - start_ns) / 1e9, (event["end_ns"] - start_ns) / 1e9, color="0.8", lw=0)
     curves_w = axis.dataLim.y1
     _means(axis, panel, data, start_ns)
     axis.margins(y=0.08)
     # A band may reach far beyond: of a window shorter than the sensor's update it says only that nobody knows.
     axis.set_ylim(0, min(axis.get_ylim()[1], BAND_ROOM * curves_w) if curves_w > 0 else None)
-    axis.set_ylabel("W")
+    axis.locator_params(axis="y", nbins=4)
     board = f", {_literal(panel.board, 50)}" if panel.board else ""
-    axis.set_title(f"{_literal(panel.name, 50)}{board}", loc="left", fontsize=9)
-    axis.legend(loc="upper right", ncols=4, fontsize=7, frameon=False, bbox_to_anchor=(1.0, 1.18))
-    axis.grid(alpha=0.2)
+    axis.set_title(f"{_literal(panel.name, 50)}{board}", loc="left", pad=3)
+    axis.legend(loc="lower right", ncols=4, bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
+    axis.grid(color="0.9", lw=0.5)
+    axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -112,18 +157,18 @@ def _means(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> 
     """Draw each window's mean power over its span with the band of its interval; its verdict is the line's kind."""
     for window in _alone(data)[:MOST_BANDS]:
         first_s, last_s = ((window[key] - start_ns) / 1e9 for key in ("start_ns", "end_ns"))
-        axis.axvline(first_s, color="0.6", lw=0.5, ls=":")
-        axis.axvline(last_s, color="0.6", lw=0.5, ls=":")
+        for edge_s in (first_s, last_s):
+            axis.axvline(edge_s, color="0.6", lw=0.4, ls=":")
         for one in window["energies"]:
             if not one["primary"] or not one["whole"] or (one["device"], one["domain"]) != (panel.device, panel.domain):
                 continue
             seconds, span_s = window["duration_s"], [first_s, last_s]
             if one["joules"] is not None and seconds:
                 style = STYLES.get(one["verdict"], ":")
-                axis.plot(span_s, [one["joules"] / seconds] * 2, color="k", lw=1.1, ls=style, zorder=2.6)
+                axis.plot(span_s, [one["joules"] / seconds] * 2, color="k", lw=0.9, ls=style, zorder=2.6)
                 if one["low_j"] is not None:
                     low_w, high_w = one["low_j"] / seconds, one["high_j"] / seconds
-                    axis.fill_between(span_s, low_w, high_w, color="k", alpha=0.13, lw=0)
+                    axis.fill_between(span_s, low_w, high_w, color=BAND, lw=0, zorder=1.2)
 
 
 def _alone(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -132,16 +177,20 @@ def _alone(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return leaves({"windows": [one for one in data["windows"] if stem(one["name"]) not in many]})
 
 
-def _names(axis: Axes, data: Mapping[str, Any], start_ns: int) -> None:
+def _names(axis: Axes, data: Mapping[str, Any], start_ns: int, extent_s: float) -> None:
+    """Write the windows' names over the uppermost panel, each in the room that its window has."""
     shown = _alone(data)
     if len(shown) > MOST_NAMED:
         return
     axis.set_ylim(top=1.12 * axis.get_ylim()[1])
     for one in shown:
+        room = int(one["duration_s"] / extent_s * (WIDTH_IN - 0.7) / LETTER_IN)
+        if room < LEAST_LETTERS and room < len(one["name"]):
+            continue
         middle_s = ((one["start_ns"] + one["end_ns"]) / 2 - start_ns) / 1e9
         axis.text(
-            middle_s, 0.97, _literal(one["name"], 16), fontsize=6.5, color="0.3", ha="center", va="top", clip_on=True,
-            transform=axis.get_xaxis_transform(),
+            middle_s, 0.98, _literal(one["name"], room), fontsize=NAME_PT, color="0.3", ha="center", va="top",
+            clip_on=True, transform=axis.get_xaxis_transform(),
         )  # fmt: skip
 
 
@@ -151,28 +200,39 @@ def _literal(text: str, room: int | None = None) -> str:
 
 
 def _caption(data: Mapping[str, Any], shown: Sequence[Panel], known: int, name: str) -> Iterator[str]:
-    """Yield what was measured how."""
-    yield f"{cut(name, 80)}: {origin(data)}."
-    window = max(data["windows"], key=lambda one: float(one["duration_s"]), default=None)
-    channels = {one["name"]: one for one in data["channels"]}
-    for panel in shown:
-        drawn = "; ".join(f"{curve.label} {curve.how}" for curve in panel.curves)
-        words = [f"{panel.name}: {drawn}"]
-        for one in window["energies"] if window is not None else ():
-            if window is not None and one["primary"] and (one["device"], one["domain"]) == (panel.device, panel.domain):
-                rate_hz = channels.get(one["channel"], {}).get("achieved_hz")
-                half = (
-                    f", 95 % {interval(one)}".replace("+-", "\N{PLUS-MINUS SIGN}") if one["low_j"] is not None else ""
-                )
-                words.append(
-                    f"{cut(window['name'], 30)} {number(one['joules'])} J{half} ({one['verdict']}) by {place(one)[1]}, "
-                    f"{one['method']}, n = {one['updates']} updates in {one['polls']} reads at {number(rate_hz)} Hz"
-                )
-        yield ". ".join(words) + "."
-    more = f" {known - len(shown)} more devices are not drawn." if known > len(shown) else ""
-    yield (
-        "Black lines and grey bands: mean power of each window and its 95 % interval; dashed where its verdict is "
-        f"poor, dotted where it is unusable or unrated. Vermillion spans: nothing was read.{more}"
-    )
+    """Yield what was measured how, in a few sentences."""
+    yield f"{cut(name, 60)}: {origin(data)}."
+    window = longest(data)
+    told = None if window is None else answer(window)
+    words = []
+    if window is not None and told is not None:
+        half = interval({"joules": told.joules, "low_j": told.low_j, "high_j": told.high_j})
+        half = "no interval" if half == DASH else f"95 % {half}".replace("+-", "\N{PLUS-MINUS SIGN}")
+        words.append(
+            f"{cut(window['name'], 30)}: {number(told.joules)} J ({half}, {told.verdict}) in "
+            f"{number(window['duration_s'])} s, of {told.what}."
+        )
     if data["simulated"]:
-        yield "SIMULATED: not a measurement. Grey: the simulated node's exact power."
+        words.append("SIMULATED, not a measurement.")
+    if words:
+        yield " ".join(words)
+    more = f" {known - len(shown)} more devices are not drawn." if known > len(shown) else ""
+    yield _how(data, shown) + more
+
+
+def _how(data: Mapping[str, Any], shown: Sequence[Panel]) -> str:
+    """Return how the drawn channels were read."""
+    drawn = [curve for panel in shown for curve in panel.curves if not curve.truth]
+    words = []
+    if any(not curve.mean_ns for curve in drawn):
+        words.append("powers as read, each value until the next")
+    means = sorted({duration(curve.mean_ns / 1e9) for curve in drawn if curve.mean_ns})
+    if means:
+        words.append(f"counters as means over {' or '.join(means)}")
+    names = {curve.channel for curve in drawn}
+    rates = [one["achieved_hz"] for one in data["channels"] if one["name"] in names and one["achieved_hz"]]
+    if rates:
+        ends = [amount(one) for one in (min(rates), max(rates))]
+        words.append(f"read at {' to '.join(dict.fromkeys(ends))} Hz")
+    said = ", ".join(words)
+    return f"{said[:1].upper()}{said[1:]}."
