@@ -9,7 +9,7 @@ from traces import S, channel, polls, series
 
 from powersample.analysis import energies, energies_in, energy, relative, total, totals
 from powersample.analysis.primary import Measured
-from powersample.errors import InvalidArgument
+from powersample.errors import InvalidArgument, PowerSampleError
 from powersample.model import BudgetTerm, Energy, Response, SensorModel, Series, Trace, Window
 
 MODEL = SensorModel(Response.CONTIGUOUS, 0.1, 0.1, gain_sd=0.04, offset_sd_w=2.0).as_json()
@@ -195,3 +195,16 @@ def test_energies_as_a_table():
 def test_window_of_many_of_its_name_is_refused_with_what_takes_them_all():
     with pytest.raises(InvalidArgument, match=r"10 windows are called 'step'. energies\('step'\) has all of them"):
         energy(recording(), "step", "gpu0")
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        (lambda trace: energy(trace, "runn", "gpu0"), "run"),
+        (lambda trace: energy(trace, "run", "package0", domain="package"), "package-0"),
+        (lambda trace: trace.series("gpu0.powr.instant"), "gpu0.power.instant"),
+    ],
+)
+def test_mistyped_name_is_told_what_is_like_it(asked, meant):
+    with pytest.raises(PowerSampleError, match=f"Did you mean '{meant}'?"):
+        asked(recording())

@@ -457,3 +457,31 @@ def test_help_imports_nothing_heavy(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["recrod"], "record"),
+        (["record", "--simulte", "h100", "--", "true"], "--simulate"),
+        (["record", "--simulate", "h10", "--", "true"], "h100"),
+        (["record", "--simulate", "h100+amd_millan", "--", "true"], "amd_milan"),
+        (["record", "--sources", "nvml,rapll", "--", "true"], "rapl"),
+        (["record", "--meter", "lmg45:/dev/none", "--", "true"], "lmg450"),
+        (["export", "none.parquet", "-f", "perfeto"], "perfetto"),
+        (["export", "none.parquet", "-o", "run.cvs.gz"], ".csv"),
+    ],
+)
+def test_mistyped_word_is_told_what_is_like_it(arguments, meant, capsys):
+    try:
+        code = cli.main(arguments)
+    except SystemExit as left:
+        code = left.code
+    assert code == 2
+    assert f"Did you mean {meant!r}?" in " ".join(capsys.readouterr().err.split())
+
+
+def test_word_that_is_like_none_is_told_of_none(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["xyzzy"])
+    assert "Did you mean" not in capsys.readouterr().err

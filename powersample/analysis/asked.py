@@ -7,7 +7,7 @@ from powersample.analysis.meter import info_of
 from powersample.analysis.primary import find_window, measured_of, owned, rank, window_energies
 from powersample.analysis.proofs import Proofs
 from powersample.analysis.totals import TOTAL, total
-from powersample.errors import InvalidArgument
+from powersample.errors import InvalidArgument, did_you_mean
 from powersample.model import TRUTH_PREFIX, Energy, Kind, Trace, Window
 
 GPU = "gpu"
@@ -92,4 +92,7 @@ def _unclear(trace: Trace, device: str | None, domain: str, devices: Sequence[st
         )
     what = f"{device!r} is not recorded" if device else f"{len(devices)} devices have {domain} energy"
     together = f', or take all together: "{TOTAL}"' if there else ""
-    return InvalidArgument(f"{what}; the trace has {', '.join(there) or 'no devices'}", f"Name one of them{together}.")
+    meant = did_you_mean(device, there) if device else ""
+    return InvalidArgument(
+        f"{what}; the trace has {', '.join(there) or 'no devices'}", meant or f"Name one of them{together}."
+    )

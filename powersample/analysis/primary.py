@@ -10,7 +10,7 @@ from powersample.analysis.crosscheck import Crosscheck
 from powersample.analysis.proofs import Proofs
 from powersample.analysis.told import Told
 from powersample.analysis.truth import truths_joules
-from powersample.errors import InvalidArgument
+from powersample.errors import InvalidArgument, did_you_mean
 from powersample.model import TRUTH_PREFIX, Channel, Energy, Kind, Trace, Window
 
 # By the last word of a channel's name. The driver's own samples come last until it is known what they average over.
@@ -60,7 +60,7 @@ def find_window(trace: Trace, window: str | Window) -> Window:
     counts = Counter(one.name for one in trace.windows)
     named = [repr(name) if count == 1 else f"{name!r} ({count} times)" for name, count in counts.items()]
     there = ", ".join(named[:20]) or "no windows"
-    raise InvalidArgument(f"no window is called {window!r}; the trace has {there}")
+    raise InvalidArgument(f"no window is called {window!r}; the trace has {there}", did_you_mean(window, counts))
 
 
 def run_window(trace: Trace) -> Window | None:

@@ -65,7 +65,8 @@ class Plan:
         unknown = [name for name in self.sources if name not in KNOWN_SOURCES]
         if unknown or not self.sources:
             raise errors.InvalidArgument(
-                f"source {', '.join(unknown) or '(none)'} is unknown; use {', '.join(KNOWN_SOURCES)}"
+                f"source {', '.join(unknown) or '(none)'} is unknown; use {', '.join(KNOWN_SOURCES)}",
+                errors.did_you_mean(unknown[0], KNOWN_SOURCES) if unknown else "",
             )
         if self.mode not in MODES:
             raise errors.InvalidArgument(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")

@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from powersample import __version__, errors
 from powersample.cli import (
@@ -70,14 +70,20 @@ Without a GPU, add --simulate h100 to record.
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that says how to write a value that begins with a minus: argparse takes it for an option."""
+    """One that says what is meant by a mistyped word, and how to write a value that begins with a minus."""
+
+    verbs: Any = None
 
     def error(self, message: str) -> NoReturn:
-        found = re.fullmatch(r"argument (?:.*/)?(--[\w-]+): expected one argument", message)
-        super().error(f"{message}; one that begins with - is written {found[1]}=-..." if found else message)
+        if found := re.fullmatch(r"argument (?:.*/)?(--[\w-]+): expected one argument", message):
+            message = f"{message}; one that begins with - is written {found[1]}=-..."
+        if found := re.fullmatch(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            meant = errors.did_you_mean(found[2], re.findall(r"[\w.-]+", found[3]))
+            message = f"{message}. {meant}" if meant else message
+        super().error(message)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> _Parser:
     """Return the parser of the whole command line."""
     top = _Parser(
         prog="powersample",
@@ -86,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"powersample {__version__}")
-    verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
+    top.verbs = verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
         verb.add(verbs)
     return top
@@ -103,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = parser()
     options, unknown = top.parse_known_args(arguments)
     if unknown or _mixed(options, arguments):
-        top.error(_unknown(options, unknown, arguments))
+        known = re.findall(r"--[\w-]+", top.verbs.choices[options.verb].format_help())
+        meant = [words for one in unknown if (words := errors.did_you_mean(one.partition("=")[0], known))]
+        top.error(". ".join([_unknown(options, unknown, arguments), *meant[:1]]))
     options.command = [*getattr(options, "command", []), *command]
     try:
         with ending_in_order():

@@ -72,14 +72,20 @@ def add(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file."""
-    from powersample.errors import InvalidArgument
+    from powersample.errors import InvalidArgument, did_you_mean
     from powersample.model import RunTable
     from powersample.readers import read
 
     output = None if options.output in (None, STDOUT) else options.output
     chosen = options.format or (SUFFIXES.get(_unpacked(output).suffix.lower()) if output else None)
     if chosen is None:
-        raise InvalidArgument(f"which format is meant is not certain: give -f {', '.join(FORMATS)}")
+        if output is None:
+            raise InvalidArgument(f"which format is meant is not certain: give -f {', '.join(FORMATS)}")
+        raise InvalidArgument(
+            f"{output} is of no known format: let it end in {', '.join(SUFFIXES)}, also with {GZIP}, or give "
+            f"-f {', '.join(FORMATS)}",
+            did_you_mean(_unpacked(output).suffix, SUFFIXES),
+        )
     _check(options, chosen)
     for one in (options.file, options.merge):
         if output is not None and one is not None and one.exists() and output.exists() and output.samefile(one):

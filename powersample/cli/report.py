@@ -224,7 +224,7 @@ def _columns(text: str | None) -> dict[str, str] | None:
 
 def _repeats(options: argparse.Namespace, trace: Trace, windows: list[Window] | None) -> list[list[str | Window]]:
     """Return what is named as the same work, of the windows that are told: a name stands for all that bear it."""
-    from powersample.errors import InvalidArgument
+    from powersample.errors import InvalidArgument, did_you_mean
 
     there = trace.windows if windows is None else windows
     found: list[list[str | Window]] = []
@@ -232,14 +232,15 @@ def _repeats(options: argparse.Namespace, trace: Trace, windows: list[Window] | 
         names = [name.strip() for name in text.split(",") if name.strip()]
         if missing := [name for name in names if not any(one.name == name for one in there)]:
             known = ", ".join(repr(one.name) for one in there[:20]) or "no windows"
-            raise InvalidArgument(f"--repeats: no window is called {missing[0]!r}; there are {known}")
+            what = f"--repeats: no window is called {missing[0]!r}; there are {known}"
+            raise InvalidArgument(what, did_you_mean(missing[0], [one.name for one in there]))
         found.append([one for one in there if one.name in names])
     return found
 
 
 def _windows(options: argparse.Namespace, trace: Trace) -> list[Window] | None:
     from powersample.errors import InvalidArgument
-    from powersample.model import Window
+    from powersample.model import Window, amount
     from powersample.readers import instant_ns, read_windows
 
     one = options.start is not None or options.end is not None

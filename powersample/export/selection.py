@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.errors import DeviceNotFound
 from powersample.model import TRUTH_PREFIX, Channel, Series, Trace, Window, to_realtime_ns
 
 
@@ -84,8 +83,7 @@ def select(
         for pattern in patterns:
             found = {name for name in trace.channels if name == pattern or fnmatchcase(name, pattern)}
             if not found:
-                there = ", ".join(trace.channels) or "none"
-                raise DeviceNotFound(f"the trace has no channel {pattern!r}; it has {there}")
+                raise trace.unknown_channel(pattern)
             chosen |= found
     return Selection(trace, tuple(one for name, one in trace.channels.items() if name in chosen), start_ns, end_ns)
 

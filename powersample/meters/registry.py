@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from powersample.errors import InvalidArgument, NotSupported
+from powersample.errors import InvalidArgument, NotSupported, did_you_mean
 
 if TYPE_CHECKING:
     from powersample.meters.contract import Meter
@@ -137,7 +137,10 @@ def parse_addresses(texts: Sequence[str]) -> tuple[Address, ...]:
                 f"Record without --meter, or with --sources {source}; `powersample doctor` lists what it finds.",
             )
         if kind not in DRIVERS and kind != SIMULATED:
-            raise InvalidArgument(f"meter {text!r}: unknown kind {kind!r}; known are {', '.join(known_kinds())}")
+            known = known_kinds()
+            raise InvalidArgument(
+                f"meter {text!r}: unknown kind {kind!r}; known are {', '.join(known)}", did_you_mean(kind, known)
+            )
         if name is None:
             base = DRIVERS[kind].name if kind in DRIVERS else "wall"
             name = f"{base}{plain[base] or ''}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from powersample.errors import DeviceNotFound, InvalidArgument
+from powersample.errors import DeviceNotFound, InvalidArgument, did_you_mean
 from powersample.model.channel import Channel
 from powersample.model.clock import Anchor, to_realtime_ns
 from powersample.model.clock_fit import ClockFit
@@ -156,8 +156,13 @@ class Trace:
         try:
             return self.channels[name]
         except KeyError:
-            there = ", ".join(self.channels) or "none"
-            raise DeviceNotFound(f"the trace has no channel {name!r}; it has {there}") from None
+            raise self.unknown_channel(name) from None
+
+    def unknown_channel(self, name: str) -> DeviceNotFound:
+        """Return what to say of a channel that there is not: those there are, without a simulation's truth."""
+        there = [one for one in self.channels if not one.startswith(TRUTH_PREFIX)]
+        what = f"the trace has no channel {name!r}; it has {', '.join(there) or 'none'}"
+        return DeviceNotFound(what, did_you_mean(name, self.channels))
 
     def clock_fit(self, name: str) -> ClockFit | None:
         """Return how a meter's stamps lie on this trace's clock (`meta["clock_fits"]`); None where nobody found out.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from powersample.errors import InvalidArgument
+from powersample.errors import InvalidArgument, did_you_mean
 from powersample.sim.profile import Profile, read_profile
 
 DEFAULT = "intel_spr"
@@ -83,7 +83,8 @@ def load_cpu_profile(name: str) -> Profile:
         InvalidArgument: There is none of that name; the message lists those there are.
     """
     if name not in cpu_profile_names():
-        raise InvalidArgument(f"no CPU profile {name!r}; there are {', '.join(cpu_profile_names())}")
+        known = cpu_profile_names()
+        raise InvalidArgument(f"no CPU profile {name!r}; there are {', '.join(known)}", did_you_mean(name, known))
     return read_profile(name, "cpu", f"{name}.toml")
 
 

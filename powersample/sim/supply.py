@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 from powersample._native.api_wall import WallModel
-from powersample.errors import InvalidArgument
+from powersample.errors import InvalidArgument, did_you_mean
 from powersample.sim import cpu as cpus
 from powersample.sim.profile import Profile, load_profile, profile_names, read_profile, stable_hash
 
@@ -91,8 +91,8 @@ def made_of(profile: str, gpus: int | None, cpu: str | None, packages: int | Non
     figures = load_node_profile(profile)
     if profile not in node_profile_names():
         if profile not in profile_names():
-            known = ", ".join((*profile_names(), *node_profile_names()))
-            raise InvalidArgument(f"no profile {profile!r}; there are {known}")
+            known = (*profile_names(), *node_profile_names())
+            raise InvalidArgument(f"no profile {profile!r}; there are {', '.join(known)}", did_you_mean(profile, known))
         named = None if cpu is None else cpus.load_cpu_profile(cpu)
         count = 0 if named is None else cpus.checked_packages(named, 1 if packages is None else packages)
         return Made(profile, load_profile(profile), 1 if gpus is None else gpus, named, count, figures)
