@@ -21,7 +21,7 @@ from powersample.meters.contract import MeterBatch, MeterGap, MeterInfo, MeterRe
 from powersample.meters.recorder import MeterRecorder
 from powersample.model import METER_DTYPE
 from powersample.session import recording
-from powersample.session.command import record_command, record_for
+from powersample.session.command import Setup, record_command, record_for
 from powersample.session.meters import asked_meters
 from powersample.session.simulate import simulated_plan
 from powersample.sim import Node
@@ -188,9 +188,8 @@ def test_meter_that_ends_early_is_told_while_the_program_runs_and_is_a_gap_from_
         plan = simulated_plan(Plan(), node)
         asked = asked_meters([f"lmg450:{meter.address}"], None)
         command = ["sh", "-c", until_told]
-        result = record_command(
-            plan, tmp_path / "x.parquet", command, node=node, load="idle", meters=asked, on_trouble=on_trouble
-        )
+        setup = Setup(plan, tmp_path / "x.parquet", node, "idle", meters=asked)
+        result = record_command(setup, command, on_trouble=on_trouble)
     assert said == ["meter wall ended early: a mistake"]
     assert result.trouble == tuple(said)
     series, (gap,) = result.trace.series("wall.power"), told(result.trace)["gaps"]
@@ -206,7 +205,7 @@ def test_meter_that_ends_early_ends_no_recording_and_is_told_while_it_goes_on(no
     said = []
     asked = asked_meters([f"lmg450:{meter.address}"], None)
     plan = simulated_plan(Plan(), node)
-    result = record_for(plan, tmp_path / "x.parquet", 0.6, node=node, meters=asked, on_trouble=said.append)
+    result = record_for(Setup(plan, tmp_path / "x.parquet", node, meters=asked), 0.6, on_trouble=said.append)
     assert said == ["meter wall ended early: a mistake"]
     assert result.trace.windows[0].duration_s >= 0.6
 

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import contextlib
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powersample.cli.output import refuse_other_suffix
-from powersample.cli.sampling import add_sampling, add_simulated, list_meters, plan_of
+from powersample.cli.sampling import add_program, list_meters, refuse_simulated, setup_of, telling_not_started
 
 if TYPE_CHECKING:
     from powersample.session.syncing import SyncPlan
@@ -51,9 +51,7 @@ def add(verbs: Any) -> None:
         usage="powersample record [options] [-o OUT.parquet] -- COMMAND ...",
     )
     verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="trace to write; default NAME-TIME.parquet")
-    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.add_argument("--duration", type=float, metavar="S", help="without a command: record so many seconds")
-    add_sampling(verb)
     verb.add_argument(
         "--sync",
         type=float,
@@ -64,62 +62,34 @@ def add(verbs: Any) -> None:
         "default 30 s, 60 s for slow meters",
     )
     verb.add_argument("--sync-load", choices=("cpu", "gpu"), help="what works then; default cpu")
-    add_simulated(verb)
-    verb.add_argument("--store-command", action="store_true", help="store the arguments, not only their hash")
+    add_program(verb)
     verb.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")
-    verb.add_argument("command", nargs="*", help=argparse.SUPPRESS)
     verb.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Record and answer with the program's exit code."""
-    from powersample import errors
     from powersample.report.clock_fits import clock_fit_line, clock_fits
     from powersample.session.command import record_command, record_for
 
     if options.meter == ["help"]:
         return list_meters()
     _refuse(options)
-    plan, meters = plan_of(options)
     output = options.output or _default_output(options.command)
-    node = None
-    try:
-        if options.simulate is not None:
-            from powersample.session.simulate import make_node, simulated_plan
-
-            node = make_node(options.simulate, options.board, node_seed=options.node_seed)
-            plan = simulated_plan(plan, node)
-        common = {"node": node, "replace": options.force, "meters": meters}
+    with contextlib.ExitStack() as closing, telling_not_started(options.command):
+        setup = setup_of(options, output, closing)
         if options.command:
             result = record_command(
-                plan,
-                output,
+                setup,
                 options.command,
-                load=options.load or "cpu",
-                store_command=options.store_command,
                 sync=_sync_plan(options),
                 on_trouble=lambda text: _note(f"{text}; the program goes on"),
                 on_progress=(lambda _: None) if options.quiet else _note,
-                **common,
             )
         else:
             result = record_for(
-                plan,
-                output,
-                options.duration,
-                load=options.load or "idle",
-                on_trouble=lambda text: _note(f"{text}; what is left is recorded"),
-                **common,
+                setup, options.duration, on_trouble=lambda text: _note(f"{text}; what is left is recorded")
             )
-    except errors.NothingMeasurable as error:
-        if not options.command:
-            raise
-        raise errors.NothingMeasurable(
-            f"{error}\nThe program was not started: {shlex.join(options.command)}"
-        ) from error
-    finally:
-        if node is not None:
-            node.close()
     for text in result.trouble:
         _note(text)
     if result.trace is not None and not options.quiet:
@@ -158,8 +128,7 @@ def _refuse(options: argparse.Namespace) -> None:
         raise errors.InvalidArgument(f"--sync {options.sync:g}: seconds")
     if options.simulate is not None and options.sync_load is not None:
         raise errors.InvalidArgument("--sync-load is for this machine: a simulated node's own GPUs work")
-    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
-        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
+    refuse_simulated(options)
 
 
 def _default_output(command: list[str]) -> Path:

@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Iterator, Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
 
     from powersample.capture import Plan
+    from powersample.session.command import Setup
     from powersample.session.meters import Asked
+    from powersample.sim import Node
 
 
 def add_sampling(verb: argparse.ArgumentParser) -> None:
@@ -59,6 +66,56 @@ def add_simulated(verb: argparse.ArgumentParser) -> None:
         help="cpu (the program's CPU use, default), idle, script:FILE.csv (seconds,watts), trace:FILE (.parquet or "
         ".csv) or wave:WATTS,WATTS,PERIOD_S,SHARE; with DEVICE= before it for one device, else for all GPUs",
     )
+
+
+def refuse_simulated(options: argparse.Namespace) -> None:
+    """Raise InvalidArgument for a simulated node's options without one."""
+    from powersample import errors
+
+    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
+        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
+
+
+def on_node(options: argparse.Namespace, plan: Plan, closing: ExitStack) -> tuple[Plan, Node | None]:
+    """Return the plan, and the simulated node if that is asked for, closed with `closing`; the plan is of it then."""
+    if options.simulate is None:
+        return plan, None
+    from powersample.session.simulate import make_node, simulated_plan
+
+    node = make_node(options.simulate, options.board, node_seed=options.node_seed)
+    closing.callback(node.close)
+    return simulated_plan(plan, node), node
+
+
+def add_program(verb: argparse.ArgumentParser) -> None:
+    """Add what a verb that runs a program and records it asks of the two."""
+    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_sampling(verb)
+    add_simulated(verb)
+    verb.add_argument("--store-command", action="store_true", help="store the arguments in the trace, not only a hash")
+    verb.add_argument("command", nargs="*", help=argparse.SUPPRESS)
+
+
+def setup_of(options: argparse.Namespace, output: Path, closing: ExitStack) -> Setup:
+    """Return what `add_program`'s options say is to be recorded; a simulated node is closed with `closing`."""
+    from powersample.session.command import Setup
+
+    plan, meters = plan_of(options)
+    plan, node = on_node(options, plan, closing)
+    return Setup(plan, output, node, options.load, options.force, options.store_command, meters)
+
+
+@contextlib.contextmanager
+def telling_not_started(command: Sequence[str]) -> Iterator[None]:
+    """Say, where nothing can be measured, that the program has not run either."""
+    from powersample import errors
+
+    try:
+        yield
+    except errors.NothingMeasurable as error:
+        if not command:
+            raise
+        raise errors.NothingMeasurable(f"{error}\nThe program was not started: {shlex.join(command)}") from error
 
 
 def list_meters() -> int:

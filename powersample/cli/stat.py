@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import io
 import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from powersample.cli.output import emit, refuse_other_suffix
-from powersample.cli.sampling import add_sampling, add_simulated, list_meters, plan_of
+from powersample.cli.sampling import add_program, list_meters, refuse_simulated, setup_of, telling_not_started
 
 if TYPE_CHECKING:
     from powersample.session.intervals import Intervals
@@ -64,12 +63,8 @@ def add(verbs: Any) -> None:
         "--to", type=Path, metavar="FILE", help="write the results there; replaces it once it has them all"
     )
     verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="keep the trace; default none is kept")
-    verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    add_sampling(verb)
-    add_simulated(verb)
-    verb.add_argument("--store-command", action="store_true", help="store the arguments in the trace, not only a hash")
+    add_program(verb)
     verb.add_argument("-q", "--quiet", action="store_true", help="no line after each run")
-    verb.add_argument("command", nargs="*", help=argparse.SUPPRESS)
     verb.set_defaults(run=run)
 
 
@@ -84,45 +79,25 @@ def run(options: argparse.Namespace) -> int:
         raise errors.InvalidArgument("nothing to run: add `-- COMMAND`")
     if options.output is not None:
         refuse_other_suffix(options.output)
-    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
-        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
+    refuse_simulated(options)
     repeats = Repeats(options.repeat, options.warmup, options.cooldown, options.ignore_failure)
-    plan, meters = plan_of(options)
-    node = None
     with contextlib.ExitStack() as closing:
         results = closing.enter_context(_results(options))
-        if options.simulate is not None:
-            from powersample.session.simulate import make_node, simulated_plan
-
-            node = closing.enter_context(
-                contextlib.closing(make_node(options.simulate, options.board, node_seed=options.node_seed))
-            )
-            plan = simulated_plan(plan, node)
         output = options.output
         if output is None:
             folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="powersample-"))
             output = Path(folder) / "stat.parquet"
         intervals = _intervals(options, results)
-        try:
-            result = repeat_command(
-                plan,
-                output,
-                options.command,
-                repeats,
-                node=node,
-                load=options.load or "cpu",
-                replace=options.force,
-                store_command=options.store_command,
-                meters=meters,
-                stdout=sys.stderr.fileno() if results.stream is sys.stdout else None,
-                intervals=intervals,
-                on_trouble=lambda text: _note(f"{text}; the program goes on"),
-                on_run=lambda one: None if options.quiet or options.repeat + options.warmup == 1 else _ran(one),
-            )
-        except errors.NothingMeasurable as error:
-            raise errors.NothingMeasurable(
-                f"{error}\nThe program was not started: {shlex.join(options.command)}"
-            ) from error
+        closing.enter_context(telling_not_started(options.command))
+        result = repeat_command(
+            setup_of(options, output, closing),
+            options.command,
+            repeats,
+            stdout=sys.stderr.fileno() if results.stream is sys.stdout else None,
+            intervals=intervals,
+            on_trouble=lambda text: _note(f"{text}; the program goes on"),
+            on_run=lambda one: None if options.quiet or options.repeat + options.warmup == 1 else _ran(one),
+        )
         _tell(options, result, results)
         if options.output is not None and result.trace is not None:
             _note(f"wrote {options.output}; next: powersample report {options.output}")

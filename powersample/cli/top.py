@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from powersample.cli.output import emit
-from powersample.cli.sampling import add_sampling, add_simulated, list_meters, plan_of
+from powersample.cli.sampling import add_sampling, add_simulated, list_meters, on_node, plan_of, refuse_simulated
 
 if TYPE_CHECKING:
     from powersample.report.top import Frame
@@ -73,20 +73,15 @@ def run(options: argparse.Namespace) -> int:
         raise errors.InvalidArgument(f"--count {options.count}: at least 1")
     if options.json and not options.once:
         raise errors.InvalidArgument("--json goes with -1", "For a series: powersample record, or serve.")
-    if options.simulate is None and (options.load or (options.board, options.node_seed) != (None, None)):
-        raise errors.InvalidArgument("--load, --board and --node-seed belong to --simulate NODE")
+    refuse_simulated(options)
     if options.rate is None and options.mode in (None, "paced"):
         options.rate = RATE_HZ
     plan, meters = plan_of(options)
     with contextlib.ExitStack() as closing:
-        node = None
-        if options.simulate is not None:
-            from powersample.session.simulate import apply_load, make_node, simulated_plan
+        plan, node = on_node(options, plan, closing)
+        if node is not None:
+            from powersample.session.simulate import apply_load
 
-            node = closing.enter_context(
-                contextlib.closing(make_node(options.simulate, options.board, node_seed=options.node_seed))
-            )
-            plan = simulated_plan(plan, node)
             apply_load(node, options.load or "idle", 0)
         watch = closing.enter_context(TopWatch(plan, node=node, simulated=options.simulate or "", meters=meters))
         watch.start()

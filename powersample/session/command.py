@@ -38,16 +38,57 @@ class CommandResult:
     trouble: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is recorded beside a program, or without one, and into which file.
+
+    Attributes:
+        plan: What to record; a simulated node's own with `node`.
+        output: Parquet file to write.
+        node: Simulated node, or None.
+        load: The node's load, see `simulate.apply_load`; None: a program's CPU use, and nothing without a program.
+        replace: Replace an existing output.
+        store_command: Store the program's arguments in the trace.
+        meters: The meters to record beside.
+    """
+
+    plan: Plan
+    output: Path
+    node: Node | None = None
+    load: str | None = None
+    replace: bool = False
+    store_command: bool = False
+    meters: Asked = NO_METERS
+
+    def recording(self, command: Sequence[str] = ()) -> Recording:
+        """Return a recording by the sampler executable.
+
+        Raises:
+            NothingMeasurable, OutputExists, AccessDenied: As `Recording`.
+        """
+        return Recording(
+            self.plan,
+            self.output,
+            node=self.node,
+            in_process=False,
+            replace=self.replace,
+            command=command,
+            store_command=self.store_command,
+            meters=self.meters,
+        )
+
+    def apply_load(self, pid: int = 0) -> None:
+        """Give a simulated node its load, of a program if there is one; nothing on real devices."""
+        if self.node is not None:
+            from powersample.session.simulate import apply_load
+
+            apply_load(self.node, self.load or ("cpu" if pid else "idle"), pid)
+
+
 def record_command(
-    plan: Plan,
-    output: Path,
+    setup: Setup,
     command: Sequence[str],
     *,
-    node: Node | None = None,
-    load: str = "cpu",
-    replace: bool = False,
-    store_command: bool = False,
-    meters: Asked = NO_METERS,
     sync: SyncPlan | None = None,
     on_trouble: Callable[[str], None] = lambda _: None,
     on_progress: Callable[[str], None] = lambda _: None,
@@ -57,42 +98,27 @@ def record_command(
     Signals sent to this process reach the program. The program finds POWERSAMPLE_MARKS in its environment.
 
     Args:
-        plan: What to record.
-        output: Parquet file to write.
+        setup: What to record.
         command: Program and arguments.
-        node: Simulated node, or None.
-        load: The node's load, see `simulate.apply_load`.
-        replace: Replace an existing output.
-        store_command: Store the arguments in the trace.
-        meters: The meters to record beside.
         sync: Bursts before and after the program, by which the meters' clocks are told; None: none.
         on_trouble: Told, while the program runs, what of the recording fails, each once; the program goes on.
         on_progress: Told what is being done before the program begins and after it has ended, where that takes long.
 
     Raises:
         CommandNotFound: The command cannot be started; nothing was recorded.
-        NothingMeasurable, OutputExists, AccessDenied: As `Recording`.
+        NothingMeasurable, OutputExists, AccessDenied: As `Setup.recording`.
         InvalidArgument: `sync` without a meter, or by a pattern that tells no lag.
     """
     if sync is not None:
         from powersample.session.syncing import check
 
-        check(sync, len(meters.addresses))
-    recording = Recording(
-        plan,
-        output,
-        node=node,
-        in_process=False,
-        replace=replace,
-        command=command,
-        store_command=store_command,
-        meters=meters,
-    )
+        check(sync, len(setup.meters.addresses))
+    recording = setup.recording(command)
     environment = {**os.environ, ENVIRONMENT: str(recording.marks.absolute())}
     watch = watcher(recording, on_trouble)
     with recording, Child(command, environment) as child:
         if sync is None:
-            apply_to(node, load, child.pid)
+            setup.apply_load(child.pid)
         recording.start()
         time.sleep(recording.margin_s)
         if sync is not None:
@@ -100,7 +126,7 @@ def record_command(
             if seconds:
                 on_progress(f"bursts of load for {seconds:g} s, to synchronise by; then the program begins")
             recording.burst(lambda: child.asked_to_end)
-            apply_to(node, load, child.pid)
+            setup.apply_load(child.pid)
             time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)
         mark = writer.begin("run")
@@ -109,20 +135,12 @@ def record_command(
         writer.end(mark)
         time.sleep(recording.margin_s)
         if sync is not None:
-            if node is not None:
-                node.unfollow()
+            if setup.node is not None:
+                setup.node.unfollow()
             if seconds and not child.asked_to_end:
                 on_progress(f"the program has ended; bursts of load for {seconds:g} s again")
             recording.burst(lambda: child.asked_to_end)
         return finish(recording, code, exit_code=code)
-
-
-def apply_to(node: Node | None, load: str, pid: int) -> None:
-    """Give a simulated node its load, see `simulate.apply_load`; nothing on real devices."""
-    if node is not None:
-        from powersample.session.simulate import apply_load
-
-        apply_load(node, load, pid)
 
 
 def watcher(recording: Recording, on_trouble: Callable[[str], None]) -> Callable[[], None]:
@@ -149,15 +167,7 @@ def finish(recording: Recording, code: int | None, **more: object) -> CommandRes
 
 
 def record_for(
-    plan: Plan,
-    output: Path,
-    duration_s: float | None,
-    *,
-    node: Node | None = None,
-    load: str = "idle",
-    replace: bool = False,
-    meters: Asked = NO_METERS,
-    on_trouble: Callable[[str], None] = lambda _: None,
+    setup: Setup, duration_s: float | None, *, on_trouble: Callable[[str], None] = lambda _: None
 ) -> CommandResult:
     """Record the machine for `duration_s`, or until SIGINT, SIGTERM or SIGHUP; the window is called "run".
 
@@ -168,10 +178,10 @@ def record_for(
     """
     if duration_s is not None and not duration_s > 0:
         raise errors.InvalidArgument(f"a duration of {duration_s} s: it must be above 0")
-    recording = Recording(plan, output, node=node, in_process=False, replace=replace, meters=meters)
+    recording = setup.recording()
     watch = watcher(recording, on_trouble)
     with until_asked_to_end() as asked, recording:
-        apply_to(node, load, 0)
+        setup.apply_load()
         recording.start()
         time.sleep(recording.margin_s)
         writer = MarkWriter(recording.marks)

@@ -13,20 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powersample import errors
-from powersample.capture import Plan
 from powersample.marks import ENVIRONMENT, MarkWriter
 from powersample.session.child import Child, resolve
-from powersample.session.command import apply_to, finish, watcher
-from powersample.session.meters import Asked
-from powersample.session.recording import NO_METERS, Recording
+from powersample.session.command import Setup, finish, watcher
 
 if TYPE_CHECKING:
     from powersample.session.intervals import Intervals
-    from powersample.sim import Node
     from powersample.store import StoredTrace
 
 IDLE_S = 0.25  # between looks at what has been recorded, and at signals in a pause
@@ -100,16 +95,10 @@ class RepeatResult:
 
 
 def repeat_command(
-    plan: Plan,
-    output: Path,
+    setup: Setup,
     command: Sequence[str],
     repeats: Repeats,
     *,
-    node: Node | None = None,
-    load: str = "cpu",
-    replace: bool = False,
-    store_command: bool = False,
-    meters: Asked = NO_METERS,
     stdout: int | None = None,
     intervals: Intervals | None = None,
     on_trouble: Callable[[str], None] = lambda _: None,
@@ -121,15 +110,9 @@ def repeat_command(
     program is held before its first instruction.
 
     Args:
-        plan: What to record.
-        output: Parquet file to write.
+        setup: What to record.
         command: Program and arguments.
         repeats: How often.
-        node: Simulated node, or None.
-        load: The node's load, see `simulate.apply_load`.
-        replace: Replace an existing output.
-        store_command: Store the arguments in the trace.
-        meters: The meters to record beside.
         stdout: A descriptor for the program's standard output; None: this process's own.
         intervals: Tells the energies of each run's intervals while it goes on.
         on_trouble: Told what of the recording fails, each once; the program goes on.
@@ -137,19 +120,10 @@ def repeat_command(
 
     Raises:
         CommandNotFound: The command cannot be started; nothing was recorded.
-        NothingMeasurable, OutputExists, AccessDenied: As `Recording`.
+        NothingMeasurable, OutputExists, AccessDenied: As `Setup.recording`.
     """
     resolve(command, os.environ)
-    recording = Recording(
-        plan,
-        output,
-        node=node,
-        in_process=False,
-        replace=replace,
-        command=command,
-        store_command=store_command,
-        meters=meters,
-    )
+    recording = setup.recording(command)
     troubles = watcher(recording, on_trouble)
     environment = {**os.environ, ENVIRONMENT: str(recording.marks.absolute())}
     with recording:
@@ -170,12 +144,12 @@ def repeat_command(
             writer = MarkWriter(recording.marks)
             for name in repeats.names():
                 with Child(command, environment, stdout=stdout) as child:
-                    apply_to(node, load, child.pid)
+                    setup.apply_load(child.pid)
                     pause_s = max(recording.margin_s, repeats.cooldown_s if ran else 0.0)
                     one = _run(child, name, writer, pause_s, repeats, idle, idle_s, intervals)
                     asked = child.ending_signal
-                if node is not None:
-                    node.unfollow()
+                if setup.node is not None:
+                    setup.node.unfollow()
                 if one is not None:
                     ran.append(one)
                     on_run(one)
