@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from powersample.analysis import Sum, Training
 
 STATE_VERSION = 1
+DIGITS = 6  # of a number in the log: no energy is known to more than three
 ALWAYS = "quality/simulated"  # what is not real says so in every log
 LONG = (  # what a short log leaves out
     "energy/*_joules_low", "energy/*_joules_high", "energy/step_joules", "energy/cpu_pkg*", "energy/dram_joules",
@@ -111,7 +112,7 @@ class Cumulative:
 
 
 def chosen(told: Mapping[str, float], keys: Keys) -> dict[str, float]:
-    """Return those of an epoch's keys that go to the log; "quality/simulated" always does.
+    """Return those of an epoch's keys that go to the log, in six digits; "quality/simulated" always does.
 
     Args:
         told: all keys.
@@ -120,7 +121,7 @@ def chosen(told: Mapping[str, float], keys: Keys) -> dict[str, float]:
             tells of a key whether it is wanted.
     """
     wanted = _wanted(keys)
-    return {key: value for key, value in told.items() if key == ALWAYS or wanted(key)}
+    return {key: float(f"{value:.{DIGITS}g}") for key, value in told.items() if key == ALWAYS or wanted(key)}
 
 
 def unmatched(told: Mapping[str, float], keys: Keys) -> list[str]:

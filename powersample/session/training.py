@@ -242,7 +242,7 @@ class Account:
             return chosen(told, self._keys)
         except Exception as error:  # somebody's own function
             _warn(f"`keys` failed, and all are logged: {error!r}")
-            return told
+            return chosen(told, "all")
 
     def _training(self) -> Training | None:
         """Return what the last epoch took until now; None, with a warning, where that cannot be told."""
