@@ -14,7 +14,9 @@ from traces import MS, S, channel, node, polls, series
 from powersample.cli import main
 from powersample.model import Anchor, Kind, Trace, Window
 from powersample.report import build
+from powersample.report.curves import Panel
 from powersample.report.html import html
+from powersample.report.html_parts import opened
 from powersample.store import save
 
 HOSTILE = (
@@ -109,6 +111,22 @@ def test_every_energy_of_the_json_stands_in_a_table():
         head, *rows = table
         assert [row[0] for row in rows] == ["run", "epoch 1"]
         assert [float(row[head.index("J")]) for row in rows] == [1000 * (gpu + 1), 300 * (gpu + 1)]
+
+
+def test_names_stand_as_deep_as_their_windows_lie_in_others():
+    spans = {"run": (0, 10), "epoch 0": (1, 5), "step": (1, 2), "epoch 1": (5, 9), "across": (8, 10)}
+    text, _ = page_of(node(windows=[Window(name, start * S, end * S) for name, (start, end) in spans.items()]))
+    rows = re.findall(r'<th scope="row">(?:<span class="in(\d)">)?<bdi>([^<]+)</bdi>', text)[: len(spans)]
+    assert rows == [("", "run"), ("1", "epoch 0"), ("2", "step"), ("1", "epoch 1"), ("1", "across")]
+
+
+def test_what_counts_into_a_total_is_open_and_not_more_than_a_page_bears():
+    def open_of(*domains):
+        return opened([Panel(one, one, one, "", (), ()) for one in domains])
+
+    assert open_of("gpu", "package", "dram", "core", "psys") == [True, True, True, False, False]
+    assert open_of("psys", "core") == [True, True]
+    assert sum(open_of(*["gpu"] * 16)) == 8
 
 
 def test_tables_have_headers_with_scopes_and_the_page_a_language():

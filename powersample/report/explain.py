@@ -168,7 +168,7 @@ def _budget(energy: Mapping[str, Any]) -> Iterable[str]:
     for one in shown:
         bound = " (a bound, added in full)" if one["kind"] == "bound" else ""
         shared = " (the same in all windows of this board)" if one["term"] in SHARED else ""
-        share = f"{100 * one['value_j'] / joules:6.2g} %"
+        share = f"{amount(100 * one['value_j'] / joules, 2):>6} %"
         yield f"    {one['term']:<28} {number(one['value_j']):>9} J  {share}{bound}{shared}"
     own = math.sqrt(math.fsum(one["value_j"] ** 2 for one in terms if one["kind"] == "standard"))
     if any(one["term"] in SHARED and one["value_j"] for one in terms):

@@ -120,7 +120,7 @@ def _plotted(trace: Trace, data: Mapping[str, Any], shown: Sequence[Panel], name
     return {
         "file": plain(name, 120),
         "start_unix_ms": None if real_ns is None else round(float(real_ns[0]) / 1e6, 3),
-        "extent": [0, max(seconds(end_ns), 1e-6)],
+        "extent": [0, seconds(end_ns) or 1],
         "verdicts": {letter: verdict for verdict, letter in VERDICTS.items()},
         "levels": max(rows, default=-1) + 1,
         "windows": [

@@ -11,7 +11,7 @@ from typing import Any
 
 from powersample.analysis.repeats import stem
 from powersample.report.curves import Panel
-from powersample.report.html_parts import escaped, name, table, verdict, whisker
+from powersample.report.html_parts import escaped, name, opened, table, verdict, whisker
 from powersample.report.many import crowds
 from powersample.report.table import DASH, interval, number
 from powersample.report.text import LEGEND, TOTAL_NAMES
@@ -19,7 +19,7 @@ from powersample.report.words import error_pct, place
 
 SHOWN = 12  # of them, the highest
 MOST_ROWS = 400  # of a device; of more windows, every stem is one row
-OPEN_TABLES = 12  # of devices; the others when somebody opens them
+DEEPEST = 3  # level of nesting that is shown
 SUMS = {key: TOTAL_NAMES[key] for key in ("gpu_j", "cpu_j", "dram_j")}
 Told = tuple[Mapping[str, Any], Mapping[str, Any]]  # a window, and its energy of one device
 
@@ -42,16 +42,34 @@ def energies(data: Mapping[str, Any], panels: Sequence[Panel]) -> Iterator[str]:
             devices.setdefault(key, []).append((window, energy))
     if not devices:
         yield "<p>No power or energy channel was recorded.</p>"
+    depths = _depths(data["windows"])
     if len(devices) > 1:
-        yield from _totals(data["windows"])
+        yield from _totals(data["windows"], depths)
     known = [(panel, told) for panel in panels if (told := devices.get((panel.device, panel.domain)))]
-    for i, (panel, told) in enumerate(known):
-        yield f'<details class="panel"{" open" if i < OPEN_TABLES else ""}>'
-        yield from _device(panel, told, simulated=data["simulated_node"])
+    for (panel, told), is_open in zip(known, opened([panel for panel, _ in known]), strict=True):
+        yield f'<details class="panel"{" open" if is_open else ""}>'
+        yield from _device(panel, told, depths, simulated=data["simulated_node"])
         yield "</details>"
 
 
-def _totals(windows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _depths(windows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Return in how many others each window lies, by the window's identity."""
+    ends_ns: list[int] = []  # of those that hold the next one
+    found = {}
+    for one in sorted(windows, key=lambda one: (one["start_ns"], -one["end_ns"])):
+        while ends_ns and ends_ns[-1] < one["end_ns"]:
+            ends_ns.pop()
+        found[id(one)] = len(ends_ns)
+        ends_ns.append(one["end_ns"])
+    return found
+
+
+def _named(window: Mapping[str, Any], depths: Mapping[int, int]) -> str:
+    depth = min(depths[id(window)], DEEPEST)
+    return f'<span class="in{depth}">{name(window["name"])}</span>' if depth else name(window["name"])
+
+
+def _totals(windows: Sequence[Mapping[str, Any]], depths: Mapping[int, int]) -> Iterator[str]:
     """Yield what each window took over all devices; columns that no window fills are left out."""
     keys = [key for key in SUMS if any(one["totals"][key] is not None for one in windows)]
     node = any(one["totals"]["node_j"] is not None for one in windows)
@@ -61,7 +79,7 @@ def _totals(windows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = []
     for window in (one for one in windows if stem(one["name"]) not in many):
         totals = window["totals"]
-        cells = [name(window["name"]), number(window["duration_s"]), *(number(totals[key]) for key in keys)]
+        cells = [_named(window, depths), number(window["duration_s"]), *(number(totals[key]) for key in keys)]
         if len(keys) > 1:
             whole = [totals[key] for key in keys]
             joules = None if None in whole else math.fsum(whole)
@@ -93,7 +111,7 @@ def _truth_words(data: Mapping[str, Any]) -> str:
     return "; the upright line is the simulated node's exact one" if data["simulated_node"] else ""
 
 
-def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[str]:
+def _device(panel: Panel, told: Sequence[Told], depths: Mapping[int, int], *, simulated: bool) -> Iterator[str]:
     board = f" <small>{escaped(panel.board, 120)}</small>" if panel.board else ""
     yield f"<summary><h3>{name(panel.name)}{board}</h3></summary>"
     groups: dict[str, list[Told]] = {}
@@ -102,12 +120,12 @@ def _device(panel: Panel, told: Sequence[Told], *, simulated: bool) -> Iterator[
     many = crowds([window for window, _ in told], crowded=len(told) > MOST_ROWS)
     alone = [one for one in told if stem(one[0]["name"]) not in many][:MOST_ROWS]
     if alone:
-        yield _table(alone, simulated=simulated)
+        yield _table(alone, depths, simulated=simulated)
     for key in sorted(many, key=lambda key: -len(groups[key])):
-        yield from _group(key, groups[key], simulated=simulated)
+        yield from _group(key, groups[key], depths, simulated=simulated)
 
 
-def _table(told: Sequence[Told], *, simulated: bool) -> str:
+def _table(told: Sequence[Told], depths: Mapping[int, int], *, simulated: bool) -> str:
     """Return energies as rows, their whiskers over one scale."""
     highs = [one["high_j"] or one["joules"] or 0.0 for _, one in told]
     most_w = 1.02 * max(
@@ -119,10 +137,10 @@ def _table(told: Sequence[Told], *, simulated: bool) -> str:
     if simulated:
         header += ["truth J", "error %"]
         align += "RR"
-    return table(header, [_row(one, most_w, simulated=simulated) for one in told], align)
+    return table(header, [_row(one, most_w, depths, simulated=simulated) for one in told], align)
 
 
-def _row(told: Told, most_w: float, *, simulated: bool) -> list[str]:
+def _row(told: Told, most_w: float, depths: Mapping[int, int], *, simulated: bool) -> list[str]:
     window, energy = told
     joules, seconds = energy["joules"], window["duration_s"]
     low_j, high_j, truth_j = energy["low_j"], energy["high_j"], energy.get("truth_j")
@@ -136,7 +154,7 @@ def _row(told: Told, most_w: float, *, simulated: bool) -> list[str]:
         f"<code>{escaped(code)}</code>" for code in dict.fromkeys(one.split(" ")[0] for one in energy["reasons"])
     )
     cells = [
-        name(window["name"]) + open_end,
+        _named(window, depths) + open_end,
         number(seconds),
         number(joules) + ("" if whole else " (in part)"),
         _half(energy),
@@ -150,7 +168,7 @@ def _row(told: Told, most_w: float, *, simulated: bool) -> list[str]:
     return cells + ([number(truth_j), error_pct(energy)] if simulated else [])
 
 
-def _group(key: str, told: Sequence[Told], *, simulated: bool) -> Iterator[str]:
+def _group(key: str, told: Sequence[Told], depths: Mapping[int, int], *, simulated: bool) -> Iterator[str]:
     """Yield many windows of one name as a sentence, and the highest of them when somebody asks."""
     known = sorted((one for one in told if one[1]["joules"] is not None), key=lambda one: -float(one[1]["joules"]))
     verdicts = Counter(one["verdict"] for _, one in told)
@@ -162,11 +180,11 @@ def _group(key: str, told: Sequence[Told], *, simulated: bool) -> Iterator[str]:
     without = f"; {len(told) - len(known)} without an energy" if len(known) < len(told) else ""
     yield (
         f"<p><strong>{len(told)} windows {name(key)}</strong>: {number(math.fsum(joules))} J in all, "
-        f"{number(median(joules))} J in the middle, from {number(joules[-1])} to {number(joules[0])} J; "
+        f"{number(median(joules))} J the median, from {number(joules[-1])} to {number(joules[0])} J; "
         f"{words}{without}.</p>"
     )
     highest = known[:SHOWN]
     yield (
         f'<details class="more"><summary>the {len(highest)} highest of them; --json has all</summary>'
-        f"{_table(highest, simulated=simulated)}</details>"
+        f"{_table(highest, depths, simulated=simulated)}</details>"
     )

@@ -16,6 +16,9 @@ NAME = 120  # letters of a name; a sentence has more room
 SENTENCE = 2000
 WIDE, HIGH = 600, 100  # of an outline, in its own units
 WHISKER = 170
+OPEN_PANELS = 8  # the others when somebody opens them
+FIRST_DOMAINS = ("wall", "gpu", "module", "package", "dram")  # the others are parts of these, or of what they miss
+FEW = 3  # panels, of which all are open
 
 
 def plain(text: object, room: int) -> str:
@@ -31,6 +34,11 @@ def escaped(text: object, room: int = SENTENCE) -> str:
 def name(text: object, room: int = NAME) -> str:
     """Return somebody's name as HTML, set apart from the direction of its surroundings."""
     return f"<bdi>{escaped(text, room)}</bdi>"
+
+
+def opened(panels: Sequence[Panel]) -> list[bool]:
+    """Return which devices are shown at once: what counts into a total first, and not more than a page bears."""
+    return [i < OPEN_PANELS and (one.domain in FIRST_DOMAINS or len(panels) <= FEW) for i, one in enumerate(panels)]
 
 
 def verdict(word: str) -> str:
@@ -97,7 +105,7 @@ def whisker(low: float | None, middle: float | None, high: float | None, most: f
         parts.append(f'<path class="i" d="M{x(low)} 8H{x(high)}M{x(low)} 4v8M{x(high)} 4v8"/>')
     if truth is not None:
         parts.append(f'<path class="t" d="M{x(truth)} 1v14"/>')
-    parts.append(f'<circle cx="{x(middle)}" cy="8" r="3.2"/>')
+    parts.append(f'<path class="d" d="M{x(middle)} 8h0"/>')  # a dot that stays round however wide the scale is
     box = f'viewBox="0 0 {WHISKER} 16" preserveAspectRatio="none" aria-hidden="true"'
     return f'<svg class="whisker" {box}>{"".join(parts)}</svg>'
 

@@ -8,12 +8,9 @@ from typing import Any
 
 from powersample.model import duration
 from powersample.report.curves import Curve, Panel, leaves, spans
-from powersample.report.html_parts import escaped, name, outline, verdict
+from powersample.report.html_parts import escaped, name, opened, outline, verdict
 from powersample.report.table import number, times
 
-OPEN_PANELS = 8  # the others are drawn when somebody opens them
-FIRST_DOMAINS = ("wall", "gpu", "module", "package", "dram")  # the others are parts of these, or of what they miss
-FEW = 3  # panels, of which all are open
 MOST_SHADED = 200
 MOST_SLEEPS = 20
 ROOM = 120
@@ -24,7 +21,8 @@ TOOLS = """<div class="tools" hidden role="group" aria-label="move in time">
 <button type="button" data-move="right" aria-label="later">&rarr;</button>
 <button type="button" data-move="all">whole record</button>
 <select id="window" aria-label="zoom to a window" hidden><option value="">zoom to a window</option></select>
-<span class="note">Drag over a panel to zoom, double-click to see all; Ctrl and wheel zoom, Shift and wheel move.</span>
+<span class="note">Drag over a panel to zoom, double-click to see all; Ctrl and wheel zoom, Shift and wheel move.
+Keys of a panel: arrows, +, -, 0. A click on a window's bar shows it alone.</span>
 </div>
 <div id="lane"><p class="note"><span id="hint" role="status"></span><span id="now"></span></p>
 <canvas aria-hidden="true"></canvas></div>"""
@@ -54,8 +52,7 @@ def power(data: Mapping[str, Any], panels: Sequence[Panel], start_ns: int, end_n
     whole_ns = end_ns - start_ns
     shaded = [(one["start_ns"], one["end_ns"]) for one in leaves(data)]
     shaded = [one for one in shaded if one[1] - one[0] < 0.95 * whole_ns][:MOST_SHADED]
-    for i, panel in enumerate(panels):
-        is_open = i < OPEN_PANELS and (panel.domain in FIRST_DOMAINS or len(panels) <= FEW)
+    for i, (panel, is_open) in enumerate(zip(panels, opened(panels), strict=True)):
         yield _panel(i, panel, spans(panel, data), shaded, (start_ns, end_ns), is_open=is_open)
 
 

@@ -16,7 +16,6 @@ from powersample.report.html_parts import escaped, name, plain, table
 from powersample.report.html_power import power
 from powersample.report.meters import meter_lines
 from powersample.report.table import DASH
-from powersample.report.text import LEGEND
 from powersample.report.untold import untold
 from powersample.report.words import (
     coded_reasons,
@@ -33,6 +32,12 @@ ROOM = 120
 READ_HEADS = (  # of words.polled_cells, with more room than a terminal has
     "channel", "asked Hz", "read at Hz", "reads", "updates seen", "published", "repeats %", "failed", "gaps", "stalls",
 )  # fmt: skip
+LEGEND = (
+    "Updates seen: new values, of those that the sensor published; equal ones show as none. Repeats: reads that gave "
+    "the last value again, as most do where reads are faster than the sensor.",
+    "Gaps and stalls: reads more than 3 and 1.5 of their spacing apart. Dropouts: spans in which something was "
+    "published and not read. Says: who says it, a table of sensors, the source itself, or what was seen here.",
+)
 SENSOR_HEADS = (  # of words.sensor_cells
     "channel", "publishes every s", "says", "averages over s", "says", "dropouts", "updates unread", "may hide J",
 )  # fmt: skip
@@ -85,7 +90,7 @@ def _quality(data: Mapping[str, Any]) -> Iterator[str]:
         yield f'<details class="more">{title}{table(READ_HEADS, rows, align)}</details>'
     said = [words for one in data["channels"] for words in read_words(one)]
     yield from _list(said)
-    yield from (f'<p class="note">{escaped(words)}</p>' for words in LEGEND[1:3])
+    yield from (f'<p class="note">{escaped(words)}</p>' for words in LEGEND)
 
 
 def _cells(cells: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ WIDTH_IN, PANEL_IN, LINE_IN, HEAD_IN, LETTERS = 7.0, 1.15, 0.135, 0.22, 128  # t
 DPI = 220
 NAME_PT, LEAST_LETTERS = 6.5, 5  # of a window's name
 LETTER_IN = 0.6 * NAME_PT / 72  # of a name, on average
-BAND = "0.84"
+BAND = 0.16  # of black, over the truth as over paper
 LOOK: dict[Any, Any] = {
     "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 8, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
     "ytick.major.width": 0.6, "legend.fontsize": 7, "legend.frameon": False, "legend.handlelength": 1.6,
@@ -76,7 +76,7 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
         axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
         for axis, panel in zip(axes, shown, strict=True):
             _panel(axis, panel, data, trace.start_ns)
-        extent_s = max(1e-6, ((trace.end_ns or 0) - trace.start_ns) / 1e9)
+        extent_s = ((trace.end_ns or 0) - trace.start_ns) / 1e9 or 1.0
         axes[-1].set_xlabel("time since the first reading, s")
         axes[-1].set_xlim(0, extent_s)
         _names(axes[0], data, trace.start_ns, extent_s)
@@ -99,7 +99,7 @@ def _legend(figure: Figure, data: Mapping[str, Any], shown: Sequence[Panel], top
     keys: list[tuple[Any, str]] = []
     told = {one["verdict"] for window in _alone(data) for one in window["energies"] if one["primary"]}
     if told:
-        band = (Patch(color=BAND, lw=0), Line2D([], [], color="k", lw=1))
+        band = (Patch(color="k", alpha=BAND, lw=0), Line2D([], [], color="k", lw=1))
         keys.append((band, "mean of a window, 95 % interval"))
     for verdicts, style, words in (
         ({"poor"}, "--", "where poor"),
@@ -121,7 +121,7 @@ def _panel(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> 
         _line(axis, curve, start_ns, color=colour, lw=0.8, label=_literal(curve.label, 30))
     for curve in panel.curves:
         if curve.truth:
-            _line(axis, curve, start_ns, color=TRUTH, lw=1.6, label=f"{curve.label}, simulated", zorder=1.5)
+            _line(axis, curve, start_ns, color=TRUTH, lw=1.2, label=f"{curve.label}, simulated", zorder=1.5)
     for first_ns, last_ns in spans(panel, data)[:MOST_BANDS]:
         axis.axvspan(
             (first_ns - start_ns) / 1e9, (last_ns - start_ns) / 1e9, color=VERMILLION, alpha=0.3, lw=0, zorder=1
@@ -168,7 +168,7 @@ def _means(axis: Axes, panel: Panel, data: Mapping[str, Any], start_ns: int) -> 
                 axis.plot(span_s, [one["joules"] / seconds] * 2, color="k", lw=0.9, ls=style, zorder=2.6)
                 if one["low_j"] is not None:
                     low_w, high_w = one["low_j"] / seconds, one["high_j"] / seconds
-                    axis.fill_between(span_s, low_w, high_w, color=BAND, lw=0, zorder=1.2)
+                    axis.fill_between(span_s, low_w, high_w, color="k", alpha=BAND, lw=0, zorder=1.8)
 
 
 def _alone(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:

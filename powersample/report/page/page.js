@@ -244,7 +244,7 @@
     const axis = { stroke: soft, grid, ticks: grid, font: FONT };
     const colours = ["blue", "orange", "green"];
     const lines = panel.curves.map((one) => {
-      const name = one.truth ? "truth" : colours.shift();
+      const name = one.truth ? "truth" : colours[one.k];
       return {
         label: one.label,
         stroke: () => colour(name),
@@ -290,7 +290,7 @@
   function draw(figure, panel) {
     const box = figure.querySelector(".plot");
     panel.curves.forEach((one, k) => { one.k = k; });
-    panel.curves.sort((one, other) => other.truth - one.truth);  // the truth lies below the readings
+    panel.curves.sort((one, other) => other.truth - one.truth || other.k - one.k);  // the truth lowest, the surest on top
     for (const one of panel.curves) one.points ||= points(one);
     const means = new Float32Array(bytes(panel.means));
     panel.means = (rank) => means.subarray(3 * rank, 3 * rank + 3);
