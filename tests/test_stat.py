@@ -16,6 +16,7 @@ import pytest
 from nodes import HOST, calibration, wall_w
 from nodes import trace as node_trace
 from traces import S, node
+from unprivileged import as_nobody
 
 from powersample import store
 from powersample._native.api import LaneOptions, Sampler, Script, Spool, scripted_source
@@ -227,6 +228,45 @@ def test_stat_tells_no_idle_share_of_a_group_that_lacks_a_device():
     assert groups == [{"gpu", "cpu", "dram", "wall"}, {"cpu", "dram"}]
 
 
+def test_stat_adds_up_what_adds_up_and_puts_it_first():
+    """Of two runs on a node of GPU, CPU and memory, and of a meter that is beside the sum."""
+    steady = {"cpu": [300.0], "dram": [40.0], "gpu": [200.0]}
+    made = node_trace([120.0], steady, meter=1.0, windows=[("run 1", 10, 40), ("run 2", 50, 80)])
+    runs = [RunFacts(f"run {i}", 0, 1.0, 0.1, True) for i in (1, 2)]
+    found = stat_report(made, runs, command=["x"], asked_runs=2)
+    means, total = found.data["means"], found.data["total"]
+    assert [one["domain"] for one in means] == ["package", "dram", "gpu", "wall"]
+    assert total["devices"] == ["package-0", "package-0 dram", "gpu0"]
+    assert total["joules"] == pytest.approx(30 * 540.0, rel=0.01)
+    assert total["joules"] == pytest.approx(sum(one["joules"] for one in means[:3]))
+    halves = [one["high_j"] - one["joules"] for one in means[:3]]
+    assert max(halves) < total["high_j"] - total["joules"] == pytest.approx(np.hypot.reduce(halves), rel=0.05)
+    rows = [line.split()[1] for line in str(found).splitlines() if " energy " in line or " devices " in line]
+    assert rows == ["package-0", "package-0", "gpu0", "total"]
+    assert "truth J" not in str(found)  # none is known
+
+
+def test_stat_of_one_device_and_of_one_that_is_not_whole_has_no_total():
+    steady = {"cpu": [300.0], "dram": [40.0], "gpu": [200.0]}
+    made = node_trace([120.0], steady, windows=[("run 1", 10, 40)])
+    runs = [RunFacts("run 1", 0, 1.0, 0.1, True)]
+    short = [made.series(name, 0, (30 if name == "gpu0.energy" else 120) * S) for name in made.channels]
+    alone = Trace.of([made.series("gpu0.energy")], windows=made.windows, lanes=made.lanes, meta=made.meta)
+    less = Trace.of(short, windows=made.windows, lanes=made.lanes, meta=made.meta)
+    told = [stat_report(one, runs, command=["x"], asked_runs=1).data["total"] for one in (made, alone, less)]
+    assert [one is None for one in told] == [False, True, True]
+
+
+def test_losses_of_one_fate_are_one_line(repeated):
+    """Channels of a lane share it: eight GPUs would fill the screen."""
+    data = {**repeated[2], "sampled": [
+        {"name": name, "errors": {}, "dropouts_total": lost, "polls": 99}
+        for name, lost in (("a", 1), ("b", 4), ("c", 1), ("d", 0))
+    ]}  # fmt: skip
+    lines = [line for line in str(StatReport(data)).splitlines() if "failed reads" in line]
+    assert lines == ["  a, c: 1 dropout, 0 failed reads in 99", "  b: 4 dropouts, 0 failed reads in 99"]
+
+
 def test_stat_of_nothing_but_a_run_cut_short_shows_that_one():
     found = told(("warm-up 1", 0, False), ("run 1", 130, False), asked_to_end=2)
     assert found.data["partial"]
@@ -318,6 +358,16 @@ def test_results_file_that_cannot_be_written_is_refused_before_anything_runs(tmp
     said = capfd.readouterr().err
     assert "is not a folder" in said
     assert "Is a directory" in said
+
+
+def test_results_file_behind_a_closed_folder_is_refused_with_what_to_do(tmp_path, capfd):
+    """Whether it is there cannot even be asked."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    with as_nobody(closed):
+        assert stat_to(closed / "stat.txt") == 1
+    said = capfd.readouterr().err
+    assert f"{closed / 'stat.txt'} may not be written (Permission denied). Write into another folder." in said
 
 
 def test_results_file_takes_the_old_ones_place_and_a_link_stays_one(tmp_path, capfd):

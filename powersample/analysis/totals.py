@@ -99,7 +99,7 @@ def total(measured: Sequence[Measured], window: Window, domain: str | None = Non
     return Energy(
         joules=joules,
         method=f"sum of {', '.join(one.channel for one in parts)}" if joules is not None else "",
-        budget=_budget(parts) if interval["low_j"] is not None else (),
+        budget=sum_budget(parts) if interval["low_j"] is not None else (),
         reasons=(*lacking, *_reasons(parts)),
         channel=TOTAL if domain is None else f"{TOTAL}.{domain}",
         device=TOTAL,
@@ -172,7 +172,7 @@ def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
     }
 
 
-def _budget(parts: Sequence[Energy]) -> tuple[BudgetTerm, ...]:
+def sum_budget(parts: Sequence[Energy]) -> tuple[BudgetTerm, ...]:
     """Return the terms of a sum of devices.
 
     Those that are no bounds add in quadrature by name. A device's bounds add linearly to its own chance before that,

@@ -146,8 +146,10 @@ def _results(options: argparse.Namespace) -> Iterator[_Results]:
     if options.to is None:
         yield _Results(sys.stdout if options.json or options.csv else sys.stderr)
         return
-    path = options.to.resolve()  # a link stays one
-    if path.is_file() or not path.exists():
+    with disk_told(options.to):
+        path = options.to.resolve()  # a link stays one
+        is_file = path.is_file() or not path.exists()
+    if is_file:
         with contextlib.suppress(_NothingToldError), new_file(path, replace=True) as file:
             stream = io.TextIOWrapper(file, "utf-8", write_through=True)
             results = _Results(stream, options.to)

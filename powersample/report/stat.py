@@ -14,6 +14,7 @@ from typing import Any
 
 from powersample.analysis import judge_of, mean_energy
 from powersample.analysis.evidence import student_95
+from powersample.analysis.totals import PART_DOMAINS, TOTAL, sum_budget
 from powersample.model import TRUTH_PREFIX, BudgetTerm, Energy, Kind, Trace
 from powersample.report.build import SCHEMA_VERSION, build
 from powersample.report.stat_text import lines
@@ -193,6 +194,7 @@ def stat_report(
         "ended_by": None if asked_to_end is None else signal.Signals(asked_to_end).name,
         "elapsed": elapsed | {key: _mean([one[key] for one in used]) for key in ("user_s", "system_s")},
         "means": means,
+        "total": _total([one["window_data"] for one in used], means, elapsed["mean_s"]),
         "idle": _idle(trace, means, elapsed["mean_s"]),
         "untold": list(untold({**base, "windows": [one for one in base["windows"] if one["name"] in used_windows]})),
         "sampled": _sampled(base, means),
@@ -221,7 +223,7 @@ def _means(used: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> list[d
     )
     duration_s = _mean([one["duration_s"] for one in used])
     found = []
-    for uuid, domain in keys:
+    for uuid, domain in sorted(keys, key=lambda key: key[1] not in PART_DOMAINS):  # what adds up comes first
         rows = [
             one
             for window in windows
@@ -242,6 +244,24 @@ def _means(used: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> list[d
         names = {"device": NODE, "uuid": None, "domain": NODE, "channel": None, "by": "calibration"}
         found.append(names | _mean_of(told, duration_s, [one.get("truth_j") for one in nodes]))
     return found
+
+
+def _total(
+    windows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]], seconds: float | None
+) -> dict[str, Any] | None:
+    """Return the mean of all GPUs, packages and memories together; None where they are one, or not whole in a run."""
+    devices = [one["device"] for one in means if one["domain"] in PART_DOMAINS]
+    if len(devices) < 2 or any(one["totals"]["joules"] is None for one in windows):
+        return None
+    energies, truths = [], []
+    for window in windows:
+        parts = [one for one in window["energies"] if one["primary"] and one["domain"] in PART_DOMAINS]
+        known = [one.get("truth_j") for one in parts]
+        truths.append(None if None in known else math.fsum(known))
+        told = {key: window["totals"][key] for key in ("joules", "low_j", "high_j", "verdict")}
+        budget = sum_budget([_energy(one) for one in parts])
+        energies.append(Energy(**told, method="", budget=budget, reasons=(), channel=TOTAL, device=TOTAL, domain=TOTAL))
+    return {"device": TOTAL, "devices": devices} | _mean_of(energies, seconds, truths)
 
 
 def _mean_of(energies: Sequence[Energy], duration_s: float | None, truths: Sequence[float | None]) -> dict[str, Any]:

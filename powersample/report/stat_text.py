@@ -11,7 +11,7 @@ from typing import Any
 from powersample.model import amount
 from powersample.report.table import DASH, cut, interval, number, table, times
 from powersample.report.text import block, check_lines, paragraph
-from powersample.report.words import headline
+from powersample.report.words import error_pct, headline
 
 COMMAND = 60  # letters of it
 LEGEND = (
@@ -49,24 +49,26 @@ def _counts(data: Mapping[str, Any]) -> str:
 
 
 def _table(data: Mapping[str, Any]) -> Iterable[str]:
-    simulated = data["simulated_node"]
+    means, total = data["means"], data["total"]
     spread = data["runs_told"] > 1
+    truth = any(one["truth_j"] is not None for one in means)
     header = ["J", "device", "95 %", *(["spread"] if spread else []), "mean W", "by", "verdict"]
-    header += ["truth J", "error %"] if simulated else []
-    rows = []
-    for one in data["means"]:
-        row = [number(one["joules"]), cut(one["device"], 24), interval(one)]
-        if spread:
-            known = one["spread_j"] is not None and one["joules"]
-            row.append(f"{amount(100 * one['spread_j'] / one['joules'], 2)} %" if known else DASH)
-        row += [number(one["mean_w"]), one["by"], one["verdict"]]
-        if simulated:
-            error = one["truth_j"] and one["joules"] is not None
-            off_pct = 100 * (one["joules"] - one["truth_j"]) / one["truth_j"] if error else None
-            row += [number(one["truth_j"]), DASH if off_pct is None else f"{round(off_pct, 2) + 0.0:+.2f}"]
-        rows.append(row)
-    align = "rlr" + "r" * spread + "rll" + "rr" * simulated
+    header += ["truth J", "error %"] if truth else []
+    rows = [_row(one, spread=spread, truth=truth) for one in means]
+    if total is not None:
+        of = f"{len(total['devices'])} devices"
+        rows.insert(len(total["devices"]), _row(total | {"by": of}, spread=spread, truth=truth))
+    align = "rlr" + "r" * spread + "rll" + "rr" * truth
     yield from table(header, rows, align, indent=2)
+
+
+def _row(one: Mapping[str, Any], *, spread: bool, truth: bool) -> list[str]:
+    row = [number(one["joules"]), cut(one["device"], 24), interval(one)]
+    if spread:
+        known = one["spread_j"] is not None and one["joules"]
+        row.append(f"{amount(100 * one['spread_j'] / one['joules'], 2)} %" if known else DASH)
+    row += [number(one["mean_w"]), one["by"], one["verdict"]]
+    return row + ([number(one["truth_j"]), error_pct(one)] if truth else [])
 
 
 def _times(elapsed: Mapping[str, Any]) -> Iterable[str]:
@@ -109,13 +111,22 @@ def _remarks(data: Mapping[str, Any]) -> Iterable[str]:
     for code, cases in sorted(codes.items()):
         more = f" (and {times(len(cases) - 1)} more)" if len(cases) > 1 else ""
         yield from paragraph(f"{code} {cases[0]}{more}", 4)
-    for one in data["sampled"]:
-        failed = sum(one["errors"].values())
-        if one["dropouts_total"] or failed:
-            words = f"{one['name']}: {one['dropouts_total']} dropouts, {failed} failed reads in {one['polls']}"
-            yield from paragraph(words, 2)
+    yield from _losses(data["sampled"])
     for words in data["untold"]:
         yield from paragraph(words, 2)
     yield from check_lines([one for one in data["checks"] if one["level"] != "info"])
     if data["runs_told"] > 1 and data["means"]:
         yield from paragraph(LEGEND, 0)
+
+
+def _losses(sampled: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield what was not read, channels of one fate on one line: those of a lane mostly share it."""
+    alike: dict[tuple[int, int, int], list[str]] = {}
+    for one in sampled:
+        failed = sum(one["errors"].values())
+        if one["dropouts_total"] or failed:
+            alike.setdefault((one["dropouts_total"], failed, one["polls"]), []).append(one["name"])
+    for (dropouts, failed, polls), names in alike.items():
+        yield from paragraph(
+            f"{', '.join(names)}: {dropouts} dropout{'s' * (dropouts != 1)}, {failed} failed reads in {polls}", 2
+        )
