@@ -34,6 +34,7 @@ from bench import (
     stress,
     sync,
     table,
+    training,
 )
 from bench.figure import Figure
 
@@ -110,6 +111,7 @@ def main() -> int:
         "stress": stress.figures,
         "serve": serve.figures,
         "top": live.figures,
+        "training": training.figures,
     }
     if asked.list:
         print("\n".join(benchmarks))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench import __main__ as command
-from bench import beside, methods, table
+from bench import beside, methods, table, training
 from bench.figure import Bar, Figure
 from bench.sustained import Taken
 
@@ -203,3 +203,18 @@ def test_results_of_another_machine_are_dropped(monkeypatch, capsys):
 def test_committed_table_is_that_of_the_committed_results():
     """Nobody edits a number there."""
     assert table.render(table.load()) in table.README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("slow_pct", "noise_pct", "verdict"),
+    [
+        (0.8, 0.5, "met"),  # the bar is A/A's upper end and a point
+        (2.2, 0.5, "missed"),
+        (2.2, 50.0, "reported"),  # a machine that is off by itself judges nothing, neither way
+    ],
+)
+def test_slowdown_of_a_training_is_judged_where_the_machine_lets_it(slow_pct, noise_pct, verdict):
+    noise = noise_pct * np.random.default_rng(1).normal(size=60)
+    figure = training.judged("wall time", slow_pct + noise / 100, noise, "here")
+    assert figure.verdict == verdict
+    assert training.judged("CPU time", slow_pct + noise, noise, "here").verdict == "reported"
