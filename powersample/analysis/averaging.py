@@ -130,7 +130,7 @@ class Averaging:
             inversion_j=cost_j,
         )
         coverage = Coverage(self._channel, self._windows, self._reads, sums.uncovered_ns, sums.hidden_ns)
-        brief = briefs(length_ns, self._period_ns)
+        brief, new = briefs(length_ns, self._period_ns), duration(self._period_ns / 1e9)
         columns = (
             joules.tolist(),
             sums.hidden_ns.tolist(),
@@ -148,7 +148,7 @@ class Averaging:
         ):
             reasons = self._reasons(i, window, hidden_ns, holes)
             if brief[i]:
-                reasons.append(short(window, self._period_ns))
+                reasons.append(short(window, new))
             found.append(
                 Told(
                     coverage.energy(i, each_j, METHODS[model.response], reasons),

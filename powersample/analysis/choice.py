@@ -93,9 +93,10 @@ def _primary(
 
 def _seldom(told: Sequence[Told]) -> list[bool]:
     """Return of each whether it is a power that is read ten times less often than another."""
-    if len(told) == 1:
-        return [False]
-    often = min((one.divisor for one in told if one.kind is not Kind.ENERGY), default=1)
+    powers = [one.divisor for one in told if one.kind is not Kind.ENERGY]
+    if len(powers) < 2:
+        return [False] * len(told)
+    often = min(powers)
     return [one.kind is not Kind.ENERGY and one.divisor > limit("seldom") * often for one in told]
 
 

@@ -172,7 +172,7 @@ class _Power:
         least, most = self._integral.extremes()
         period_s = (seen.period_ns or seen.poll_ns or 0.0) / 1e9
         unsure, most_w = self._unsure()
-        brief = briefs(reads.lengths_ns(), seen.period_ns)
+        brief, new = briefs(reads.lengths_ns(), seen.period_ns), duration((seen.period_ns or 0.0) / 1e9)
         columns = (
             (total * scale / 1e9).tolist(),
             hidden_ns.tolist(),
@@ -190,8 +190,8 @@ class _Power:
             reasons += reads.reasons(i)
             if count:
                 reasons.append(gap(count, hidden, window, "bridged by a line"))
-            if brief[i] and seen.period_ns is not None:
-                reasons.append(short(window, seen.period_ns))
+            if brief[i]:
+                reasons.append(short(window, new))
             energy = coverage.energy(i, joules, method, reasons)
             told = bool(unsure) and reads.good(i) >= limit("least_samples")
             if unsure and not told:
@@ -282,8 +282,8 @@ class _Counter:
         hidden_ns = self._difference.hidden_ns()
         coverage = Coverage(self._channel, self._windows, self._reads, uncovered_ns, hidden_ns)
         wraps = [[] for _ in self._windows] if self._turns is None else self._turns.reasons()
-        edge = f"PSQ-EDGE either edge may be off by one update ({duration(self._period_ns / 1e9)})"
-        always = (edge,) if self._every_poll else ()
+        new = duration(self._period_ns / 1e9)
+        edge = (f"PSQ-EDGE either edge may be off by one update ({new})",) if self._every_poll else ()
         brief = briefs(self._reads.lengths_ns(), self._period_ns)
         columns = (
             (gained * self._channel.scale).tolist(),
@@ -302,8 +302,8 @@ class _Counter:
             else:
                 reasons = self._reasons(i, window, resets, hidden)
                 if brief[i]:
-                    reasons.append(short(window, self._period_ns))
-                more = () if coverage.too_little[i] else (*wraps[i], *always)
+                    reasons.append(short(window, new))
+                more = () if coverage.too_little[i] else (*wraps[i], *edge)
                 energy = coverage.energy(i, joules, METHOD, reasons, more)
             found.append(
                 Told(

@@ -7,11 +7,11 @@ them is asked for.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from powersample.analysis.interval import limit
 from powersample.model import Trace, Window
@@ -76,9 +76,7 @@ class Marked:
         for event in trace.meta.get("events") or ():
             found.setdefault((stem(str(event["name"])), "marks"), []).append(int(event["t_ns"]))
         least = limit("least_marks")
-        self._begins: dict[tuple[str, str], NDArray[np.int64]] = {
-            key: np.unique(np.array(t_ns, np.int64)) for key, t_ns in found.items() if len(t_ns) >= least
-        }
+        self._begins = {key: sorted(set(t_ns)) for key, t_ns in found.items() if len(t_ns) >= least}
 
     def period(self, window: Window) -> LoadPeriod | None:
         """Return the load's period in a window by what is marked there most closely; None without a regular one.
@@ -90,15 +88,14 @@ class Marked:
         return min(found, key=lambda one: one.high_s, default=None)
 
 
-def _regular(begins_ns: NDArray[np.int64], window: Window, name: str, what: str) -> LoadPeriod | None:
-    first, last = np.searchsorted(begins_ns, (window.start_ns, window.end_ns))
-    inside = begins_ns[first:last]
+def _regular(begins_ns: Sequence[int], window: Window, name: str, what: str) -> LoadPeriod | None:
+    inside = begins_ns[bisect_left(begins_ns, window.start_ns) : bisect_left(begins_ns, window.end_ns)]
     if len(inside) < limit("least_marks"):
         return None
     spacing_s = np.diff(inside) / 1e9
     middle_s = float(np.median(spacing_s))
     even = np.abs(spacing_s - middle_s) <= limit("regular") * middle_s
-    ends_s = max(int(inside[0]) - window.start_ns, window.end_ns - int(inside[-1])) / 1e9
+    ends_s = max(inside[0] - window.start_ns, window.end_ns - inside[-1]) / 1e9
     if even.mean() < limit("mostly") or ends_s > 2 * middle_s:
         return None
     means_s = np.convolve(np.where(even, spacing_s, middle_s), np.full(BLOCK, 1 / BLOCK), "valid")

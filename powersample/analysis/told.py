@@ -175,9 +175,8 @@ def briefs(length_ns: Floats, period_ns: float | None) -> list[bool]:
     return brief
 
 
-def short(window: Window, period_ns: float) -> str:
-    """Return the reason that tells of such a window."""
-    new = duration(period_ns / 1e9)
+def short(window: Window, new: str) -> str:
+    """Return the reason that tells of such a window; `new`: the sensor's period, in words."""
     return f"PSQ-SHORT {duration(window.duration_s)}, and the sensor tells something new each {new}"
 
 

@@ -7,11 +7,12 @@ estimated from the shorter spacings between changes, of which a quiet signal has
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.model import Channel, Trace
+from powersample.model import Channel, Extent, Trace
 
 PROBE_POLLS = 200_000  # enough for a median, and little work
 GAP_FACTOR = 3.0  # of the median poll spacing
@@ -63,14 +64,25 @@ class Pace:
         return self.changes / max(1, self.polls - 1)
 
 
+_SEEN: WeakKeyDictionary[Trace, dict[tuple[str, Extent], Pace]] = WeakKeyDictionary()
+
+
 def pace(trace: Trace, name: str) -> Pace:
     """Look at 200 000 good polls: all, or stretches that are spread over a longer record.
 
-    Spread, because a record may begin with an idle hour that shows no update.
+    Spread, because a record may begin with an idle hour that shows no update. A trace is looked at once: whoever tells
+    energies, quality or dropouts of a channel needs its pace.
     """
     extent = trace.extent(name)
     if extent is None:
         return Pace(0, 0, None, None, None)
+    seen = _SEEN.setdefault(trace, {})
+    if (name, extent) not in seen:
+        seen[name, extent] = _look(trace, name, extent)
+    return seen[name, extent]
+
+
+def _look(trace: Trace, name: str, extent: Extent) -> Pace:
     stretches = 1 if extent.polls <= PROBE_POLLS else STRETCHES
     step_ns = (extent.last_ns - extent.first_ns) // stretches
     # By time and not by polls: of a recording that kept changes only, the same changes are looked at.
