@@ -36,6 +36,9 @@ class _Summed(NamedTuple):
     lacking: Sequence[str] = ()
 
 
+NOTHING = _Summed()
+
+
 def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
     """Return the sums of primaries in J, None where they would not be whole.
 
@@ -54,14 +57,15 @@ def totals(measured: Sequence[Measured], window: Window) -> dict[str, Any]:
         if one.energy.domain in mine and not one.spare:
             mine[one.energy.domain].append(one)
     found = {key: _summed(mine[domain], window, key) for key, domain in TOTALS.items()}
-    told = {TOTALS[key] for key in PARTS if found[key].joules is not None}
-    known = [joules for key in PARTS if (joules := found[key].joules) is not None]
-    lacking = any(found[key].lacking for key in PARTS)
+    parts = [found[key] for key in PARTS]
+    told = [domain for domain, one in zip(PART_DOMAINS, parts, strict=True) if one.joules is not None]
+    known = [one.joules for one in parts if one.joules is not None]
+    covered_s = [seconds for one in found.values() for seconds in one.covered_s]
     return {
         **{key: one.joules for key, one in found.items()},
-        "joules": None if lacking or not known else math.fsum(known),
+        "joules": math.fsum(known) if known and not any(one.lacking for one in parts) else None,
         **_interval(_primaries(measured, told)),
-        "covered_s": min((s for one in found.values() for s in one.covered_s), default=None),
+        "covered_s": min(covered_s, default=None),
         "reasons": [reason for one in found.values() for reason in one.lacking],
     }
 
@@ -116,7 +120,7 @@ def total(measured: Sequence[Measured], window: Window, domain: str | None = Non
 def _summed(measured: Sequence[Measured], window: Window, what: str) -> _Summed:
     """Return the sum of one domain's devices, called `what`."""
     if not measured:
-        return _Summed()
+        return NOTHING
     devices: dict[str, Measured | None] = {}
     for one in measured:
         devices[one.energy.device] = one if one.primary else devices.get(one.energy.device)

@@ -5,6 +5,7 @@ A poll that repeats the value before it says nothing new, and equal updates look
 estimated from the shorter spacings between changes, of which a quiet signal has too few and too long ones.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,13 +13,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.model import Channel, Extent, Trace
+from powersample.model import Channel, Extent, Series, Trace
 
 PROBE_POLLS = 200_000  # enough for a median, and little work
 GAP_FACTOR = 3.0  # of the median poll spacing
 STALL_FACTOR = 1.5
 SURE_OF_ONE = 1.05  # periods in which at least one update must have been published
 STRETCHES = 8
+READ_THROUGH = 1 << 21  # readings up to which stretches are read at once: a file decodes a million for any one of them
 SEEKING_NS = 100_000_000.0  # a lane that looks for updates in vain polls three times as often, or more often still
 LEAST_CHANGES = 6
 ON_GRID = 0.25  # of a grid's spacing: how far the median may be off it
@@ -87,11 +89,11 @@ def _look(trace: Trace, name: str, extent: Extent) -> Pace:
     step_ns = (extent.last_ns - extent.first_ns) // stretches
     # By time and not by polls: of a recording that kept changes only, the same changes are looked at.
     length_ns = step_ns if stretches == 1 else PROBE_POLLS * step_ns // extent.polls
+    starts_ns = [extent.first_ns + stretch * step_ns for stretch in range(stretches)]
+    spans = [(start_ns, None if stretches == 1 else start_ns + length_ns) for start_ns in starts_ns]
     poll_ns, weights, change_ns = [], [], []
     polls = changes = 0
-    for stretch in range(stretches):
-        start_ns = extent.first_ns + stretch * step_ns
-        t_ns, raw, omitted = _stretch(trace, name, start_ns, None if stretches == 1 else start_ns + length_ns)
+    for t_ns, raw, omitted in _stretches(trace, name, spans, together=extent.records <= READ_THROUGH):
         changed_ns = t_ns[1:][np.diff(raw) != 0]
         read = 1 + omitted[1:].astype(np.int64)  # polls from one that was kept to the next
         polls, changes = polls + min(1, len(t_ns)) + int(read.sum()), changes + len(changed_ns)
@@ -113,22 +115,53 @@ def _look(trace: Trace, name: str, extent: Extent) -> Pace:
     return Pace(polls, changes, poll, float(np.median(change_spacing_ns)), period_ns, followed_ns)
 
 
-def _stretch(
-    trace: Trace, name: str, start_ns: int, end_ns: int | None
-) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
-    """Return stamps and values of a stretch's good polls, and how many were left out before each."""
-    times, raws = [np.empty(0, np.int64)], [np.empty(0, trace.channel(name).raw_dtype)]
-    omitted = [np.empty(0, np.uint32)]
-    polls = 0
-    for chunk in trace.chunks(name, start_ns, end_ns):
-        good = chunk.good
-        times.append(chunk.t_ns[good])
-        raws.append(chunk.raw[good])
-        omitted.append(chunk.left_out[good])
-        polls += len(times[-1])
-        if polls >= PROBE_POLLS:  # of a lane that did most of its work here
-            break
-    return np.concatenate(times), np.concatenate(raws), np.concatenate(omitted)
+def _stretches(
+    trace: Trace, name: str, spans: Sequence[tuple[int, int | None]], *, together: bool
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]]:
+    """Yield stamps and values of each span's good polls, and how many were left out before each.
+
+    Args:
+        trace: the recording.
+        name: the channel.
+        spans: in the order of time.
+        together: read from the first to the last at once.
+    """
+    dtype = trace.channel(name).raw_dtype
+    found = [_Stretch(dtype, *span) for span in spans]
+    for some in [found] if together else [[one] for one in found]:
+        for chunk in trace.chunks(name, some[0].start_ns, some[-1].end_ns):
+            for one in some:
+                one.add(chunk)
+            if some[-1].full:
+                break
+        for one in some:
+            yield np.concatenate(one.t_ns), np.concatenate(one.raw), np.concatenate(one.omitted)
+
+
+class _Stretch:
+    """The good polls of a span, up to the piece that makes them enough."""
+
+    def __init__(self, dtype: str, start_ns: int, end_ns: int | None) -> None:
+        self.start_ns, self.end_ns = start_ns, end_ns
+        self.t_ns, self.raw = [np.empty(0, np.int64)], [np.empty(0, dtype)]
+        self.omitted = [np.empty(0, np.uint32)]
+        self._polls = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there are enough: of a lane that did most of its work here."""
+        return self._polls >= PROBE_POLLS
+
+    def add(self, chunk: Series) -> None:
+        """Take what of the next piece lies in the span."""
+        mine = chunk.between(self.start_ns, self.end_ns)
+        if self.full or not len(mine):
+            return
+        good = mine.good
+        self.t_ns.append(mine.t_ns[good])
+        self.raw.append(mine.raw[good])
+        self.omitted.append(mine.left_out[good])
+        self._polls += len(self.t_ns[-1])
 
 
 def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
