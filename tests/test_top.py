@@ -94,6 +94,35 @@ def test_top_at_80_columns_shows_what_a_person_looks_for():
     assert "9 lanes at 20 Hz, no slot late, no record dropped" in text
 
 
+def test_top_adds_up_what_adds_up_in_the_first_line():
+    """However many devices do not fit; the machine's own meter is no part of it."""
+    parts = tuple(
+        replace(GPU, name=f"gpu{i}", adds_up=True, power_w=300.0, joules=1000.0, half_j=30.0) for i in range(16)
+    )
+    meter = replace(CPU, name="power_meter", kind="board", power_w=6000.0, joules=2e5)
+    frame = replace(FRAME, gauges=(*parts, meter))
+    lines = shown(frame, 80, 12)
+    (row,) = [line for line in lines if line.startswith("total")]
+    assert lines.index(row) == 2
+    for words in ("4800.0 W", "16.00 kJ", "±0.75 %"):  # 30 x sqrt(16) of 16000
+        assert words in row
+    assert any(re.match(r"\.\.\. 11 more devices", line) for line in lines)
+    assert frame.total.spark == ((59.0, 0.0), (30.0, 16 * 175.0), (0.5, 16 * 350.0))
+    data = frame_json(frame)
+    assert data["total"]["joules"] == 16000.0
+    assert "total" not in {one["name"] for one in data["gauges"]}
+
+
+def test_top_tells_no_total_that_lacks_a_part():
+    lost = replace(GPU, name="gpu1", adds_up=True, power_w=None, error="15, the GPU is lost")
+    total = replace(FRAME, gauges=(replace(GPU, adds_up=True), lost)).total
+    assert (total.power_w, total.joules) == (None, 2 * GPU.joules)
+    unrated = replace(lost, half_j=None, joules=None)
+    total = replace(FRAME, gauges=(replace(GPU, adds_up=True), unrated)).total
+    assert (total.joules, total.half_j, total.verdict) == (None, None, "")
+    assert replace(FRAME, gauges=(replace(GPU, adds_up=True),)).total is None
+
+
 def test_top_at_60_columns_keeps_power_energy_and_its_interval():
     row = next(line for line in shown(FRAME, 60, 24) if line.startswith("gpu0"))
     assert "301.2/350 W" in row
@@ -213,6 +242,9 @@ def test_watch_tells_energies_with_the_truth_inside_and_a_gpu_that_is_lost():
     assert by_name["wall"].half_j < 0.02 * by_name["wall"].joules
     assert by_name["package-0"].joules > 0
     assert [one.kind for one in frame.gauges][:2] == ["gpu", "gpu"]
+    assert {one.name for one in frame.gauges if one.adds_up} == {"gpu0", "gpu1", "package-0", "package-0 dram"}
+    assert frame.total.power_w > by_name["gpu0"].power_w + by_name["gpu1"].power_w
+    assert after.total.power_w is None
     lost = {one.name: one for one in after.gauges}["gpu1"]
     assert lost.power_w is None
     assert "the GPU is lost" in lost.error

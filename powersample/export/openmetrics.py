@@ -14,6 +14,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from powersample.analysis.totals import PART_DOMAINS
 from powersample.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LATENCY_BINS = range(10, 32, 2)  # upper edges 2^b ns, from 1 us to 1 s: a lane's histogram has twice as many
 DROPOUTS = ("dropped", "skipped")
-PARTS = ("gpu", "package", "dram")  # domains that do not overlap
 PART = "of a GPU's board, a CPU package or a package's memory: parts that do not overlap, so sums are right"
 OVERLAPPING = (
     "of what lies in other parts (core, uncore) or holds them (module, psys, input, wall, supply): never add up"
@@ -152,7 +152,7 @@ def _balances(families: _Families, state: State) -> Iterator[Metric]:
     text = "The channels that energy and power come from, as recordings name them."
     source = families.make("Info", "powersample_source", text, labels)
     for one in state.balances:
-        part = one.domain in PARTS
+        part = one.domain in PART_DOMAINS
         values = families.values(one.name, one.device, _domain(one))
         if one.joules is not None:
             energies[part].add_metric(values, one.joules, created=one.created_unix_s)

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from powersample.analysis.interval import verdict
 
 MINUTE_S = 60.0
 SPARKS = 120  # points of the last minute that are kept, whatever the delay
@@ -17,7 +20,7 @@ class Gauge:
 
     Attributes:
         name: "gpu0", "package-0 dram", "wall".
-        kind: "gpu", "cpu", "board" or "wall".
+        kind: "gpu", "cpu", "board" or "wall"; "total" of several.
         model: the board's name.
         power_w: now; None when the newest reading failed or is too old.
         limit_w: the power limit that is enforced.
@@ -35,6 +38,7 @@ class Gauge:
         error: what the newest of them said; "" without, or once reads work again.
         dropouts: silences of several poll spacings.
         dropout_s: their length together.
+        adds_up: whether it is part of the node's sum: a GPU, a CPU package or a memory.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Gauge:
     error: str = ""
     dropouts: int = 0
     dropout_s: float = 0.0
+    adds_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,44 @@ class Frame:
     notes: tuple[str, ...]
     trouble: tuple[str, ...]
 
+    @property
+    def total(self) -> Gauge | None:
+        """All GPUs, packages and memories together; None of fewer than two. What one of them lacks is not told."""
+        parts = [one for one in self.gauges if one.adds_up]
+        if len(parts) < 2:
+            return None
+        power_w = _sum([one.power_w for one in parts])
+        joules = _sum([one.joules for one in parts])
+        halves = [one.half_j for one in parts if one.half_j is not None]  # errors of different devices are their own
+        half_j = math.hypot(*halves) if len(halves) == len(parts) else None
+        sparks: dict[float, list[float]] = {}
+        for one in parts:
+            for ago_s, watts in one.spark:
+                sparks.setdefault(ago_s, []).append(watts)
+        return Gauge(
+            name="total",
+            kind="total",
+            power_w=power_w,
+            joules=joules,
+            half_j=half_j,
+            verdict=verdict(half_j, joules) if half_j is not None and joules else "",
+            seconds=self.seconds,
+            spark=tuple((ago_s, math.fsum(each)) for ago_s, each in sparks.items() if len(each) == len(parts)),
+        )
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [one for one in values if one is not None]
+    return math.fsum(known) if len(known) == len(values) else None
+
 
 def frame_json(frame: Frame) -> Mapping[str, Any]:
-    """Return a frame as plain values, with `schema_version`."""
+    """Return a frame as plain values, with `schema_version`, and the total beside the gauges."""
     data = asdict(frame) | {"schema_version": 1}
-    data["gauges"] = [{name: value for name, value in one.items() if name != "spark"} for one in data["gauges"]]
+    data["gauges"] = [_plain(one) for one in frame.gauges]
+    data["total"] = None if frame.total is None else _plain(frame.total)
     return data
+
+
+def _plain(one: Gauge) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name != "spark"}

@@ -74,11 +74,12 @@ def draw(
     head = view.head(keys=keys)
     health = view.health()
     columns = view.columns()
-    rows = [[view.row(columns, gauge), *view.faults(gauge)] for gauge in frame.gauges]
-    details = [view.detail(gauge) for gauge in frame.gauges]
+    gauges = frame.gauges if frame.total is None else (frame.total, *frame.gauges)
+    rows = [[view.row(columns, gauge), *view.faults(gauge)] for gauge in gauges]
+    details = [view.detail(gauge) for gauge in gauges]
     full = [
         line
-        for gauge, row, detail in zip(frame.gauges, rows, details, strict=True)
+        for gauge, row, detail in zip(gauges, rows, details, strict=True)
         for line in ([row[0], detail, *row[1:]] if gauge.kind in ("gpu", "wall") else row)
     ]
     plain = [line for row in rows for line in row]
@@ -90,7 +91,7 @@ def draw(
     lines = [row[0] for row in rows]
     kept = max(1, int(room) - min(len(health), 2) - 1)
     if len(lines) > kept:
-        hidden = len(lines) - kept + 1
+        hidden = len(frame.gauges) - sum(one.kind != "total" for one in gauges[: kept - 1])
         lines = [*lines[: kept - 1], Text(f"... {hidden} more devices; taller shows them", "yellow")]
     return [*head, view.header(columns), *lines, *health][: int(room) + len(head) + 1]
 

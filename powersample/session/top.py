@@ -24,6 +24,7 @@ from powersample._native import api
 from powersample.analysis import RunningEnergy, window_energies
 from powersample.analysis.account import STALE_S, Account, Balance
 from powersample.analysis.interval import verdict
+from powersample.analysis.totals import PART_DOMAINS
 from powersample.capture import Plan, discover, live_lanes
 from powersample.model import Channel, Kind, LaneStats, Series, Trace, Window
 from powersample.report.top import MINUTE_S, SPARKS, Frame, Gauge
@@ -281,6 +282,7 @@ class TopWatch:
             error=error,
             dropouts=max((each.dropouts for each in mine), default=0),
             dropout_s=max((each.dropout_ns for each in mine), default=0) / 1e9,
+            adds_up=one.domain in PART_DOMAINS,
             **(self._aux(one) if board is not None and one.domain == "gpu" else {}),
         )
 
