@@ -106,7 +106,7 @@ def test_text_shows_the_primary_energy_of_every_window_and_the_codes_once():
     assert len([line for line in shown.splitlines() if line.startswith("  PSQ-UNCOVERED")]) == 1
     assert "more)" in shown
     assert "gpu0.temperature" not in shown
-    assert "2 channels and of 1 auxiliary channels" in shown
+    assert "2 channels and 1 auxiliary one" in shown
     assert max(len(line) for line in shown.splitlines()) <= 100
 
 

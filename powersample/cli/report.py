@@ -45,15 +45,20 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser(
         "report",
         help="energies and data quality of a trace",
-        description="Print the energy of every window with its 95 % interval and verdict, and the data's quality.",
+        description="Print the energy of the run by device and of every window, with 95 % intervals and verdicts, and "
+        "what has to be known of the data.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument(
         "file", type=Path, metavar="FILE", help="a trace, the spool of a recording, or another tool's log"
     )
-    verb.add_argument("--all", action="store_true", help="every channel of every window, not only the one that stands")
-    verb.add_argument("--explain", action="store_true", help="how each number came about, and what makes it unsure")
+    verb.add_argument("--all", action="store_true", help="every channel of every window, and how each was read")
+    verb.add_argument(
+        "--explain",
+        action="store_true",
+        help="each window by device, how each channel was read, and of every number how it came about",
+    )
     verb.add_argument("--json", action="store_true", help="one JSON object, schema_version 1")
     verb.add_argument(
         "--html", type=Path, metavar="OUT", help="also write all of it as one page that needs nothing else"

@@ -7,7 +7,6 @@ One window that holds all others, such as "run", is told by device; the others a
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -239,19 +238,18 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
     if not channels:
         return
     alone = [one for one in channels if not one["carried_by"]]
-    counts = Counter(
-        {
-            "gaps": sum(one["gaps_total"] for one in alone),
-            "failed reads": sum(sum(one["errors"].values()) + one["not_numbers"] for one in data["channels"]),
-            "records lost": sum(lane["dropped"] or 0 for lane in data["lanes"]),
-        }
-    )
+    counts = {
+        "gap": sum(one["gaps_total"] for one in alone),
+        "failed read": sum(sum(one["errors"].values()) + one["not_numbers"] for one in data["channels"]),
+        "lost record": sum(lane["dropped"] or 0 for lane in data["lanes"]),
+    }
     hiding = sum(any(map(may_hide, one["dropouts"])) for one in alone)
-    words = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    words = ", ".join(f"{count} {_one(count, what)}" for what, count in counts.items() if count)
     polls = sum(one["polls"] for one in channels)
     aux = len(data["channels"]) - len(channels)
-    beside = f" and of {aux} auxiliary channels" if aux else ""
-    told = f"data: {polls} readings of {len(channels)} channels{beside}; {words or 'no gap, no failed read, none lost'}"
+    beside = f" and {aux} auxiliary {_one(aux, 'one')}" if aux else ""
+    told = f"data: {polls} readings of {len(channels)} {_one(len(channels), 'channel')}{beside}; "
+    told += words or "no gap, no failed read, none lost"
     yield from paragraph(told + ("" if hiding else "; no update was missed that could hide energy"), 4)
     stuck = [one["name"] for one in channels if one["stuck"]]
     if stuck:
@@ -261,6 +259,10 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
         if not one["carried_by"] or one["errors"] or one["not_numbers"]:
             for sentence in read_words(one | {"carried_by": []}):
                 yield from paragraph(sentence, 4)
+
+
+def _one(count: int, word: str) -> str:
+    return word if count == 1 else f"{word}s"
 
 
 def _notes(data: Mapping[str, Any]) -> Iterator[str]:
