@@ -71,7 +71,7 @@ def test_naive_sums_count_nothing_twice():
     assert overlapping == {"core": 60, "module": 5300, "psys": 400, "input": 5900, "wall": 6100, "supply": 7}
     assert len(values(found, "powersample_overlapping_energy_joules_total")) == len(overlapping)
     body, _ = openmetrics.exposition(openmetrics.registry(lambda: STATE), OPENMETRICS)
-    assert "# HELP powersample_overlapping_energy_joules Energy of what lies in other parts" in body.decode()
+    assert "# HELP powersample_overlapping_energy_joules Energy of what lies in a part" in body.decode()
 
 
 def test_every_counter_tells_when_it_began():

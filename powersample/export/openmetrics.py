@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 LATENCY_BINS = range(10, 32, 2)  # upper edges 2^b ns, from 1 us to 1 s: a lane's histogram has twice as many
 DROPOUTS = ("dropped", "skipped")
-PART = "of a GPU's board, a CPU package or a package's memory: parts that do not overlap, so sums are right"
+PART = "of a GPU's board, a CPU package or a package's memory: parts that do not overlap, so sums are right."
 OVERLAPPING = (
-    "of what lies in other parts (core, uncore) or holds them (module, psys, input, wall, supply): never add up"
+    "of what lies in a part (core, uncore) or holds some (module, psys, input, wall, supply): never add it up."
 )
-SINCE = "Counted since the time in _created; a GPU's by itself since its driver was loaded, of which that is the boot."
+SINCE = "Counted since _created; a GPU's own counter since its driver was loaded, and _created is then the boot."
 
 
 def needs(package: str, extra: str) -> None:
@@ -141,9 +141,9 @@ def _balances(families: _Families, state: State) -> Iterator[Metric]:
     labels = ("device", "uuid", "domain")
     energies, powers = {}, {}
     for part, before, what in ((True, "powersample_", PART), (False, "powersample_overlapping_", OVERLAPPING)):
-        text = f"Energy {what}. {SINCE}"
+        text = f"Energy {what} {SINCE}"
         energies[part] = families.make("Counter", f"{before}energy", text, labels, "joules")
-        text = f"Power {what}. The newest reading, or a counter's mean over the last second; absent when it is unknown."
+        text = f"Power {what} The newest reading, or a counter's mean over the last second; absent when it is unknown."
         powers[part] = families.make("Gauge", f"{before}power", text, labels, "watts")
     text = "Time since the energy's counter began that no reading speaks for: its energy is in no counter."
     unseen = families.make("Counter", "powersample_unseen", text, labels, "seconds")
