@@ -49,10 +49,15 @@ def kernel_and_edges(slices, counters):
     return (begin_ns, end_ns), (rise_ns, fall_ns)
 
 
-@pytest.mark.parametrize(("name", "made"), [("both.tar", archive_chunks), ("both.json", chrome_chunks)])
-def test_perfetto_sees_a_kernel_and_its_load_within_2_ms(tmp_path, name, made):
+@pytest.mark.parametrize(
+    ("name", "made", "track"),
+    [("both.tar", archive_chunks, "gpu0.power.instant"), ("both.json", chrome_chunks, "gpu0.power.instant W")],
+)
+def test_perfetto_sees_a_kernel_and_its_load_within_2_ms(tmp_path, name, made, track):
     """Whether it knows manifests or not: version 52, which does not, saw 7 s between the two."""
-    kernel, edges = kernel_and_edges(*opened(tmp_path / name, made(select(trace()), torch_of(torch_text()))))
+    slices, counters = opened(tmp_path / name, made(select(trace()), torch_of(torch_text())))
+    assert track in {one["name"] for one in counters}
+    kernel, edges = kernel_and_edges(slices, counters)
     assert edges == pytest.approx(kernel, abs=AGREE_NS)
 
 

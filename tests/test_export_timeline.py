@@ -59,7 +59,7 @@ def test_chrome_alone_has_the_steps_the_windows_and_the_gap():
     found = chrome(trace(meta={"host": "n1"}))
     events = found["traceEvents"]
     assert found["baseTimeNanoseconds"] == START_NS
-    steps = of(events, ph="C", name="gpu0.power.instant (W)")
+    steps = of(events, ph="C", name="gpu0.power.instant")
     assert [(one["ts"], one["args"]["W"]) for one in steps] == [
         (0.0, 20.0),
         (1e6, 100.0),
@@ -123,7 +123,7 @@ def test_merged_chrome_keeps_torchs_own_text_and_lays_the_edge_at_the_kernels_be
     assert data.endswith(text[at:])
     found = json.loads(data)
     kernel = of(found["traceEvents"], cat="kernel")[0]
-    steps = of(found["traceEvents"], ph="C", name="gpu0.power.instant (W)")
+    steps = of(found["traceEvents"], ph="C", name="gpu0.power.instant")
     rise = next(one for one in steps if one["args"]["W"] == 100.0)
     fall = next(one for one in steps[2:] if one["args"]["W"] == 20.0)
     assert rise["ts"] == pytest.approx(kernel["ts"], abs=1e-3)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trace as Chrome's trace events: alone, or written into a profile of torch, whose own text stays as it is.
 
-Counters are `"ph":"C"`, the unit in their names; windows, gaps and the clock's events are `"ph":"X"` on threads of a
-process of their own. Times are microseconds after a base of the time of day, to the ns: since 1970 they would lose
-digits in a viewer's float64.
+Counters are `"ph":"C"`, their series named by the unit, which Perfetto puts behind the name; windows, gaps and the
+clock's events are `"ph":"X"` on threads of a process of their own. Times are microseconds after a base of the time of
+day, to the ns: since 1970 they would lose digits in a viewer's float64.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _meta(pid: int, tid: int, what: str, **values: str | int) -> str:
 
 
 def _counter(trace: Trace, counter: Counter, base_ns: int, pid: int) -> Iterator[list[str]]:
-    title, unit = json.dumps(f"{counter.title} ({counter.unit})"), json.dumps(counter.unit)
+    title, unit = json.dumps(counter.title), json.dumps(counter.unit)
     head = f'{{"ph":"C","pid":{pid},"tid":0,"name":{title},"ts":'
     for t_ns, values in counter.pieces:
         times = _real_ns(trace, t_ns) - base_ns
