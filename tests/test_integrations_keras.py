@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Keras 3 callback in real trainings on the torch backend, measured on the simulated node."""
+"""The Keras 3 callback in real trainings on the torch backend, and on JAX, measured on the simulated node."""
 
 import csv
+import importlib.util
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -49,9 +52,9 @@ class Slow(keras.callbacks.Callback):
         work(0.1)
 
 
-def fit(callback, *, epochs=2, others=(), validation=True, fail_at=None, initial_epoch=0):
+def fit(callback, *, epochs=2, others=(), validation=True, fail_at=None, initial_epoch=0, **more):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile(optimizer="sgd", loss="mse")
+    model.compile(optimizer="sgd", loss="mse", **more)
     data = (X[:4], Y[:4]) if validation else None
     return model.fit(
         X, Y, batch_size=4, epochs=epochs, validation_data=data, verbose=0, initial_epoch=initial_epoch,
@@ -74,7 +77,7 @@ def test_callback_logs_every_epoch_with_the_truth_inside(tmp_path):
 
 
 def test_callback_counts_steps_that_are_executed_together():
-    """No backend that is installed here does so: the hooks are called as Keras calls them for two steps at a time."""
+    """The hooks are called as Keras calls them for two steps at a time, which torch's backend never does."""
     with busy_node() as node:
         callback, logs = EnergyCallback(simulate=node, fifo=FIFO, keys="energy/*"), {}
         callback.on_train_begin()
@@ -86,6 +89,29 @@ def test_callback_counts_steps_that_are_executed_together():
         callback.on_epoch_end(0, logs)
         callback.on_train_end()
     assert logs["energy/step_joules"] == pytest.approx(logs["energy/total_joules"] / 3, rel=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="this backend executes each step by itself")
+def test_callback_counts_steps_that_keras_executes_together():
+    with busy_node() as node:
+        callback = EnergyCallback(simulate=node, fifo=FIFO)
+        fit(callback, epochs=1, steps_per_execution=2)
+    check_truth_in_every_epoch(callback.account, 1)
+    keys = callback.account.history[0]
+    assert keys["energy/step_joules"] == pytest.approx(keys["energy/total_joules"] / 3)
+
+
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="this is JAX already")
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_callback_holds_the_same_with_jax():
+    """A process has one backend: these tests again, in another."""
+    chosen = ["-p", "no:cacheprovider", "-k", "truth or together or exception"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *chosen, __file__],
+        env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
 
 
 def test_callback_second_fit_goes_on_with_its_account_from_the_file_that_keeps_it(tmp_path):

@@ -2,6 +2,7 @@
 """The account of a training: what it marks and tells, by itself and under somebody else's recording."""
 
 import pickle
+import re
 import sys
 import threading
 import time
@@ -67,6 +68,7 @@ def test_account_tells_every_epoch_without_its_validation_and_leaves_nothing(tmp
         told = list(train(account, (0, 1)))
         state = account.state_dict()
     check_truth_in_every_epoch(account, 2)
+    assert re.fullmatch(r"<Account of 2 epochs: SIMULATED [\d.]+ J \(95 %: [\d.]+ to [\d.]+\)>", repr(account))
     assert names_of(account.run) == ["epoch 0", "validation 0", "epoch 1", "validation 1"]
     assert state["epochs"] == 2
     assert state["joules"] == pytest.approx(sum(keys["energy/total_joules"] for keys in told), rel=1e-5)
@@ -195,6 +197,7 @@ def test_account_calls_in_any_order_do_nothing_without_a_training():
     assert account.end_epoch() == {}
     account.stop()
     assert account.state_dict()["epochs"] == 0
+    assert repr(account) == "<Account of 0 epochs: no energy can be told>"
 
 
 def test_account_that_is_sent_to_another_process_before_its_start_arrives():

@@ -62,7 +62,8 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
         self.account.begin_step()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._batches = batch + 1  # with steps_per_execution it is the last of several
+        most = (self.params or {}).get("steps")  # with steps_per_execution `batch` is the last of several
+        self._batches = min(batch + 1, most or batch + 1)  # and where they do not come out even, of some there are not
         self.account.end_step()
 
     def on_test_begin(self, logs: Any = None) -> None:

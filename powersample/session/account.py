@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Self
 
 from powersample.errors import BadFormat, InvalidArgument
+from powersample.model.energy import in_words
 
 if TYPE_CHECKING:
     from powersample.analysis import Sum, Training
@@ -73,6 +74,11 @@ class Cumulative:
             self.epochs + 1,
             self.untold,
         )
+
+    def __str__(self) -> str:
+        banner = "SIMULATED " if self.simulated else ""
+        told = None if self.untold or not self.epochs else self.joules
+        return f"{banner}{in_words(told, self.low_j, self.high_j)}"
 
     def log_keys(self) -> dict[str, float]:
         """Return the keys of the sum; none while it is not whole."""

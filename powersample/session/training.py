@@ -69,6 +69,10 @@ class Account:
         self._said = False
         self._lock = threading.RLock()
 
+    def __repr__(self) -> str:
+        """Return what all epochs took: the account's sum, in a line."""
+        return f"<Account of {len(self.history)} epochs: {self._cumulative}>"
+
     # ---- life --------------------------------------------------------------------------------------------------
 
     @property
