@@ -358,7 +358,9 @@ class Run(Windows):
         output = "" if self._output is None else f", to {self._output.name}"
         if self._recording is None:
             return f"<Run {node}not started{output}>"
-        return f"<Run {node}recording for {(time.monotonic_ns() - self._started_ns) / 1e9:.4g} s{output}>"
+        from powersample.model import amount
+
+        return f"<Run {node}recording for {amount((time.monotonic_ns() - self._started_ns) / 1e9, 4)} s{output}>"
 
     def _repr_html_(self) -> str | None:
         """Return the table of the report, as a notebook shows it, once the run has ended; else there is its `repr`."""
