@@ -129,6 +129,13 @@ def test_what_counts_into_a_total_is_open_and_not_more_than_a_page_bears():
     assert sum(open_of(*["gpu"] * 16)) == 8
 
 
+def test_without_its_script_the_page_shows_nothing_that_only_the_script_draws():
+    _, page = page_of(node(windows=[Window("run", 0, 10 * S)]))
+    hidden = [attrs.get("id") or attrs.get("class") for _, attrs in page.tags if "hidden" in attrs]
+    assert hidden == ["theme", "keys", "tools", "window", "lane"]
+    assert sum(tag == "path" and attrs.get("class") == "c0" for tag, attrs in page.tags) == 1  # the outline
+
+
 def test_tables_have_headers_with_scopes_and_the_page_a_language():
     _, page = page_of(node(windows=[Window("run", 0, 10 * S)]))
     assert {attrs.get("scope") for tag, attrs in page.tags if tag == "th"} == {"col", "row"}

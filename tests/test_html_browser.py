@@ -80,7 +80,10 @@ addEventListener("load", () => setTimeout(() => {
   const at = (type, share) => over.dispatchEvent(new MouseEvent(type, {
     bubbles: true, button: 0, movementX: 9, clientX: box.left + share * box.width, clientY: box.top + 20 }));
   at("mouseenter", 0.2); at("mousedown", 0.2); at("mousemove", 0.7);
-  setTimeout(() => { at("mouseup", 0.7); setTimeout(() => { view(); root.dataset.said = said.join(";"); }, 50); }, 50);
+  setTimeout(() => {
+    said.push([...document.querySelectorAll(".now")].slice(0, 2).map((one) => one.textContent).join(" and "));
+    said.push(document.getElementById("now").textContent);
+    at("mouseup", 0.7); setTimeout(() => { view(); root.dataset.said = said.join(";"); }, 50); }, 50);
 }));
 """
 
@@ -89,7 +92,9 @@ def test_buttons_keys_and_mouse_move_all_panels(tmp_path):
     windows = [Window("run", 0, 10 * S), Window("epoch 0", 5 * S, 7 * S)]
     _, root = looked_at(node(9, windows=windows), tmp_path, change=lambda text: driven(text, ACTIONS))
     assert root.get("data-errors") is None
-    *views, light, dark, dragged = root["data-said"].split(";")
+    *views, light, dark, read, now, dragged = root["data-said"].split(";")
+    assert read == "100.0 W and 200.0 W"  # of each panel what stands where the pointer is
+    assert float(now.removesuffix(" s")) == pytest.approx(7, abs=0.1)
     expected = [(2.5, 7.5), (3.75, 8.75), (0, 10), (4.92, 7.08), (0, 10)]
     assert [tuple(map(float, one.split())) for one in views] == [pytest.approx(one) for one in expected]
     assert {light, dark} == {"light", "dark"}

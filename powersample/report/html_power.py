@@ -24,7 +24,7 @@ TOOLS = """<div class="tools" hidden role="group" aria-label="move in time">
 <span class="note">Drag over a panel to zoom, double-click to see all; Ctrl and wheel zoom, Shift and wheel move.
 Keys of a panel: arrows, +, -, 0. A click on a window's bar shows it alone.</span>
 </div>
-<div id="lane"><p class="note"><span id="hint" role="status"></span><span id="now"></span></p>
+<div id="lane" hidden><p class="note"><span id="hint" role="status"></span><span id="now"></span></p>
 <canvas aria-hidden="true"></canvas></div>"""
 
 
@@ -57,20 +57,23 @@ def power(data: Mapping[str, Any], panels: Sequence[Panel], start_ns: int, end_n
 
 
 def _legend(data: Mapping[str, Any], panels: Sequence[Panel]) -> Iterator[str]:
-    """Yield what lines and colours mean, once for all panels, and of that only what there is."""
+    """Yield what lines and colours mean, once for all panels, and of that only what there is.
+
+    Some of it only the script draws, which therefore shows the keys.
+    """
     words = ["A power is drawn as it was read, each value until the next"]
     if any(curve.mean_ns for panel in panels for curve in panel.curves):
         words.append("a counter as its mean power over spans that hold some of its updates")
     keys = ['<span><i class="key mean"></i>mean power of a window, with its 95 % interval as a band</span>']
     told = {one["verdict"] for window in data["windows"] for one in window["energies"] if one["primary"]}
-    marks = " ".join(verdict(one) for one in ("good", "fair", "poor", "unusable", "unrated") if one in told)
+    marks = " ".join(verdict(one) for one in ("good", "fair", "poor", "unusable") if one in told)
     if marks:
         keys.append(f"<span>the line above a window is its verdict: {marks}</span>")
     if any(spans(panel, data) for panel in panels) or any(one["kind"] == "suspend" for one in data["clock"]["events"]):
         keys.append('<span><i class="key missing"></i>nothing was read, though the sensor went on</span>')
     yield f'<p class="note">{"; ".join(words)}. Time since the first reading.</p>'
     if data["windows"]:
-        yield f'<p class="keys note">{" ".join(keys)}</p>'
+        yield f'<p class="keys note" id="keys" hidden>{" ".join(keys)}</p>'
 
 
 def _panel(

@@ -12,6 +12,7 @@
   console.error = (...words) => { trouble(words.join(" ")); complain(...words); };
 
   const AXIS = 62, RIGHT = 24, ROW = 19, FONT = "12px system-ui, sans-serif";
+  const BAND_ROOM = 1.6;  // of the highest reading in view: of intervals that reach beyond it the rest is cut
   const LEAST_WIDE = 6;  // pixels of a window that is shown
   const PAPER = 690;  // pixels of a printed page's width
   const SECONDS = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10].flatMap((one) => [one, 2 * one, 5 * one]).concat(60, 120);
@@ -234,10 +235,17 @@
       while (low < high) { const middle = (low + high) >> 1; if (x[middle] <= at) low = middle + 1; else high = middle; }
       figure.querySelector(`[data-curve="${one.k}"]`).textContent = at === null ? "" : watts(low ? y[low - 1] : null);
     }
-    byId("now").textContent = at === null ? "" : `${seconds(at)} s${clock(at)}`;
+    if (at !== null) byId("now").textContent = `${seconds(at)} s${clock(at)}`;
+    else if (plots.every((one) => one.plot.cursor.left < 0)) byId("now").textContent = "";
   }
 
   // ---- panels
+
+  // The upper end of an axis: above the readings, and above intervals that do not reach far beyond them.
+  function top(panel, high) {
+    const ends = visible().leaves.map((one) => panel.means(one.mean)[2]).filter((end) => end > high);
+    return high > 0 ? Math.max(1.1 * high, Math.min(1.05 * Math.max(0, ...ends), BAND_ROOM * high)) : 1;
+  }
 
   function options(panel, box, figure) {
     const soft = () => colour("soft"), grid = { stroke: () => colour("line"), width: 1 };
@@ -258,7 +266,7 @@
       legend: { show: false },
       scales: {
         x: { time: false },
-        y: { range: (_, low, high) => (low == null ? [0, 1] : [Math.min(0, 1.05 * low), high > 0 ? 1.1 * high : 1]) },
+        y: { range: (_, low, high) => (low == null ? [0, 1] : [Math.min(0, 1.05 * low), top(panel, high)]) },
       },
       axes: [
         { ...axis, size: 26, space: 70, incrs: (_, __, from, to) => (to - from > 600 ? TICKS : SECONDS),
@@ -349,7 +357,7 @@
       const one = data.windows[select.value];
       if (one) closeUp(one); else all();
     });
-    document.querySelector(".tools").hidden = false;
+    for (const one of document.querySelectorAll(".tools, #lane, #keys")) one.hidden = false;
     bars();
   }
 
