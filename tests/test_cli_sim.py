@@ -39,6 +39,15 @@ def test_program_meets_the_node_and_keeps_its_output_and_exit_code():
     ]  # fmt: skip
 
 
+def test_powersample_itself_meets_the_node_too():
+    """Its own look for a driver finds none on a machine without one."""
+    done = sim("h100x2", "--", sys.executable, "-m", "powersample.cli", "top", "-1", "-d", "0.1", "--json")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert {one["name"] for one in data["gauges"]} >= {"gpu0", "gpu1", "package-0"}
+    assert data["simulated"] == "unnamed"
+
+
 def test_node_by_itself_prints_lines_to_paste_and_the_truth(tmp_path):
     done = sim("a100", "--cpu", "intel_client", "--duration", 0.2, "--dir", tmp_path / "node", "--load", "idle")
     assert done.returncode == 0, done.stderr

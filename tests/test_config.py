@@ -154,6 +154,16 @@ def test_plan_lets_the_environment_choose_the_root(home):
     assert plan_with_defaults({}, load(home), keys=PACE, environment=environment).sysfs is None
 
 
+def test_plan_lets_the_environment_choose_the_library(home):
+    home('nvml_lib = "/lib/x.so"')
+    environment = {"POWERSAMPLE_NVML_LIB": "/sim/libnvidia-ml.so.1"}
+    plan = plan_with_defaults({}, load(home), environment=environment)
+    assert plan.nvml_library == "/sim/libnvidia-ml.so.1"
+    assert plan.notes == ("nvml_lib = '/sim/libnvidia-ml.so.1' from POWERSAMPLE_NVML_LIB",)
+    assert plan_with_defaults({"nvml_library": "/x"}, load(home), environment=environment).nvml_library == "/x"
+    assert plan_with_defaults({}, load(home), keys=PACE, environment=environment).nvml_library is None
+
+
 def test_plan_of_a_mode_without_a_grid_forgets_the_configured_rate(home):
     home("rate_hz = 100")
     assert plan_with_defaults({"mode": "tight"}, load(home), environment={}).rate_hz is None

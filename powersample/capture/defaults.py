@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 ROOTS = ("sources", "nvml_lib", "sysfs", "devfs")  # where and what this machine's devices are
 PACE = ("rate_hz", "mode", "cpu", "fifo", "keep")  # how they are read: a matter of taste
-SYSFS_VARIABLE = "POWERSAMPLE_SYSFS_ROOT"  # as in a container, whose own /sys hides the counters
+VARIABLES = {  # by key: as in a container, whose own /sys hides the counters, or beside a simulated node
+    "sysfs": "POWERSAMPLE_SYSFS_ROOT",
+    "nvml_lib": "POWERSAMPLE_NVML_LIB",
+}
+FIELDS = {"nvml_lib": "nvml_library"}  # where a key is called otherwise
 
 
 def plan_with_defaults(
@@ -30,7 +34,7 @@ def plan_with_defaults(
         given: Fields of `Plan` that were asked for; one that is not in it was not.
         configuration: What the files say.
         keys: Which of its keys may count: `ROOTS`, `PACE` or both.
-        environment: Where POWERSAMPLE_SYSFS_ROOT is looked up; `os.environ` unless told.
+        environment: Where `VARIABLES` are looked up; `os.environ` unless told.
 
     Raises:
         InvalidArgument: A field outside its range.
@@ -39,12 +43,13 @@ def plan_with_defaults(
     variables = os.environ if environment is None else environment
     fields = dict(given)
     notes = list(configuration.notes)
-    root = variables.get(SYSFS_VARIABLE)
-    if root and "sysfs" in keys and "sysfs" not in given:
-        fields["sysfs"] = root
-        notes.append(f"sysfs = {root!r} from {SYSFS_VARIABLE}")
+    for key, variable in VARIABLES.items():
+        root, field = variables.get(variable), FIELDS.get(key, key)
+        if root and key in keys and field not in given:
+            fields[field] = root
+            notes.append(f"{key} = {root!r} from {variable}")
     for key, value in configuration.values.items():
-        field = {"nvml_lib": "nvml_library"}.get(key, key)
+        field = FIELDS.get(key, key)
         if key not in keys or field in fields:
             continue
         if (key == "rate_hz" and given.get("mode") in RATELESS) or (

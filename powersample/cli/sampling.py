@@ -33,7 +33,9 @@ def add_sampling(verb: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "--keep", choices=("all", "changes"), help="changes: leave out readings that repeat themselves; default all"
     )
-    sampling.add_argument("--nvml-lib", metavar="PATH", help="libnvidia-ml to load instead of the driver's")
+    sampling.add_argument(
+        "--nvml-lib", metavar="PATH", help="libnvidia-ml to load; default $POWERSAMPLE_NVML_LIB, else the driver's"
+    )
     sampling.add_argument(
         "--sysfs", metavar="DIR", help="where rapl and hwmon are looked for; default $POWERSAMPLE_SYSFS_ROOT, else /sys"
     )

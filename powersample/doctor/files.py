@@ -20,9 +20,12 @@ LITTLE_BYTES, NOTHING_BYTES = 1e9, 64e6
 def check_files(machine: Machine) -> Iterator[Check]:
     """Yield which defaults hold and where recordings go."""
     yield from _configuration(machine)
-    if root := machine.environment.get("POWERSAMPLE_SYSFS_ROOT"):
-        what = f"POWERSAMPLE_SYSFS_ROOT: CPU counters and sensors are looked for in {root}"
-        yield Check("PS-CFG-04", OK, what, (Tried("$POWERSAMPLE_SYSFS_ROOT"),))
+    for variable, what in (
+        ("POWERSAMPLE_SYSFS_ROOT", "CPU counters and sensors are looked for in"),
+        ("POWERSAMPLE_NVML_LIB", "GPUs are read by"),
+    ):
+        if root := machine.environment.get(variable):
+            yield Check("PS-CFG-04", OK, f"{variable}: {what} {root}", (Tried(f"${variable}"),))
     temporary = Path(machine.environment.get("TMPDIR") or "/tmp")
     try:
         yield _space(machine, Path.cwd(), "this folder")

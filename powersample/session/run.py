@@ -71,7 +71,7 @@ def measure(
             note in the trace as long as another has something. A simulated node brings its own.
         gpus: NVML indices or UUIDs, as a sequence or comma-separated; None takes what CUDA_VISIBLE_DEVICES shows, else
             all.
-        nvml_library: Path of libnvidia-ml; None takes the driver's.
+        nvml_library: Path of libnvidia-ml; None is $POWERSAMPLE_NVML_LIB, else the driver's.
         sysfs: Where RAPL and hwmon are looked for; None is $POWERSAMPLE_SYSFS_ROOT, else /sys.
         devfs: Where cpu/N/msr is; None is /dev, or nowhere beside another sysfs.
         cpu: Pin the lanes to this CPU.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from powersample import errors
+from powersample.capture.defaults import VARIABLES
 from powersample.session.child import Child, until_asked_to_end
 from powersample.session.simulate import apply_load
 
@@ -39,8 +40,13 @@ class NodeRun:
 
 
 def environment_of(node: Node) -> dict[str, str]:
-    """Return what a program's environment needs to meet `node` in place of this machine's devices."""
-    roots = {} if node.sysfs is None else {"POWERSAMPLE_SYSFS_ROOT": str(node.sysfs)}
+    """Return what a program's environment needs to meet `node` in place of this machine's devices.
+
+    The search path is for any program; this package's own look for a driver first, and find none here.
+    """
+    roots = {VARIABLES["nvml_lib"]: str(node.library)}
+    if node.sysfs is not None:
+        roots[VARIABLES["sysfs"]] = str(node.sysfs)
     return node.environment() | roots
 
 
