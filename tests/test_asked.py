@@ -182,6 +182,15 @@ def test_energies_that_cannot_be_told_are_not_numbers():
         found.sum()
 
 
+def test_energies_of_windows_that_touch_sum_to_their_stretch():
+    laps = [Window(f"lap {i}", (5 + i) * S, (6 + i) * S) for i in range(9)]
+    trace = recording(laps)
+    found = energies(trace, "lap *", "gpu0")
+    (whole,) = found.stretches
+    assert whole == energy(trace, Window(whole.window, 5 * S, 14 * S), "gpu0")
+    assert (whole.window, len(found)) == ("lap 0 + lap 1 + ... + lap 8", 9)
+
+
 def test_energies_as_a_table():
     table = energies(recording(), "step", "gpu0").to_pandas()
     assert list(table.columns) == [

@@ -137,8 +137,8 @@ def energies(
     if not found:
         raise InvalidArgument("energies of no windows were asked for")
     found.sort(key=lambda one: one.start_ns)
-    joined = stretches(found)
-    more = [one for one in joined if one not in set(found)]
+    joined, asked = stretches(found), set(found)
+    more = [one for one in joined if one not in asked]
     told = energies_of(trace, [*found, *more], device, domain=domain, load_period_s=load_period_s)
     by_window = dict(zip([*found, *more], told, strict=True))
     return Energies(tuple(found), tuple(told[: len(found)]), tuple(by_window[one] for one in joined))

@@ -17,6 +17,7 @@ from powersample.model import Energy, Window
 from powersample.model.energy import in_words
 
 SHARED = ("gain", "offset")
+NAMED = 3  # windows of a stretch that its name tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +93,23 @@ def relative(one: Energy, other: Energy) -> Relative:
 
 
 def stretches(windows: Iterable[Window]) -> list[Window]:
-    """Return what windows cover, in the order of time: those that touch or overlap are one."""
-    found: list[Window] = []
+    """Return what windows cover, in the order of time: those that touch or overlap are one, called "a + b"."""
+    groups: list[list[Window]] = []
+    end_ns = 0
     for one in sorted(windows, key=lambda one: one.start_ns):
-        if found and one.start_ns <= found[-1].end_ns:
-            last = found[-1]
-            found[-1] = Window(f"{last.name} + {one.name}", last.start_ns, max(last.end_ns, one.end_ns))
+        if groups and one.start_ns <= end_ns:
+            groups[-1].append(one)
+            end_ns = max(end_ns, one.end_ns)
         else:
-            found.append(one)
-    return found
+            groups.append([one])
+            end_ns = one.end_ns
+    return [_joined(some) if len(some) > 1 else some[0] for some in groups]
+
+
+def _joined(windows: Sequence[Window]) -> Window:
+    names = [one.name for one in windows]
+    name = " + ".join(names if len(names) <= NAMED else [*names[: NAMED - 1], "...", names[-1]])
+    return Window(name, windows[0].start_ns, max(one.end_ns for one in windows))
 
 
 def add(pieces: Sequence[Energy]) -> Sum:
