@@ -25,6 +25,7 @@ from powersample.model import Energy, Trace, Window
 from powersample.report.stat import RunFacts, StatReport, interval_lines, stat_report
 from powersample.session.intervals import SpoolReader
 from powersample.session.repeat import Repeats
+from powersample.session.simulate import make_node
 from powersample.store import Converter
 
 POWERSAMPLE = [sys.executable, "-m", "powersample.cli"]
@@ -241,9 +242,19 @@ def test_stat_adds_up_what_adds_up_and_puts_it_first():
     assert total["joules"] == pytest.approx(sum(one["joules"] for one in means[:3]))
     halves = [one["high_j"] - one["joules"] for one in means[:3]]
     assert max(halves) < total["high_j"] - total["joules"] == pytest.approx(np.hypot.reduce(halves), rel=0.05)
-    rows = [line.split()[1] for line in str(found).splitlines() if " energy " in line or " devices " in line]
+    rows = [line.split()[1] for line in str(found).splitlines() if " energy " in line or " GPU + CPU + DRAM " in line]
     assert rows == ["package-0", "package-0", "gpu0", "total"]
     assert "truth J" not in str(found)  # none is known
+
+
+def test_stat_says_why_a_source_has_nothing_unless_it_is_quiet(tmp_path, capfd):
+    """A table without the CPU looks as whole as one with it."""
+    with make_node("h100+none") as made:
+        asked = ("stat", "--nvml-lib", str(made.library), "--sysfs", str(tmp_path))
+        assert main([*asked, "--", "true"]) == 0
+        assert "powersample: rapl: not found" in capfd.readouterr().err
+        assert main([*asked, "-q", "--", "true"]) == 0
+        assert "powersample: rapl" not in capfd.readouterr().err
 
 
 def test_stat_of_one_device_and_of_one_that_is_not_whole_has_no_total():

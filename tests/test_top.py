@@ -97,7 +97,7 @@ def test_top_at_80_columns_shows_what_a_person_looks_for():
 def test_top_adds_up_what_adds_up_in_the_first_line():
     """However many devices do not fit; the machine's own meter is no part of it."""
     parts = tuple(
-        replace(GPU, name=f"gpu{i}", adds_up=True, power_w=300.0, joules=1000.0, half_j=30.0) for i in range(16)
+        replace(GPU, name=f"gpu{i}", adds_up="GPU", power_w=300.0, joules=1000.0, half_j=30.0) for i in range(16)
     )
     meter = replace(CPU, name="power_meter", kind="board", power_w=6000.0, joules=2e5)
     frame = replace(FRAME, gauges=(*parts, meter))
@@ -107,6 +107,7 @@ def test_top_adds_up_what_adds_up_in_the_first_line():
     for words in ("4800.0 W", "16.00 kJ", "±0.75 %"):  # 30 x sqrt(16) of 16000
         assert words in row
     assert any(re.match(r"\.\.\. 11 more devices", line) for line in lines)
+    assert frame.total.model == "GPU"
     assert frame.total.spark == ((59.0, 0.0), (30.0, 16 * 175.0), (0.5, 16 * 350.0))
     data = frame_json(frame)
     assert data["total"]["joules"] == 16000.0
@@ -114,13 +115,21 @@ def test_top_adds_up_what_adds_up_in_the_first_line():
 
 
 def test_top_tells_no_total_that_lacks_a_part():
-    lost = replace(GPU, name="gpu1", adds_up=True, power_w=None, error="15, the GPU is lost")
-    total = replace(FRAME, gauges=(replace(GPU, adds_up=True), lost)).total
+    lost = replace(GPU, name="gpu1", adds_up="GPU", power_w=None, error="15, the GPU is lost")
+    total = replace(FRAME, gauges=(replace(GPU, adds_up="GPU"), lost)).total
     assert (total.power_w, total.joules) == (None, 2 * GPU.joules)
     unrated = replace(lost, half_j=None, joules=None)
-    total = replace(FRAME, gauges=(replace(GPU, adds_up=True), unrated)).total
+    total = replace(FRAME, gauges=(replace(GPU, adds_up="GPU"), unrated)).total
     assert (total.joules, total.half_j, total.verdict) == (None, None, "")
-    assert replace(FRAME, gauges=(replace(GPU, adds_up=True),)).total is None
+    assert replace(FRAME, gauges=(replace(GPU, adds_up="GPU"),)).total is None
+
+
+def test_top_where_nothing_bounds_its_height_tells_notes_to_their_end():
+    """What to do stands at a note's end."""
+    frame = replace(FRAME, notes=("rapl: " + "permission denied, " * 9 + "sudo setcap",))
+    assert "sudo setcap" in shown(frame, 80)[-1]
+    assert max(map(len, shown(frame, 80))) <= 80
+    assert not any("setcap" in line for line in shown(frame, 80, 24))
 
 
 def test_top_at_60_columns_keeps_power_energy_and_its_interval():
@@ -244,6 +253,7 @@ def test_watch_tells_energies_with_the_truth_inside_and_a_gpu_that_is_lost():
     assert [one.kind for one in frame.gauges][:2] == ["gpu", "gpu"]
     assert {one.name for one in frame.gauges if one.adds_up} == {"gpu0", "gpu1", "package-0", "package-0 dram"}
     assert frame.total.power_w > by_name["gpu0"].power_w + by_name["gpu1"].power_w
+    assert frame.total.model == "GPU + CPU + DRAM"
     assert after.total.power_w is None
     lost = {one.name: one for one in after.gauges}["gpu1"]
     assert lost.power_w is None

@@ -64,7 +64,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("-o", "--output", type=Path, metavar="OUT", help="keep the trace; default none is kept")
     add_program(verb)
-    verb.add_argument("-q", "--quiet", action="store_true", help="no line after each run")
+    verb.add_argument("-q", "--quiet", action="store_true", help="no line after each run, and no notes")
     verb.set_defaults(run=run)
 
 
@@ -172,6 +172,8 @@ def _tell(options: argparse.Namespace, result: RepeatResult, results: _Results) 
         _note(text)
     if result.trace is None:
         return
+    for text in () if options.quiet else result.trace.meta.get("notes", ()):
+        _note(text)  # such as why there is no CPU in the table
     try:
         report = stat_report(
             result.trace,

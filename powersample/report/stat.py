@@ -17,6 +17,7 @@ from powersample.analysis.evidence import student_95
 from powersample.analysis.totals import PART_DOMAINS, TOTAL, sum_budget
 from powersample.model import TRUTH_PREFIX, BudgetTerm, Energy, Kind, Trace
 from powersample.report.build import SCHEMA_VERSION, build
+from powersample.report.many import SUMS
 from powersample.report.stat_text import lines
 from powersample.report.table import DASH, cut, interval
 from powersample.report.untold import untold
@@ -250,18 +251,20 @@ def _total(
     windows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]], seconds: float | None
 ) -> dict[str, Any] | None:
     """Return the mean of all GPUs, packages and memories together; None where they are one, or not whole in a run."""
-    devices = [one["device"] for one in means if one["domain"] in PART_DOMAINS]
-    if len(devices) < 2 or any(one["totals"]["joules"] is None for one in windows):
+    parts = [one for one in means if one["domain"] in PART_DOMAINS]
+    if len(parts) < 2 or any(one["totals"]["joules"] is None for one in windows):
         return None
     energies, truths = [], []
     for window in windows:
-        parts = [one for one in window["energies"] if one["primary"] and one["domain"] in PART_DOMAINS]
-        known = [one.get("truth_j") for one in parts]
+        mine = [one for one in window["energies"] if one["primary"] and one["domain"] in PART_DOMAINS]
+        known = [one.get("truth_j") for one in mine]
         truths.append(None if None in known else math.fsum(known))
         told = {key: window["totals"][key] for key in ("joules", "low_j", "high_j", "verdict")}
-        budget = sum_budget([_energy(one) for one in parts])
+        budget = sum_budget([_energy(one) for one in mine])
         energies.append(Energy(**told, method="", budget=budget, reasons=(), channel=TOTAL, device=TOTAL, domain=TOTAL))
-    return {"device": TOTAL, "devices": devices} | _mean_of(energies, seconds, truths)
+    by = " + ".join(name for name, domain in SUMS.values() if any(one["domain"] == domain for one in parts))
+    names = {"device": TOTAL, "devices": [one["device"] for one in parts], "by": by}
+    return names | _mean_of(energies, seconds, truths)
 
 
 def _mean_of(energies: Sequence[Energy], duration_s: float | None, truths: Sequence[float | None]) -> dict[str, Any]:

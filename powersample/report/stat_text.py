@@ -56,8 +56,7 @@ def _table(data: Mapping[str, Any]) -> Iterable[str]:
     header += ["truth J", "error %"] if truth else []
     rows = [_row(one, spread=spread, truth=truth) for one in means]
     if total is not None:
-        of = f"{len(total['devices'])} devices"
-        rows.insert(len(total["devices"]), _row(total | {"by": of}, spread=spread, truth=truth))
+        rows.insert(len(total["devices"]), _row(total, spread=spread, truth=truth))
     align = "rlr" + "r" * spread + "rll" + "rr" * truth
     yield from table(header, rows, align, indent=2)
 

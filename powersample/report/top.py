@@ -38,7 +38,7 @@ class Gauge:
         error: what the newest of them said; "" without, or once reads work again.
         dropouts: silences of several poll spacings.
         dropout_s: their length together.
-        adds_up: whether it is part of the node's sum: a GPU, a CPU package or a memory.
+        adds_up: as what it is part of the node's sum, "GPU", "CPU" or "DRAM"; "" where it is none.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Gauge:
     error: str = ""
     dropouts: int = 0
     dropout_s: float = 0.0
-    adds_up: bool = False
+    adds_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ class Frame:
         return Gauge(
             name="total",
             kind="total",
+            model=" + ".join(dict.fromkeys(one.adds_up for one in parts)),
             power_w=power_w,
             joules=joules,
             half_j=half_j,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def draw(
         return [Text(f"too small: {LEAST_WIDTH} x {LEAST_HEIGHT} at least"[:width], "bold")]
     view = _View(frame, width, glyphs or Glyphs())
     head = view.head(keys=keys)
-    health = view.health()
+    health = view.health(whole=height is None)
     columns = view.columns()
     gauges = frame.gauges if frame.total is None else (frame.total, *frame.gauges)
     rows = [[view.row(columns, gauge), *view.faults(gauge)] for gauge in gauges]
@@ -80,7 +81,7 @@ def draw(
     full = [
         line
         for gauge, row, detail in zip(gauges, rows, details, strict=True)
-        for line in ([row[0], detail, *row[1:]] if gauge.kind in ("gpu", "wall") else row)
+        for line in ([row[0], detail, *row[1:]] if gauge.kind in ("gpu", "wall", "total") else row)
     ]
     plain = [line for row in rows for line in row]
     room = math.inf if height is None else height - len(head) - 1
@@ -278,19 +279,26 @@ class _View:
             words.append(f"{span(one.unseen_s)} not in its energy")
         return [Text(_fitted(f"  ! {', '.join(words)}", self.width), "red" if one.error else "yellow")] if words else []
 
-    def health(self) -> list[Text]:
-        """Return how sampling goes, and what is missing."""
+    def health(self, *, whole: bool) -> list[Text]:
+        """Return how sampling goes, and what is missing: in full, or each in a line."""
         from rich.text import Text
 
         frame = self.frame
         low, high = frame.rates_hz
         rate = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
         lost = f"{_count(frame.skipped, 'slot')} late, {_count(frame.dropped, 'record')} dropped"
-        words = f"{_count(frame.lanes, 'lane')} at {rate} Hz, {lost}"
-        lines = [Text(_fitted(words, self.width), "yellow" if frame.dropped else "dim")]
-        lines += [Text(_fitted(f"trouble: {text}", self.width), "bold red") for text in frame.trouble]
-        lines += [Text(_fitted(f"note: {text}", self.width), "dim") for text in frame.notes]
-        return lines
+        told = [
+            (f"{_count(frame.lanes, 'lane')} at {rate} Hz, {lost}", "yellow" if frame.dropped else "dim"),
+            *((f"trouble: {text}", "bold red") for text in frame.trouble),
+            *((f"note: {text}", "dim") for text in frame.notes),
+        ]
+        if not whole:
+            return [Text(_fitted(words, self.width), style) for words, style in told]
+        return [
+            Text(line, style)
+            for words, style in told
+            for line in textwrap.wrap(words, self.width, subsequent_indent="  ", break_on_hyphens=False)
+        ]
 
 
 def _cell(words: str, column: _Column) -> str:

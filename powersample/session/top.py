@@ -24,9 +24,9 @@ from powersample._native import api
 from powersample.analysis import RunningEnergy, window_energies
 from powersample.analysis.account import STALE_S, Account, Balance
 from powersample.analysis.interval import verdict
-from powersample.analysis.totals import PART_DOMAINS
 from powersample.capture import Plan, discover, live_lanes
 from powersample.model import Channel, Kind, LaneStats, Series, Trace, Window
+from powersample.report.many import SUMS
 from powersample.report.top import MINUTE_S, SPARKS, Frame, Gauge
 from powersample.sensors import code_words, model_of
 from powersample.session.meters import Asked
@@ -44,6 +44,7 @@ STRETCH_S = 16.0  # whose energy is worked out at a time: the longer, the cheape
 FIRST_S = 2.0
 GAP_PERIODS = 3.0
 MOST_LOOKS = 1000  # of a stretch
+SUMMED = {domain: name for name, domain in SUMS.values()}
 AUX = {
     "utilization.gpu": "utilization_pct",
     "utilization.memory": "memory_pct",
@@ -282,7 +283,7 @@ class TopWatch:
             error=error,
             dropouts=max((each.dropouts for each in mine), default=0),
             dropout_s=max((each.dropout_ns for each in mine), default=0) / 1e9,
-            adds_up=one.domain in PART_DOMAINS,
+            adds_up=SUMMED.get(one.domain, ""),
             **(self._aux(one) if board is not None and one.domain == "gpu" else {}),
         )
 
