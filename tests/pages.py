@@ -15,7 +15,7 @@ QUIET = (
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
     "--virtual-time-budget=2000",  # what the page has put off is done before it is dumped, however slow the machine
 )  # fmt: skip
-VOID = {"img", "meta", "br", "path", "line", "circle", "rect", "i"}
+VOID = {"img", "meta", "br", "path", "line", "circle", "rect", "i", "wbr"}
 
 
 class Page(HTMLParser):

@@ -385,9 +385,9 @@ def test_report_tells_the_meter_its_gaps_and_its_limits():
     trace = traced(cycles(lambda a, b: 100.0, 20, drop=range(100, 107)), [gap])
     report = build(trace, [window(2.0, 18.0)])
     said = " ".join(str(report).split())
-    assert "meter wall: ZES LMG450 1, cycles of 0.05000 s, good to 0.07 % of the reading + 0.04 % of 6000.0 W" in said
+    assert "meter wall: ZES LMG450 1, cycles of 50 ms, good to 0.07 % of the reading + 0.04 % of 6,000 W" in said
     assert "clock not fitted, values up to 50 ms late" in said
-    assert "1 gap (1 unplugged, 7 cycles in all), 0.3500 s at most" in said
+    assert "1 gap (1 unplugged, 7 cycles in all), 350 ms at most" in said
     assert {check["code"] for check in report.data["checks"]} >= {"PSM-GAP", "PSM-UNCERTAINTY"}
     (channel,) = report.data["channels"]
     assert [one["cause"] for one in channel["gaps"]] == ["unplugged"]

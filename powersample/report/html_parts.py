@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -31,9 +32,14 @@ def escaped(text: object, room: int = SENTENCE) -> str:
     return html.escape(plain(text, room))
 
 
+def prose(text: object) -> str:
+    """Return a sentence as HTML, its signs as they are printed."""
+    return re.sub(r"\+-(?= ?\d)", "&plusmn;", escaped(text))
+
+
 def name(text: object, room: int = NAME) -> str:
-    """Return somebody's name as HTML, set apart from the direction of its surroundings."""
-    return f"<bdi>{escaped(text, room)}</bdi>"
+    """Return somebody's name as HTML, set apart from the direction of its surroundings; dots are where it may break."""
+    return f"<bdi>{escaped(text, room).replace('.', '.<wbr>')}</bdi>"
 
 
 def opened(panels: Sequence[Panel]) -> list[bool]:

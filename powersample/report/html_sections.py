@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from powersample.model import amount
+from powersample.model import amount, duration
 from powersample.report.curves import Panel
 from powersample.report.explain import explain, sensor_words
 from powersample.report.holistic import holistic_summary, node_rows
 from powersample.report.html_energies import energies
 from powersample.report.html_head import head
-from powersample.report.html_parts import escaped, name, plain, table
+from powersample.report.html_parts import escaped, name, plain, prose, table
 from powersample.report.html_power import power
 from powersample.report.meters import meter_lines
 from powersample.report.table import DASH
@@ -28,6 +28,7 @@ from powersample.report.words import (
 
 MOST_EXPLAINED = 40
 MOST_NODES = 100
+FEW_REMARKS = 4
 ROOM = 120
 READ_HEADS = (  # of words.polled_cells, with more room than a terminal has
     "channel", "asked Hz", "read at Hz", "reads", "updates seen", "published", "repeats %", "failed", "gaps", "stalls",
@@ -39,7 +40,7 @@ LEGEND = (
     "published and not read. Says: who says it, a table of sensors, the source itself, or what was seen here.",
 )
 SENSOR_HEADS = (  # of words.sensor_cells
-    "channel", "publishes every s", "says", "averages over s", "says", "dropouts", "updates unread", "may hide J",
+    "channel", "publishes every", "says", "averages over", "says", "dropouts", "updates unread", "may hide J",
 )  # fmt: skip
 
 
@@ -83,23 +84,35 @@ def _quality(data: Mapping[str, Any]) -> Iterator[str]:
     align = "lRrrrRrrrr"
     if main:
         yield table(READ_HEADS, [_cells(polled_cells(one, ROOM)) for one in main], align)
-        yield table(SENSOR_HEADS, [_cells(sensor_cells(one, ROOM)) for one in main], "lrlrlrrr")
+        yield table(SENSOR_HEADS, [_sensor(one) for one in main], "lrlrlrrr")
     if aux:
         rows = [_cells(polled_cells(one, ROOM)) for one in aux]
         title = f"<summary>{len(aux)} auxiliary channels</summary>"
         yield f'<details class="more">{title}{table(READ_HEADS, rows, align)}</details>'
     said = [words for one in data["channels"] for words in read_words(one)]
-    yield from _list(said)
+    yield from _list(said[:FEW_REMARKS])
+    if len(said) > FEW_REMARKS:
+        rest = "".join(_list(said[FEW_REMARKS:]))
+        yield f'<details class="more"><summary>{len(said) - FEW_REMARKS} more of how channels were read</summary>{rest}'
+        yield "</details>"
     yield from (f'<p class="note">{escaped(words)}</p>' for words in LEGEND)
 
 
 def _cells(cells: Sequence[str]) -> list[str]:
-    return [name(cells[0]), *map(escaped, cells[1:])]
+    return [name(cells[0]), *map(prose, cells[1:])]
+
+
+def _sensor(one: Mapping[str, Any]) -> list[str]:
+    """Return what a sensor does as cells, its times each in the unit that suits it."""
+    cells = sensor_cells(one, ROOM)
+    for i, key in ((1, "sensor_period_s"), (3, "averaging_window_s")):
+        cells[i] = DASH if not one[key] else duration(one[key])
+    return _cells(cells)
 
 
 def _list(sentences: Sequence[str]) -> Iterator[str]:
     if sentences:
-        yield f"<ul>{''.join(f'<li>{escaped(one)}</li>' for one in sentences)}</ul>"
+        yield f"<ul>{''.join(f'<li>{prose(one)}</li>' for one in sentences)}</ul>"
 
 
 def _node(data: Mapping[str, Any]) -> Iterator[str]:
@@ -108,7 +121,7 @@ def _node(data: Mapping[str, Any]) -> Iterator[str]:
     if not summary and not meters:
         return
     yield "<h2>The whole node</h2>"
-    yield from (f"<p>{escaped(words)}</p>" for words in summary)
+    yield from (f"<p>{prose(words)}</p>" for words in summary)
     header, rows = node_rows(data, MOST_NODES)
     if rows:
         align = "".join("l" if one in ("window", "verdict") else "r" for one in header)
@@ -124,8 +137,8 @@ def _sensors(data: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "<h2>The sensors, in words</h2>"
     rows = [
-        f'<dt>{name(one["name"])}</dt><dd>{escaped(sensor_meaning(one))}<br><span class="note">'
-        f"{escaped(sensor_words(one))}</span></dd>"
+        f'<dt>{name(one["name"])}</dt><dd>{prose(sensor_meaning(one))}<br><span class="note">'
+        f"{prose(sensor_words(one))}</span></dd>"
         for one in told
     ]
     yield f'<dl class="facts">{"".join(rows)}</dl>'
@@ -141,8 +154,8 @@ def _checks(data: Mapping[str, Any]) -> Iterator[str]:
             [
                 f"<code>{escaped(one['code'])}</code>",
                 f'<span class="level {escaped(one["level"])}">{escaped(one["level"])}</span>',
-                escaped(one["what"]),
-                escaped(one["fix"]),
+                prose(one["what"]),
+                prose(one["fix"]),
             ]
             for one in data["checks"]
         ]
@@ -153,7 +166,7 @@ def _checks(data: Mapping[str, Any]) -> Iterator[str]:
     if reasons:
         yield "<h3>Reasons that figures bear</h3>"
         rows = [
-            [f"<code>{escaped(code)}</code>", escaped(words)] for code, _, words in (r.partition(" ") for r in reasons)
+            [f"<code>{escaped(code)}</code>", prose(words)] for code, _, words in (r.partition(" ") for r in reasons)
         ]
         yield table(("code", "the first case of each"), rows, "lw")
     lacking = list(untold(data))
@@ -171,7 +184,7 @@ def _explained(data: Mapping[str, Any]) -> Iterator[str]:
         more = len(data["windows"]) - len(shown)
         yield f'<p class="note">The first {len(shown)} windows; powersample report FILE --explain has {more} more.</p>'
     for window in shown:
-        words = "\n".join(escaped(line) for line in explain({**data, "windows": [window]})).strip()
+        words = "\n".join(prose(line) for line in explain({**data, "windows": [window]})).strip()
         if words:
             title = f"<summary>{name(window['name'])}</summary>"
             yield f'<details class="more">{title}<pre>{words}</pre></details>'

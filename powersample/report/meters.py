@@ -9,7 +9,6 @@ from typing import Any
 
 from powersample.model import amount, duration
 from powersample.report.check import check
-from powersample.report.table import number
 
 MOST_PCT = 1.0  # limit of error of a reading: SPEC's and MLPerf's
 LOSSES = {  # of one, and of several
@@ -39,7 +38,7 @@ def meter_lines(meta: Mapping[str, Any]) -> Iterator[str]:
         if one["simulated"]:
             words[0] = f"SIMULATED {words[0]}"
         if one["cycle_s"]:
-            words.append(f"cycles of {number(one['cycle_s'])} s")
+            words.append(f"cycles of {duration(one['cycle_s'])}")
         words.append(_accuracy(one["accuracy"]))
         words.append(_latency(one, meta))
         yield f"{one['name']}: {', '.join(words)}"
@@ -78,7 +77,7 @@ def _accuracy(accuracy: Mapping[str, Any] | None) -> str:
     words = [f"{accuracy['reading_pct']:g} % of the reading"]
     if accuracy["range_pct"]:
         range_w = accuracy["range_w"]
-        what = "an unknown range" if range_w is None else f"{number(range_w)} W"
+        what = "an unknown range" if range_w is None else f"{amount(range_w, 4)} W"
         words.append(f"{accuracy['range_pct']:g} % of {what}")
     if accuracy["floor_w"]:
         words.append(f"{accuracy['floor_w']:g} W")
@@ -101,7 +100,7 @@ def _gaps(one: Mapping[str, Any]) -> str:
     causes = Counter(gap["cause"] for gap in one["gaps"])
     missing = sum(gap["missing"] or 0 for gap in one["gaps"])
     ended_s = [(gap["end_ns"] - gap["start_ns"]) / 1e9 for gap in one["gaps"] if gap["end_ns"] is not None]
-    longest = f", {number(max(ended_s))} s at most" if ended_s else ""
+    longest = f", {duration(max(ended_s))} at most" if ended_s else ""
     to_the_end = ", the last to the record's end" if len(ended_s) < len(one["gaps"]) else ""
     by_cause = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
     more = f" of {one['gaps_total']}" if one["gaps_total"] > len(one["gaps"]) else ""
