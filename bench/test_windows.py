@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import powersample as ps
-from powersample.analysis import window_energies
+from powersample.analysis import energies, window_energies
 from powersample.model import Channel, Kind, Series, Trace, Window
 from powersample.report import build
 
@@ -55,7 +55,7 @@ def test_window_that_is_written_at_once(benchmark, run):
     benchmark(window)
 
 
-def trace_of(windows: int) -> Trace:
+def trace_of(windows: int, apart_ns: int = 0) -> Trace:
     """Return a thousand seconds of an H100's power and counter and of a package's counter at 1 kHz."""
     dice, count = np.random.default_rng(1), SECONDS * 1000
     t_ns = np.arange(count, dtype=np.int64) * 1_000_000 + dice.integers(0, 200_000, count)
@@ -79,7 +79,8 @@ def trace_of(windows: int) -> Trace:
         for name, device, domain, kind, unit, scale, sensor, raw in channels
     ]
     step_ns = (SECONDS - 2) * 1_000_000_000 // windows
-    marked = [Window("step", 10**9 + i * step_ns, 10**9 + (i + 1) * step_ns, (), "marks pid 7") for i in range(windows)]
+    begins_ns = range(10**9, 10**9 + windows * step_ns, step_ns)
+    marked = [Window("step", at_ns, at_ns + step_ns - apart_ns, (), "marks pid 7") for at_ns in begins_ns]
     board = {"uuid": "GPU-X", "name": "NVIDIA H100 PCIe", "architecture": "hopper"}
     return Trace.of(series, windows=marked, meta={"devices": [board], "driver": "535.247.01"})
 
@@ -99,3 +100,12 @@ def test_energies_of_ten_thousand_windows_of_three_channels(benchmark, trace):
 def test_report_of_ten_thousand_windows_of_three_channels(benchmark, trace):
     report = benchmark.pedantic(lambda: str(build(trace)), rounds=5, warmup_rounds=1)
     assert "step" in report
+
+
+@pytest.mark.benchmark(group="windows")
+@pytest.mark.parametrize("apart_ns", [0, 1_000_000], ids=["that_touch", "1_ms_apart"])
+def test_energies_by_name_of_ten_thousand_windows(benchmark, apart_ns):
+    trace = trace_of(WINDOWS, apart_ns)
+    found = benchmark.pedantic(energies, (trace, "step", "gpu0"), rounds=5, warmup_rounds=1)
+    assert len(found) == WINDOWS
+    assert len(found.sum().pieces) == (WINDOWS if apart_ns else 1)

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powersample.analysis import window_energies
+from powersample.analysis import energies, window_energies
 from powersample.model import Channel, Kind, Series, Trace, Window
 from powersample.report import build
 
@@ -61,6 +61,21 @@ def test_windows_together_equal_each_alone_to_the_last_bit(spans):
         for one, other in zip(row, alone, strict=True):
             assert (one.primary, one.why) == (other.primary, other.why)
             assert one.energy == other.energy
+
+
+def test_energies_of_windows_that_do_not_touch_take_time_in_proportion_to_their_number(monkeypatch):
+    """Counted, not timed: how often windows are looked up. By their square, 10,000 steps took 20 s."""
+    count, hashes, own = 400, 0, Window.__hash__
+
+    def counted(window):
+        nonlocal hashes
+        hashes += 1
+        return own(window)
+
+    trace = trace_of(windows=[Window("step", S + i * S // 100, S + i * S // 100 + S // 110) for i in range(count)])
+    monkeypatch.setattr(Window, "__hash__", counted)
+    assert len(energies(trace, "step", "gpu0").sum().pieces) == count
+    assert count <= hashes < 50 * count
 
 
 def test_report_of_many_steps_tells_them_together_and_lists_all_in_json():
