@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from powersample.model import amount, duration
@@ -67,6 +67,8 @@ def test_numbers_of_tables_have_no_exponent(value):
 
 
 @given(st.floats(1e-6, 1e9), st.floats(0, 1e3), st.floats(0, 1e3))
+@example(1.0, 0.0, 2.0**-52)
 def test_interval_in_percent_has_no_exponent(joules, below, above):
     written = interval({"joules": joules, "low_j": joules * (1 - below), "high_j": joules * (1 + above)})
+    assert written.endswith(" %")
     assert "e" not in written

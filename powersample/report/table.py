@@ -57,5 +57,5 @@ def interval(energy: Mapping[str, Any]) -> str:
         return DASH
     below_pct, above_pct = 100 * (joules - low_j) / joules, 100 * (high_j - joules) / joules
     if round(below_pct, 2) == round(above_pct, 2):
-        return f"+-{amount(above_pct, 2)} %"
+        return f"+-{amount(round(above_pct, 8), 2)} %"
     return f"-{below_pct:.0f}/+{above_pct:.0f} %"
