@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from powersample import errors
 from powersample._native.api_rapl import Opened, Refusal, open_rapl, rapl_packages
 from powersample.capture.privileged import NEEDS, Help, ask_sampler, recipe
-from powersample.model import amount
 
 DENIED = (errno.EACCES, errno.EPERM)
 FIXES = {
@@ -207,7 +207,7 @@ def check_rate(packages: tuple[Package, ...], rate_hz: float | None) -> None:
         if rate_hz is not None and rate_hz < one.min_hz:
             raise errors.InvalidArgument(
                 f"at {rate_hz:g} Hz a counter of package-{one.number} could turn round twice between two reads; "
-                f"give at least {amount(one.min_hz * 1.005)} Hz"  # three digits that are not below it
+                f"give at least {math.ceil(one.min_hz)} Hz"  # as --rate takes it
             )
 
 
