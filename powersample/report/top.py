@@ -136,7 +136,8 @@ def frame_json(frame: Frame) -> Mapping[str, Any]:
     """Return a frame as plain values, with `schema_version`, and the total beside the gauges."""
     data = asdict(frame) | {"schema_version": 1}
     data["gauges"] = [_plain(one) for one in frame.gauges]
-    data["total"] = None if frame.total is None else _plain(frame.total)
+    total = frame.total
+    data["total"] = None if total is None else _plain(total)
     return data
 
 

@@ -75,7 +75,8 @@ def draw(
     head = view.head(keys=keys)
     health = view.health(whole=height is None)
     columns = view.columns()
-    gauges = frame.gauges if frame.total is None else (frame.total, *frame.gauges)
+    total = frame.total
+    gauges = frame.gauges if total is None else (total, *frame.gauges)
     rows = [[view.row(columns, gauge), *view.faults(gauge)] for gauge in gauges]
     details = [view.detail(gauge) for gauge in gauges]
     full = [
