@@ -65,11 +65,9 @@ def _primary(
     against = {pair for pair, check in compared.items() if not check.agrees}
     there = [i for i, one in enumerate(energies) if one.joules is not None]
     if len(there) > 1:
-        outvoted = [_outvoted(i, compared, against) for i in range(len(told))]
         # Stable: the order given, but whole ones first, and last those read so seldom that their lines span anything.
-        there.sort(
-            key=lambda i: (outvoted[i], seldom[i], not (_seen(energies[i], window) and _resolves(told[i], window)))
-        )
+        part = {i: not (_seen(energies[i], window) and _resolves(told[i], window)) for i in there}
+        there.sort(key=lambda i: (_outvoted(i, compared, against), seldom[i], part[i]))
     power = next((i for i in there if told[i].kind is not Kind.ENERGY), None)
     counters = [i for i in there if told[i].kind is Kind.ENERGY]
     lack = "the counter tells nothing here" if any(one.kind is Kind.ENERGY for one in told) else "there is no counter"

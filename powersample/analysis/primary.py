@@ -136,7 +136,7 @@ def measured_of(
         spare = late and settled
         chosen = None if spare else choice.primary
         for i, one in enumerate(choice.energies):
-            checks = tuple(each for each in choice.checks if one.channel in (each.channel, each.other))
+            checks = tuple([each for each in choice.checks if one.channel in (each.channel, each.other)])
             measured.append(Measured(one, i == chosen, choice.why if i == chosen else "", truth_j, spare, checks))
         settled = settled or chosen is not None
     return measured

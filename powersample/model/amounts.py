@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from functools import lru_cache
 
 LEAST = 1e-9  # below it nothing that is measured here has a meaning, and an exponent says so
 UNITS = ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "us"))
@@ -30,6 +31,11 @@ def amount(value: float, digits: int = 3, *, signed: bool = False) -> str:
 
 def duration(seconds: float, digits: int = 3) -> str:
     """Return a duration in the unit that suits it, h, min, s, ms, us or ns: "12.5 ms", "1 s", "26.7 min"."""
+    return _duration(seconds, digits)
+
+
+@lru_cache(maxsize=1 << 10)  # thousands of windows name the same few: a sensor's period, a step's length
+def _duration(seconds: float, digits: int) -> str:
     if not math.isfinite(seconds) or not seconds:
         return f"{amount(seconds)} s"
     size = abs(float(f"{seconds:.{digits}g}"))  # 0.9999 s to three digits are 1 s, not 1000 ms
