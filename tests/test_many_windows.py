@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thousands of windows are integrated together, and each comes out as it would alone."""
 
+import gc
+import json
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powersample.analysis import energies, window_energies
+from powersample.cli import main
 from powersample.model import Channel, Kind, Series, Trace, Window
 from powersample.report import build
+from powersample.store import save
 
 S = 1_000_000_000
 
@@ -112,3 +117,16 @@ def test_explain_says_how_a_window_was_marked():
     assert text.count("once the accelerator had done what was queued") == 2  # devices
     assert text.count("the accelerator's own, mapped to the host's clock to 1.500 and 0.8000 us") == 2
     assert text.count("PSQ-EVENT") >= 2
+
+
+def test_json_of_hundreds_of_windows_is_one_line_and_of_few_is_indented(tmp_path, capsys):
+    """Indented by Python's own encoder, which takes ten times as long, JSON is for the eye."""
+    threshold = gc.get_threshold()
+    for count, is_one in ((3, False), (201, True)):
+        path = tmp_path / f"{count}.parquet"
+        save(trace_of(windows=[Window("step", S + i * S // 50, S + (i + 1) * S // 50) for i in range(count)]), path)
+        assert main(["report", str(path), "--json"]) == 0
+        shown = capsys.readouterr().out
+        assert len(json.loads(shown)["windows"]) == count
+        assert (len(shown.splitlines()) == 1) == is_one
+    assert gc.get_threshold() == threshold  # which the report sets for itself

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("powersample", "nvidia-smi", "pmd", "lpm01a", "mllog", "ptdaemon", "csv", "ecnas", "codecarbon", "zeus")
 COLLECT_AFTER = 200_000  # objects that are made, less those that are gone: python's own 700 are a window's or two
+READ_BY_EYE = 200  # windows up to which JSON is indented: python's own encoder of that takes ten times as long
 EXAMPLE = """\
 examples:
   powersample report run.parquet
@@ -156,8 +157,11 @@ def run(options: argparse.Namespace) -> int:
         load_like=options.load_like,
         factors=_factors(options),
     )
-    shown = report.explained() if options.explain else report.every_channel() if options.all else str(report)
-    emit(json.dumps(report.data, indent=1, allow_nan=False) if options.json else shown)
+    if options.json:
+        indent = 1 if len(report.data["windows"]) <= READ_BY_EYE else None
+        emit(json.dumps(report.data, indent=indent, allow_nan=False))
+    else:
+        emit(report.explained() if options.explain else report.every_channel() if options.all else str(report))
     _write_outputs(options, found, report)
     return 0
 
