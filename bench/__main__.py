@@ -35,6 +35,7 @@ from bench import (
     sync,
     table,
     training,
+    windows,
 )
 from bench.figure import Figure
 
@@ -105,6 +106,7 @@ def main() -> int:
         "endurance": partial(endurance.figures, hours=asked.hours),
         "imports": imports.figures,
         "analysis": analysis.figures,
+        "windows": windows.figures,
         "page": page.figures,
         "sync": sync.figures,
         "meters": meters.figures,

@@ -6,15 +6,12 @@ No GPU: a step is a plain mark here. What an event's record adds on one is not m
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import powersample as ps
+from bench.windows import WINDOWS, trace_of
 from powersample.analysis import energies, window_energies
-from powersample.model import Channel, Kind, Series, Trace, Window
 from powersample.report import build
-
-SECONDS, WINDOWS = 1000, 10_000
 
 
 @pytest.fixture(scope="module")
@@ -53,36 +50,6 @@ def test_window_that_is_written_at_once(benchmark, run):
             pass
 
     benchmark(window)
-
-
-def trace_of(windows: int, apart_ns: int = 0) -> Trace:
-    """Return a thousand seconds of an H100's power and counter and of a package's counter at 1 kHz."""
-    dice, count = np.random.default_rng(1), SECONDS * 1000
-    t_ns = np.arange(count, dtype=np.int64) * 1_000_000 + dice.integers(0, 200_000, count)
-    power_mw = dice.integers(60_000, 300_000, count // 100 + 2)[(t_ns + 37_000_000) // 100_000_000]
-    counter_mj = np.cumsum(power_mw) // 1000
-    package_uj = np.cumsum(dice.integers(60_000, 90_000, count))
-    channels = (
-        ("gpu0.power.instant", "GPU-X", "gpu", Kind.POWER, "W", 1e-3, "nvml.field.186", power_mw),
-        ("gpu0.energy", "GPU-X", "gpu", Kind.ENERGY, "J", 1e-3, "nvml.energy", counter_mj),
-        ("package-0.energy", "package-0", "package", Kind.ENERGY, "J", 1e-6, "rapl.powercap", package_uj),
-    )
-    series = [
-        Series(
-            Channel(name, device, domain, kind, unit, scale, stamp="bracket", sensor=sensor),
-            t_ns,
-            t_ns + 20_000,
-            raw.astype(np.int64),
-            np.zeros(count, np.uint16),
-            np.arange(count, dtype=np.uint32),
-        )
-        for name, device, domain, kind, unit, scale, sensor, raw in channels
-    ]
-    step_ns = (SECONDS - 2) * 1_000_000_000 // windows
-    begins_ns = range(10**9, 10**9 + windows * step_ns, step_ns)
-    marked = [Window("step", at_ns, at_ns + step_ns - apart_ns, (), "marks pid 7") for at_ns in begins_ns]
-    board = {"uuid": "GPU-X", "name": "NVIDIA H100 PCIe", "architecture": "hopper"}
-    return Trace.of(series, windows=marked, meta={"devices": [board], "driver": "535.247.01"})
 
 
 @pytest.fixture(scope="module")
