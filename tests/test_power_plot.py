@@ -2,6 +2,8 @@
 """`report --png` and `--svg`: power over time for a paper, which says what was measured how."""
 
 import re
+import resource
+import subprocess
 import sys
 
 import numpy as np
@@ -77,6 +79,26 @@ def test_nothing_to_draw_is_refused(tmp_path):
         with pytest.raises(InvalidArgument, match="nothing to draw"):
             plot(trace, build(trace), tmp_path / "x.png", "run.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("end", ["png", "svg"])
+def test_picture_that_cannot_be_written_leaves_the_old_one_and_is_named(end, tmp_path):
+    """As `ulimit -f 16` does it: a write of more than so many bytes fails."""
+    recording, path = tmp_path / "run.parquet", tmp_path / f"x.{end}"
+    save(node(windows=WINDOWS), recording)
+    path.write_bytes(b"the old one")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    verb = "import sys; from powersample.cli import main; sys.exit(main())"
+    line = [sys.executable, "-c", verb, "report", str(recording), f"--{end}", str(path), "--force"]
+    told = subprocess.run(line, preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert path.read_bytes() == b"the old one"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["run.parquet", path.name]
+    assert f"{path} would be larger than a file may be here" in told.stderr
+    assert "ulimit -f" in told.stderr
 
 
 def test_line_is_broken_at_a_gap(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from powersample.model import Calibration
 from powersample.report.calibration import PointOff, equation, points_off, title
-from powersample.report.figure import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, sheet
+from powersample.report.figure import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, save_figure, sheet
 from powersample.report.table import cut
 
 COLOURS = {
@@ -34,7 +34,7 @@ def plot(calibration: Calibration, path: Path, origin: str = "") -> None:
     simulated = f"SIMULATED NODE {calibration.simulated}, not a measurement\n" if calibration.simulated else ""
     verdict = "" if calibration.accepted else "refused: " + calibration.reasons[0].split(":")[0]
     figure.suptitle(simulated + title(calibration, origin) + (f"\n{verdict}" if verdict else ""), fontsize=11)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _uncaptured(axis: Any, calibration: Calibration, rows: list[PointOff]) -> None:

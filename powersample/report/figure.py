@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powersample.errors import NotSupported
@@ -31,3 +33,16 @@ def sheet(width_in: float, height_in: float) -> Figure:
             f"a picture needs matplotlib ({error})", "Install it: pip install 'powersample[plot]'"
         ) from error
     return Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
+    """Write a picture of the kind that its name's end says, in the place of an older one only once it is whole.
+
+    Raises:
+        DiskFull, AccessDenied, OSError: the file cannot be written; an older one is as it was.
+    """
+    from powersample.store.replace import write_new
+
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=dpi, format=path.suffix.removeprefix(".").lower() or None)
+    write_new(path, [drawn.getvalue()], replace=True)

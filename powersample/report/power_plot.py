@@ -16,7 +16,7 @@ from powersample.model import Trace, amount, duration
 from powersample.report.answer import answer, longest
 from powersample.report.build import Report
 from powersample.report.curves import Curve, Panel, leaves, panels, spans
-from powersample.report.figure import CURVES, TRUTH, VERMILLION, sheet
+from powersample.report.figure import CURVES, TRUTH, VERMILLION, save_figure, sheet
 from powersample.report.many import crowds
 from powersample.report.table import DASH, cut, interval, number
 from powersample.report.words import headline, origin
@@ -88,7 +88,7 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
         _legend(figure, data, shown, 1 - (above_in - HEAD_IN) / high_in)
         words = _literal("\n".join(caption))
         figure.text(0.01, 0.02 / high_in, words, fontsize=7, va="bottom", color="0.2", linespacing=1.3)
-        figure.savefig(path, dpi=DPI)
+        save_figure(figure, path, DPI)
 
 
 def _legend(figure: Figure, data: Mapping[str, Any], shown: Sequence[Panel], top: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from powersample.fit import Aligned, Lag, Synced
 from powersample.model import amount, duration
 from powersample.report.clock_fits import side
-from powersample.report.figure import sheet
+from powersample.report.figure import save_figure, sheet
 
 if TYPE_CHECKING:
     from powersample.fit import Reference
@@ -160,7 +160,7 @@ def plot(synced: Synced | Aligned, path: Path, *, simulated: bool, names: tuple[
     verdict = "accepted" if told.fit.accepted else "refused: " + "; ".join(told.fit.reasons)
     head = f"{_title(told.fit, names)}\n{verdict}"
     figure.suptitle(f"{SIMULATED}\n{head}" if simulated else head, fontsize=11)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _span(reference: Reference, cycle_s: float) -> tuple[float, float]:

@@ -199,4 +199,11 @@ def disk_trouble(error: OSError, path: Path) -> OSError:
         return AccessDenied(f"{path.parent} is not a folder", "Create it first.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return AccessDenied(f"{path} may not be written ({os.strerror(error.errno)})", "Write into another folder.")
+    if error.errno == errno.EFBIG:
+        return DiskFull(
+            f"{path} would be larger than a file may be here ({os.strerror(error.errno)})",
+            "Raise the limit (`ulimit -f`), or write to another file system.",
+        )
+    if error.errno is not None and error.filename is None:  # of a write: it does not know where to
+        return OSError(error.errno, os.strerror(error.errno), str(path))
     return error
