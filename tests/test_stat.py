@@ -18,7 +18,8 @@ from unprivileged import as_nobody
 from powersample import store
 from powersample._native.api import LaneOptions, Sampler, Script, Spool, scripted_source
 from powersample.cli import main
-from powersample.report.stat import StatReport
+from powersample.model import Energy
+from powersample.report.stat import StatReport, _mean_of
 from powersample.session.intervals import SpoolReader
 from powersample.session.repeat import Repeats
 from powersample.session.simulate import make_node
@@ -69,6 +70,15 @@ def test_stat_tells_a_mean_a_device_with_the_truth_inside(repeated):
     assert gpu["runs"] == 2
     assert gpu["mean_w"] == pytest.approx(gpu["joules"] / data["elapsed"]["mean_s"])
     assert {"package-0", "package-0 dram"} <= set(means)
+
+
+def test_mean_power_is_of_the_runs_that_are_in_the_mean_energy():
+    """100 J in 1 s beside a run of 10 s without an energy are 100 W, not 18."""
+    told = Energy(100.0, 90.0, 110.0, "", (), "fair", (), "gpu0.energy", "gpu0", "gpu", "run 1")
+    untold = dataclasses.replace(told, joules=None, low_j=None, high_j=None, verdict="unusable", window="run 2")
+    data = _mean_of([told, untold], [1.0, 10.0], [None, None])
+    assert (data["joules"], data["runs"], data["mean_w"]) == (100.0, 1, 100.0)
+    assert _mean_of([told, told], [1.0, None], [None, None])["mean_w"] is None  # the second one's is of a part
 
 
 def test_stat_counts_no_warm_up_and_marks_every_run(repeated):

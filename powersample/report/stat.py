@@ -195,7 +195,7 @@ def stat_report(
         "ended_by": None if asked_to_end is None else signal.Signals(asked_to_end).name,
         "elapsed": elapsed | {key: _mean([one[key] for one in used]) for key in ("user_s", "system_s")},
         "means": means,
-        "total": _total([one["window_data"] for one in used], means, elapsed["mean_s"]),
+        "total": _total([one["window_data"] for one in used], means),
         "idle": _idle(trace, means, elapsed["mean_s"]),
         "untold": list(untold({**base, "windows": [one for one in base["windows"] if one["name"] in used_windows]})),
         "sampled": _sampled(base, means),
@@ -222,20 +222,20 @@ def _means(used: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> list[d
     keys = dict.fromkeys(
         (one["device"], one["domain"]) for window in windows for one in window["energies"] if one["primary"]
     )
-    duration_s = _mean([one["duration_s"] for one in used])
     found = []
     for uuid, domain in sorted(keys, key=lambda key: key[1] not in PART_DOMAINS):  # what adds up comes first
-        rows = [
-            one
+        mine = [
+            (one, window["duration_s"])
             for window in windows
             for one in window["energies"]
             if one["primary"] and (one["device"], one["domain"]) == (uuid, domain)
         ]
+        rows, seconds = [one for one, _ in mine], [each_s if one["whole"] else None for one, each_s in mine]
         device, by = place(rows[0])
         channels = list(dict.fromkeys(one["channel"] for one in rows))
         names = {"device": device, "uuid": uuid, "domain": domain, "channel": channels[0], "by": by}
         truths = [one.get("truth_j") for one in rows]
-        found.append(names | _mean_of([_energy(one) for one in rows], duration_s, truths))
+        found.append(names | _mean_of([_energy(one) for one in rows], seconds, truths))
     nodes = [window["holistic"] for window in windows]
     if nodes and all(one["total_j"] is not None and one["level"] is not None for one in nodes):
         told = [
@@ -243,13 +243,12 @@ def _means(used: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> list[d
             for one in nodes
         ]
         names = {"device": NODE, "uuid": None, "domain": NODE, "channel": None, "by": "calibration"}
-        found.append(names | _mean_of(told, duration_s, [one.get("truth_j") for one in nodes]))
+        seconds = [window["duration_s"] for window in windows]
+        found.append(names | _mean_of(told, seconds, [one.get("truth_j") for one in nodes]))
     return found
 
 
-def _total(
-    windows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]], seconds: float | None
-) -> dict[str, Any] | None:
+def _total(windows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the mean of all GPUs, packages and memories together; None where they are one, or not whole in a run."""
     parts = [one for one in means if one["domain"] in PART_DOMAINS]
     if len(parts) < 2 or any(one["totals"]["joules"] is None for one in windows):
@@ -264,11 +263,23 @@ def _total(
         energies.append(Energy(**told, method="", budget=budget, reasons=(), channel=TOTAL, device=TOTAL, domain=TOTAL))
     by = " + ".join(name for name, domain in SUMS.values() if any(one["domain"] == domain for one in parts))
     names = {"device": TOTAL, "devices": [one["device"] for one in parts], "by": by}
-    return names | _mean_of(energies, seconds, truths)
+    return names | _mean_of(energies, [window["duration_s"] for window in windows], truths)
 
 
-def _mean_of(energies: Sequence[Energy], duration_s: float | None, truths: Sequence[float | None]) -> dict[str, Any]:
+def _mean_of(
+    energies: Sequence[Energy], seconds: Sequence[float | None], truths: Sequence[float | None]
+) -> dict[str, Any]:
+    """Return the mean energy, and the mean power over the runs that are in it.
+
+    Args:
+        energies: one a run.
+        seconds: the runs' lengths; None of one that its energy is not of the whole of: then no power is told.
+        truths: the simulated node's.
+    """
     one = mean_energy(energies)
+    spans_s = [each for energy, each in zip(energies, seconds, strict=True) if energy.joules is not None]
+    whole_s = [each for each in spans_s if each is not None]
+    duration_s = _mean(whole_s) if len(whole_s) == len(spans_s) else None
     known = [each for each in truths if each is not None]
     data = asdict(one) | {"budget": [asdict(term) for term in one.budget], "reasons": list(one.reasons)}
     mean_w = one.joules / duration_s if one.joules is not None and duration_s else None
