@@ -15,7 +15,8 @@ from powersample.analysis import energy, holistic, judge
 from powersample.analysis.settling import LEAST_LOSS, TAU_S
 from powersample.errors import InvalidArgument
 from powersample.fit.calibrate import calibrate, from_sheet
-from powersample.model import LaneStats, Window
+from powersample.model import Anchor, LaneStats, Trace, Window
+from powersample.report import build
 from powersample.session.simulate import make_node
 
 STEADY = {"cpu": [300.0], "dram": [40.0], "gpu": [200.0]}
@@ -126,6 +127,39 @@ def test_window_right_at_the_begin_says_why_it_is_told_less_well_than_the_same_l
     made = trace([400.0], {group: [one] for group, one in IDLE.items()})
     told = holistic(made, Window("w", late_s * S, (late_s + 30) * S), calibration())
     assert (told.verdict, [one.split(" ")[0] for one in told.reasons]) == (verdict, codes)
+
+
+def with_reset(made, name="package-0.energy", at_ns=30 * S, dead_ns=10 * S):
+    """A counter that fails for a while and starts again at 0."""
+    one = made.series(name)
+    raw, status, back = one.raw.copy(), one.status.copy(), np.searchsorted(one.t0_ns, at_ns + dead_ns)
+    raw[back:] -= raw[back]
+    status[(one.t0_ns >= at_ns) & (one.t0_ns < at_ns + dead_ns)] = 5
+    others = [made.series(other) for other in made.channels if other != name]
+    broken = replace(one, raw=raw, status=status)
+    return Trace.of([broken, *others], meta=made.meta, windows=made.windows, anchors=made.anchors, lanes=made.lanes)
+
+
+def slept(made):
+    """The machine is asleep for ten minutes after 40 s."""
+    anchors = [
+        Anchor(monotonic_ns=t, monotonic_raw_ns=t, realtime_ns=10**18 + t + off, boottime_ns=t + off, width_ns=100)
+        for t, off in ((0, 0), (20 * S, 0), (40 * S, 600 * S), (60 * S, 600 * S))
+    ]
+    series = [made.series(name) for name in made.channels]
+    return Trace.of(series, meta=made.meta, windows=made.windows, anchors=anchors, lanes=made.lanes)
+
+
+@pytest.mark.parametrize(("spoil", "code"), [(with_reset, "PSQ-RESET"), (slept, "PSQ-SUSPEND")])
+def test_node_over_a_component_that_is_unusable_is_so_too_and_says_why(spoil, code):
+    """Its width says nothing of that: the joules which a restart or a sleep hid are in no interval."""
+    whole = trace([60.0], STEADY, windows=[RUN])
+    assert holistic(whole, "run", calibration()).verdict == "good"
+    told = holistic(spoil(whole), "run", calibration())
+    assert told.verdict == "unusable"
+    assert [one for one in told.reasons if one.startswith(f"{code} package-0.energy")]
+    assert not [one for one in told.reasons if one.startswith("PSQ-EDGE")]
+    assert build(spoil(whole), calibration=calibration()).data["windows"][0]["holistic"]["verdict"] == "unusable"
 
 
 def test_misfit_is_the_same_however_many_states_a_window_goes_through():

@@ -14,24 +14,25 @@ What each may be off by is in node_energy.py. A meter stands beside them and is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from powersample.analysis.calibrated import Judged, judge, stored_calibration
 from powersample.analysis.course import GROUPS, KEYS, Course, course
-from powersample.analysis.interval import verdict
+from powersample.analysis.interval import ORDER, verdict
 from powersample.analysis.node_energy import Estimate, before_reasons, by_bounds, by_load, by_model, outside_reasons
 from powersample.analysis.primary import Measured, find_window, window_energies
 from powersample.analysis.relative import chance_j
 from powersample.analysis.settling import Settling
-from powersample.analysis.totals import totals
+from powersample.analysis.totals import cap_of, more, totals
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import BudgetTerm, Calibration, Trace, Window
 
 LEVELS = ("components", "bounds", "load", "model")
 WALL = "wall"
+HELD = ("PSQ-EDGE",)  # what a component's own interval has room for all of
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,23 @@ def _unlike_j(measured: Sequence[Measured], group: str) -> float:
     )
 
 
+def _parts_cap(measured: Sequence[Measured], groups: Iterable[str]) -> tuple[str, list[str]]:
+    """Return the best verdict that the components allow, and the reasons of those that keep it from "good".
+
+    A component's width is in the estimate as far as it matters there; what is below its own width is so for a reason
+    that no width has room for, such as a counter that was reset.
+    """
+    cap, grave = "good", dict[str, list[str]]()
+    for energy in (one.energy for group in groups for one in _primaries(measured, GROUPS[group])):
+        mine = cap_of(energy)
+        if mine != "good":
+            cap = max(cap, mine, key=ORDER.index)
+            for code, _, words in (reason.partition(" ") for reason in energy.reasons):
+                if code not in HELD:
+                    grave.setdefault(code, []).append(f"{energy.channel}: {words}")
+    return cap, [f"{code} {some[0]}{more(some)}" for code, some in grave.items()]
+
+
 def _told(estimate: Estimate) -> WallEnergy:
     low_j, high_j = estimate.interval_j or (None, None)
     return WallEnergy(estimate.joules, low_j, high_j)
@@ -268,17 +286,19 @@ class _Node:
         if estimate is None:
             return one
         total = _told(estimate)
+        cap, grave = _parts_cap(measured, calibration.groups)
         rated, before = "unrated", []
         if total.low_j is not None and total.high_j is not None:
-            rated = verdict(max(total.joules - total.low_j, total.high_j - total.joules), total.joules)
-            before = before_reasons(estimate, rated)
+            half_j = max(total.joules - total.low_j, total.high_j - total.joules)
+            rated = verdict(half_j, total.joules, cap)
+            before = before_reasons(estimate, verdict(half_j, total.joules))
         return replace(
             one,
             level=level,
             total=total,
             verdict=rated,
             budget=estimate.budget,
-            reasons=(*one.reasons, *outside_reasons(calibration, bins), *before),
+            reasons=(*one.reasons, *grave, *outside_reasons(calibration, bins), *before),
             bounds_j=None
             if bounds_w is None
             else (base_j + bounds_w[0] * window.duration_s, base_j + bounds_w[1] * window.duration_s),

@@ -132,11 +132,11 @@ def _summed(measured: Sequence[Measured], window: Window, what: str) -> _Summed:
             absent.append(device)
         elif not whole(told, window):
             part.append((told.covered_s, f"{told.channel} of {device}"))
-    lacking = [f"PSQ-PARTIAL no energy of {absent[0]}{_more(absent)} can be told: no {what}"] if absent else []
+    lacking = [f"PSQ-PARTIAL no energy of {absent[0]}{more(absent)} can be told: no {what}"] if absent else []
     if part:  # the least covered stands for all: eight GPUs' identities would be a page
         least_s, name = min(part)
         share = f"{amount(least_s, 4)} s of {amount(window.duration_s, 4)} s"
-        lacking.append(f"PSQ-PARTIAL {name}{_more(part)} speaks for {share}: no {what}")
+        lacking.append(f"PSQ-PARTIAL {name}{more(part)} speaks for {share}: no {what}")
     known = [one.energy.joules for one in devices.values() if one is not None and one.energy.joules is not None]
     return _Summed(None if lacking else sum(known), covered_s, lacking)
 
@@ -145,7 +145,8 @@ def _primaries(measured: Iterable[Measured], domains: Iterable[str]) -> list[Ene
     return [one.energy for one in measured if one.primary and one.energy.domain in domains]
 
 
-def _more(some: Sequence[object]) -> str:
+def more(some: Sequence[object]) -> str:
+    """Return how many others there are than the first, which has been told."""
     return f" (and of {len(some) - 1} more)" if len(some) > 1 else ""
 
 
@@ -162,10 +163,7 @@ def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
         total += one.joules
         below2 += (one.joules - one.low_j) ** 2
         above2 += (one.high_j - one.joules) ** 2
-        if one.verdict in ORDER and one.verdict != verdict(
-            max(one.joules - one.low_j, one.high_j - one.joules), one.joules
-        ):
-            cap = max(cap, one.verdict, key=ORDER.index)
+        cap = max(cap, cap_of(one), key=ORDER.index)
     if not parts:
         return {"low_j": None, "high_j": None, "verdict": "unrated"}
     half_j = math.sqrt(max(below2, above2))
@@ -174,6 +172,14 @@ def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
         "high_j": total + math.sqrt(above2),
         "verdict": verdict(half_j, total, cap),
     }
+
+
+def cap_of(one: Energy) -> str:
+    """Return the best verdict that something else than its width allows an energy, such as a counter's reset."""
+    if one.joules is None or one.low_j is None or one.high_j is None or one.verdict not in ORDER:
+        return "good"
+    by_width = verdict(max(one.joules - one.low_j, one.high_j - one.joules), one.joules)
+    return "good" if one.verdict == by_width else one.verdict
 
 
 def sum_budget(parts: Sequence[Energy]) -> tuple[BudgetTerm, ...]:
@@ -204,4 +210,4 @@ def _reasons(parts: Sequence[Energy]) -> list[str]:
             mine = by_code.setdefault(code, [])
             if one.channel not in (channel for channel, _ in mine):
                 mine.append((one.channel, words))
-    return [f"{code} {some[0][0]}{_more(some)}: {some[0][1]}" for code, some in by_code.items()]
+    return [f"{code} {some[0][0]}{more(some)}: {some[0][1]}" for code, some in by_code.items()]
