@@ -52,7 +52,7 @@ def test_power_of_a_ramp_is_its_integral_and_its_newest_reading():
 
 @given(st.lists(st.integers(1, len(TENTHS) - 1), max_size=8))
 def test_account_does_not_depend_on_how_readings_come_in_pieces(cuts):
-    raw = np.cumsum(np.arange(len(TENTHS))) * 1000
+    raw = np.cumsum(np.arange(len(TENTHS))) * 1000  # mJ: up to 1 kW
     for one in (POWER, RAPL, COUNTER):
         parts = zip(np.split(TENTHS, sorted(cuts)), np.split(raw, sorted(cuts)), strict=True)
         pieces = account(*((one, records(t, r)) for t, r in parts if len(t)))
@@ -80,10 +80,35 @@ def test_counter_of_the_device_that_the_driver_resets_goes_on_from_what_it_had()
 
 
 def test_counter_that_wraps_counts_on():
-    raw = (np.arange(11) * 50_000_000) % RAPL.modulus
+    raw = (RAPL.modulus - 250_000 + np.arange(11) * 50_000) % RAPL.modulus
     assert np.any(np.diff(raw) < 0)
     got = only(account((RAPL, records(np.arange(11) / 10, raw))), 1.0)
-    assert got.joules == pytest.approx(500_000.0)
+    assert got.joules == pytest.approx(500.0)
+    assert got.unseen_s == 0.0
+
+
+@pytest.mark.parametrize("stood_at", [1_000_000, 100_000_000, 200_000_000, 260_000_000])
+@pytest.mark.parametrize("cuts", [(), (20, 21, 40)], ids=["at once", "in pieces"])
+def test_counter_that_begins_again_adds_nothing_but_unseen_time(stood_at, cuts):
+    """Below half a turn or above: no processor takes in a tenth of a second what a wrap from there would be."""
+    raw = np.concatenate((stood_at + np.arange(21) * 5_000, np.arange(30) * 5_000))
+    t_s = np.arange(51) / 10
+    parts = zip(np.split(t_s, cuts), np.split(raw, cuts), strict=True)
+    made = account(*((RAPL, records(t, r)) for t, r in parts))
+    got = only(made, 5.0)
+    assert got.joules == pytest.approx(49 * 5.0)
+    assert got.unseen_s == pytest.approx(0.1)
+
+
+def test_power_of_a_counter_that_began_again_is_absent_until_a_second_of_it_is_known():
+    raw = np.concatenate((100_000_000 + np.arange(21) * 5_000, np.arange(15) * 5_000))
+    made, told = account(), []
+    for i, one in enumerate(raw):
+        made.add([(RAPL, records([i / 10], [one]))], PERIOD)
+        told.append(only(made, i / 10).power_w)
+    assert told[20] == pytest.approx(50.0)
+    assert told[21:31] == [None] * 10
+    assert told[33] == pytest.approx(50.0)
 
 
 def test_counter_that_may_have_turned_unseen_adds_nothing_but_unseen_time():

@@ -23,6 +23,7 @@ STALE_S = 2.0  # a reading older than this is no present power
 MOST_W = (
     10_000.0  # what no domain exceeds: a counter that could have turned half round at it has an unknown number of turns
 )
+SLACK_S = 0.01  # a reading may meet what its counter gained since before the reading before: updates, and their jitter
 SETTLE_S = 2.0  # how long a power waits for a counter of the same device to answer
 MEAN_S = 1.0  # a counter's power is its mean over the newest second at least
 MEAN_POINTS = 64
@@ -131,8 +132,9 @@ class _Line:
         scale, modulus = self.channel.scale, self.channel.modulus
         step = np.diff(raw)
         if modulus is not None:
+            step = step % modulus  # a counter that began again falls, too: only what could be consumed is a wrap
             known = spacing_s <= modulus * scale / (2 * MOST_W)
-            step = step % modulus
+            known &= (step < modulus // 2) & (step * scale <= MOST_W * (spacing_s + SLACK_S))
         elif self.own:  # the driver was loaded again: it counts from 0, and what it says is energy since then
             step = np.where(step < 0, raw[1:], step)
             known = np.ones(len(step), bool)
@@ -140,6 +142,8 @@ class _Line:
             known = step >= 0
         self.joules += float(np.sum(step[known])) * scale
         self.unseen_s += float(np.sum(spacing_s[~known]))
+        if not known.all():  # a mean over what is unseen would be too small
+            self._points.clear()
 
     def power_w(self, now_ns: int) -> float | None:
         """Return the present power; None when there is none."""
