@@ -217,3 +217,12 @@ def test_window_of_many_of_its_name_is_refused_with_what_takes_them_all():
 def test_mistyped_name_is_told_what_is_like_it(asked, meant):
     with pytest.raises(PowerSampleError, match=f"Did you mean '{meant}'?"):
         asked(recording())
+
+
+def test_energies_that_processes_marked_at_once_have_the_mean_of_one_of_them():
+    t_ns = polls(0, 20, 10)
+    meter = channel("gpu0.power.instant")
+    raw = np.random.default_rng(1).integers(90_000, 110_000, len(t_ns))
+    trace = Trace.of([series(meter, t_ns, raw)], meta={"sensor_models": {meter.name: MODEL}})
+    alone = [Window("step", k * S, (k + 1) * S) for k in range(2, 18)]
+    assert energies(trace, alone * 4).mean().high_j == pytest.approx(energies(trace, alone).mean().high_j, rel=0.01)

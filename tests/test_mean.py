@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powersample.analysis import RunningEnergy, mean_energy
+from powersample.analysis import RunningEnergy, add, mean_energy
 from powersample.analysis.evidence import student_95
 from powersample.errors import InvalidArgument
 from powersample.model import BudgetTerm, Energy
@@ -19,12 +19,40 @@ def energy(joules, own_j=0.0, gain_j=0.0, verdict="good", **more):
     half_j = math.hypot(own_j, gain_j)
     budget = (BudgetTerm("gain", "gain", gain_j), BudgetTerm("edge alignment", "standard", own_j))
     ends = (None, None) if joules is None else (joules - half_j, joules + half_j)
-    return Energy(joules, *ends, "counter difference", budget, verdict, (), "gpu0.energy", "GPU-0", "gpu", **more)
+    reasons = more.pop("reasons", ())
+    return Energy(joules, *ends, "counter difference", budget, verdict, reasons, "gpu0.energy", "GPU-0", "gpu", **more)
 
 
 @pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622)])
 def test_student_of_few_repeats_is_the_tables(freedom, quantile):
     assert student_95(freedom) == pytest.approx(quantile, rel=0.01)
+
+
+def test_mean_of_windows_that_were_marked_at_once_is_no_surer_than_of_one():
+    """Four processes' marks of the same 16 works: 64 windows, 16 measurements."""
+    repeats = [energy(100.0, own_j=4.0, gain_j=3.0)] * 64
+    assert mean_energy(repeats, apart=16).high_j == pytest.approx(100 + math.hypot(3.0, 4.0 / 4))
+    assert mean_energy(repeats, apart=1).high_j == pytest.approx(100 + math.hypot(3.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "told"), [(("good", "good"), "good"), (("good", "unusable"), "unusable"), (("good", "poor"), "good"),
+                           (("poor", "poor"), "poor")],
+)  # fmt: skip
+def test_sum_of_what_a_reset_voided_is_unusable_and_of_some_short_pieces_is_not(verdicts, told):
+    pieces = [energy(100.0, own_j=1.0, verdict=one, reasons=(f"PSQ-{one.upper()} why",)) for one in verdicts]
+    found, running = add(pieces), RunningEnergy()
+    for piece in pieces:
+        running.add(piece, 1.0)
+    assert (found.verdict, running.cap) == (told, told)
+    assert {reason.split()[0] for reason in found.reasons} == {f"PSQ-{one.upper()}" for one in verdicts}
+
+
+def test_sum_of_a_meters_energies_has_its_limits_of_error_in_full():
+    limits = (BudgetTerm("meter's limits of error", "gain", 3.0), BudgetTerm("clock fit", "standard", 1.0))
+    wall = replace(energy(100.0), budget=limits, low_j=100 - math.hypot(3, 1), high_j=100 + math.hypot(3, 1))
+    assert add([wall] * 4).high_j == pytest.approx(400 + math.hypot(12.0, 4.0))
+    assert mean_energy([wall] * 4).high_j == pytest.approx(100 + math.hypot(3.0, 1.0))
 
 
 def test_mean_of_equal_repeats_keeps_the_gain_and_shrinks_chance_by_the_root_of_their_number():

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nodes import calibration
+from traces import MS, S, channel, polls, series
 from trainings import (
     FIFO,
     KEYS,
@@ -32,7 +33,7 @@ from powersample.integrations import framework, left
 from powersample.integrations.left import Left
 from powersample.marks import parse
 from powersample.marks.job import LAUNCHERS
-from powersample.model import Window, simulated_key
+from powersample.model import Kind, Trace, Window, simulated_key
 from powersample.session.account import Cumulative, chosen, log_keys
 from powersample.session.simulate import make_node
 from powersample.session.training import Account
@@ -243,6 +244,17 @@ def test_training_sums_spans_with_the_gain_of_one_board_added_linearly_and_other
     assert total.joules == pytest.approx(sum(one.joules for one in parts))
     assert total.high_j - total.joules == pytest.approx(np.hypot.reduce([one.high_j - one.joules for one in parts]))
     assert found.idle_j is None
+
+
+def test_training_leaves_out_a_device_whose_counter_was_reset_and_says_so():
+    """What the reset hid is in no joules, and a log has numbers only: a part of an energy looks like an energy."""
+    t_ns = polls(0, 10, 10)
+    mj = np.where(t_ns < 4 * S, t_ns // MS * 100 + 10**9, (t_ns - 4 * S) // MS * 100)
+    trace = Trace.of([series(channel("gpu0.energy", Kind.ENERGY, sensor="nvml.total_energy"), t_ns, mj)])
+    found = training(trace, Window("epoch 0", 2 * S, 8 * S))
+    assert (found.devices, found.total) == ({}, None)
+    assert "PSQ-RESET" in found.reasons[0]
+    assert training(trace, Window("epoch 1", 5 * S, 9 * S)).total.joules == pytest.approx(400, rel=0.01)
 
 
 def idle_known(trace, node):

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Energies of one device put together: the mean of repeats of a work, and the sum of stretches that follow each other.
 
-    mean:  h^2 = shared^2 + max(t s / sqrt(n), own)^2      shared_k = sum(term_k) / n, own^2 = sum(own_i^2) / n^2
+    mean:  h^2 = shared^2 + max(t s / sqrt(m), own)^2      shared_k = sum(term_k) / n, own^2 = sum(own_i^2) / (n m)
     sum:   h^2 = shared^2 + sum(own_i^2)                   shared_k = sum(term_k)
 
-with h half of the 95 % interval, s the scatter of n repeats and t Student's factor for n - 1 degrees of freedom. What a
-board, a meter or a fit of clocks is off by is the same in every repeat: no number of repeats makes it smaller. What
-reconstruction is off by by chance is part of the scatter that is seen, so the larger of the two counts, not both: few
-repeats may scatter less than they can. Source: JCGM 100:2008, 4.2 and 5.2.2.
+with h half of the 95 % interval, s the scatter of n repeats, m of which do not overlap, and t Student's factor for
+m - 1 degrees of freedom: what a dozen processes marked at once was measured once. What a board, a meter or a fit of
+clocks is off by is the same in every repeat: no number of repeats makes it smaller. What reconstruction is off by by
+chance is part of the scatter that is seen, so the larger of the two counts, not both: few repeats may scatter less than
+they can. Source: JCGM 100:2008, 4.2 and 5.2.2.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from powersample.analysis.evidence import student_95
@@ -54,11 +55,12 @@ class MeanEnergy:
         return f"{in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}, mean of {self.runs}{scatter}"
 
 
-def mean_energy(energies: Sequence[Energy]) -> MeanEnergy:
+def mean_energy(energies: Sequence[Energy], *, apart: int | None = None) -> MeanEnergy:
     """Return the mean of repeats, measured by one device.
 
     Args:
         energies: one a repeat; those whose joules are None are left out.
+        apart: how many of the repeats do not overlap; None where none does.
 
     Raises:
         InvalidArgument: none, or of several devices.
@@ -71,6 +73,7 @@ def mean_energy(energies: Sequence[Energy]) -> MeanEnergy:
     if not told:
         return MeanEnergy(None, None, None, "unusable", 0, None, (), reasons)
     n = len(told)
+    independent = n if apart is None else max(1, min(n, apart))
     mean_j = math.fsum(joules) / n
     spread_j = math.sqrt(math.fsum((each - mean_j) ** 2 for each in joules) / (n - 1)) if n > 1 else None
     if any(one.low_j is None for one in told):
@@ -78,16 +81,17 @@ def mean_energy(energies: Sequence[Energy]) -> MeanEnergy:
     if n == 1:
         only = told[0]
         return MeanEnergy(mean_j, only.low_j, only.high_j, only.verdict, 1, None, only.budget, reasons)
-    shared = {name: value_j / n for name, value_j in _shared(told).items()}
-    own_j = math.sqrt(math.fsum(_own_j(one) ** 2 for one in told)) / n
-    scatter_j = student_95(n - 1) * (spread_j or 0.0) / math.sqrt(n)
-    half_j = math.hypot(max(scatter_j, own_j), *shared.values())
+    shared = {name: value_j / n for name, value_j in shared_j(told).items()}
+    own = math.sqrt(math.fsum(own_j(one) ** 2 for one in told) / (n * independent))
+    few = independent == 1  # of which nothing scatters but the marks
+    scatter_j = 0.0 if few else student_95(independent - 1) * (spread_j or 0.0) / math.sqrt(independent)
+    half_j = math.hypot(max(scatter_j, own), *shared.values())
     budget = (
         BudgetTerm("scatter of repeats", "standard", scatter_j),
-        BudgetTerm("chance in each", "standard", own_j),
+        BudgetTerm("chance in each", "standard", own),
         *(BudgetTerm(name, "gain", value_j) for name, value_j in shared.items()),
     )
-    cap = max((_cap(one) for one in told), key=ORDER.index)
+    cap = worst(told)
     return MeanEnergy(
         mean_j, max(0.0, mean_j - half_j), mean_j + half_j, verdict(half_j, mean_j, cap), n, spread_j, budget, reasons
     )
@@ -109,6 +113,7 @@ class RunningEnergy:
     untold_s: float = 0.0
     rated: bool = True
     _own2: float = 0.0
+    _caps: set[str] = field(default_factory=set)
     _shared: dict[str, float] = field(default_factory=dict)
 
     def add(self, energy: Energy, duration_s: float) -> None:
@@ -119,9 +124,15 @@ class RunningEnergy:
         self.joules += energy.joules
         self.seconds += duration_s
         self.rated = self.rated and energy.low_j is not None
-        self._own2 += _own_j(energy) ** 2
-        for name, value_j in _shared([energy]).items():
+        self._caps.add(cap(energy))
+        self._own2 += own_j(energy) ** 2
+        for name, value_j in shared_j([energy]).items():
             self._shared[name] = self._shared.get(name, 0.0) + value_j
+
+    @property
+    def cap(self) -> str:
+        """The best verdict that the stretches' faults allow."""
+        return summed_cap([*self._caps])
 
     @property
     def half_j(self) -> float | None:
@@ -129,8 +140,8 @@ class RunningEnergy:
         return math.hypot(math.sqrt(self._own2), *self._shared.values()) if self.rated and self.seconds else None
 
 
-def _shared(energies: Sequence[Energy]) -> dict[str, float]:
-    """Return the sum of every term that repeats have in common."""
+def shared_j(energies: Sequence[Energy]) -> dict[str, float]:
+    """Return the sum of every term that energies of one device have in common."""
     found: dict[str, float] = {}
     for one in energies:
         for term in one.budget:
@@ -139,15 +150,38 @@ def _shared(energies: Sequence[Energy]) -> dict[str, float]:
     return found
 
 
-def _own_j(one: Energy) -> float:
-    """Return what is one repeat's own: chance in quadrature, bounds linearly."""
-    own = [term for term in one.budget if term.kind != "gain" and term.term not in ALIKE]
+def own_j(one: Energy, *, alike: Collection[str] = ALIKE) -> float:
+    """Return what is a window's own, half of its 95 % interval: chance in quadrature, bounds linearly.
+
+    Args:
+        one: the energy.
+        alike: terms that count as shared though each energy takes them for chance.
+    """
+    own = [term for term in one.budget if term.kind != "gain" and term.term not in alike]
     return math.hypot(*(term.value_j for term in own if term.kind == "standard")) + math.fsum(
         term.value_j for term in own if term.kind == "bound"
     )
 
 
-def _cap(one: Energy) -> str:
-    """Return the verdict that gaps or shortness hold an energy down to; "good" where its width alone speaks."""
-    joules, high_j = one.joules or 0.0, one.high_j or 0.0
-    return one.verdict if ORDER.index(one.verdict) > ORDER.index(verdict(high_j - joules, joules)) else "good"
+def cap(one: Energy) -> str:
+    """Return the verdict that gaps, shortness or a reset hold an energy down to; "good" where only its width speaks."""
+    joules, low_j, high_j = one.joules or 0.0, one.low_j, one.high_j
+    if low_j is None or high_j is None or one.verdict not in ORDER:
+        return "good"
+    wide = verdict(max(high_j - joules, joules - low_j), joules)
+    return one.verdict if ORDER.index(one.verdict) > ORDER.index(wide) else "good"
+
+
+def worst(energies: Sequence[Energy]) -> str:
+    """Return the verdict that the faults of one of several energies hold their mean or ratio down to."""
+    return max(map(cap, energies), key=ORDER.index, default="good")
+
+
+def summed_cap(caps: Sequence[str]) -> str:
+    """Return the best verdict of a sum of pieces that have these caps.
+
+    A reset or a sleep in one piece is in the sum; that a piece was short, or had a gap, is in its interval, and is the
+    sum's fault only where all pieces are so.
+    """
+    found = [*caps] or ["good"]
+    return "unusable" if "unusable" in found else min(found, key=ORDER.index)

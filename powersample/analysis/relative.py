@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statements about one board, in which its gain and offset are the same unknown: ratios and sums of windows.
 
-Gain cancels in a ratio, offset only as far as the mean powers are alike; in a sum both add up linearly. What
-reconstruction may be off by is each window's own. Source: the law of propagation with fully correlated and uncorrelated
-parts (JCGM 100:2008, 5.2.2).
+Gain cancels in a ratio, offset only as far as the mean powers are alike; in a sum both add up linearly, as do a meter's
+limits of error. What reconstruction may be off by is each window's own. Source: the law of propagation with fully
+correlated and uncorrelated parts (JCGM 100:2008, 5.2.2).
 """
 
 import math
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from powersample.analysis.interval import verdict
+from powersample.analysis.mean import cap, own_j, shared_j, summed_cap, worst
 from powersample.analysis.totals import TOTAL
 from powersample.errors import InvalidArgument
 from powersample.model import Energy, Window
 from powersample.model.energy import in_words
 
-SHARED = ("gain", "offset")
 NAMED = 3  # windows of a stretch that its name tells
 
 
@@ -47,6 +47,7 @@ class Sum:
         high_j: upper end.
         verdict: as an energy's.
         pieces: the energies that were added: one a stretch of windows that touch.
+        reasons: of each code the first that a piece has.
     """
 
     joules: float
@@ -54,6 +55,7 @@ class Sum:
     high_j: float | None
     verdict: str
     pieces: tuple[Energy, ...]
+    reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{in_words(self.joules, self.low_j, self.high_j)}, {self.verdict}"
@@ -81,15 +83,19 @@ def relative(one: Energy, other: Energy) -> Relative:
             "two totals do not share one error: each device has its own share of each",
             "Compare windows of one board.",
         )
-    shares = []
+    own, shared = [], []
     for energy_ in (one, other):
         if not energy_.joules or energy_.low_j is None:
             raise InvalidArgument(f"the energy of {energy_.window!r} is missing, 0, or has no interval")
-        shares.append((own_j(energy_) / energy_.joules, _term(energy_, "offset") / energy_.joules))
-    (own, offset), (other_own, other_offset) = shares
-    half = math.sqrt(own**2 + other_own**2 + (offset - other_offset) ** 2)
+        joules = energy_.joules
+        own.append(own_j(energy_, alike=()) / joules)
+        shared.append({term.term: term.value_j / joules for term in energy_.budget if term.kind == "gain"})
+    # Of what both share the part that is in proportion to the energy cancels.
+    apart = [shared[0].get(name, 0.0) - shared[1].get(name, 0.0) for name in {**shared[0], **shared[1]}]
+    half = math.hypot(*own, *apart)
     ratio = (one.joules or 0.0) / (other.joules or 1.0)
-    return Relative(ratio, max(0.0, ratio * (1 - half)), ratio * (1 + half), verdict(half, 1.0))
+    told = verdict(half, 1.0, worst((one, other)))
+    return Relative(ratio, max(0.0, ratio * (1 - half)), ratio * (1 + half), told)
 
 
 def stretches(windows: Iterable[Window]) -> list[Window]:
@@ -125,21 +131,12 @@ def add(pieces: Sequence[Energy]) -> Sum:
         if piece.joules is None:
             raise InvalidArgument(f"the energy of {piece.window!r} cannot be told: {'; '.join(piece.reasons)}")
         total += piece.joules
+    reasons = tuple({reason.split(" ", 1)[0]: reason for one in reversed(pieces) for reason in one.reasons}.values())
     if any(piece.low_j is None for piece in pieces):
-        return Sum(total, None, None, "unrated", tuple(pieces))
-    shared2 = sum(sum(_term(piece, name) for piece in pieces) ** 2 for name in SHARED)
-    half_j = math.sqrt(shared2 + sum(own_j(piece) ** 2 for piece in pieces))
-    return Sum(total, max(0.0, total - half_j), total + half_j, verdict(half_j, total), tuple(pieces))
-
-
-def _term(one: Energy, name: str) -> float:
-    return sum(term.value_j for term in one.budget if term.term == name)
-
-
-def own_j(one: Energy) -> float:
-    """Return what is the window's own, half of its 95 % interval: reconstruction in quadrature, bounds linearly."""
-    standard2 = sum(term.value_j**2 for term in one.budget if term.kind == "standard")
-    return math.sqrt(standard2) + sum(term.value_j for term in one.budget if term.kind == "bound")
+        return Sum(total, None, None, "unrated", tuple(pieces), reasons)
+    half_j = math.hypot(*map(own_j, pieces), *shared_j(pieces).values())
+    told = verdict(half_j, total, summed_cap([*map(cap, pieces)]))
+    return Sum(total, max(0.0, total - half_j), total + half_j, told, tuple(pieces), reasons)
 
 
 def chance_j(energies: Sequence[Energy]) -> float:
@@ -147,4 +144,5 @@ def chance_j(energies: Sequence[Energy]) -> float:
 
     NaN where one of them has no interval: what is unknown of one is unknown of all together.
     """
-    return math.hypot(*map(own_j, energies)) if all(one.low_j is not None for one in energies) else math.nan
+    rated = all(one.low_j is not None for one in energies)
+    return math.hypot(*(own_j(one, alike=()) for one in energies)) if rated else math.nan

@@ -13,6 +13,7 @@ from powersample.analysis.calibrated import judge, stored_calibration
 from powersample.analysis.choice import whole
 from powersample.analysis.dropout import dropouts
 from powersample.analysis.interval import verdict
+from powersample.analysis.mean import cap
 from powersample.analysis.primary import POWER_ORDER, Measured, window_energies
 from powersample.analysis.relative import Sum, add
 from powersample.model import Kind, Trace, Window
@@ -29,7 +30,7 @@ class Training:
         spans: what was integrated, in the order of time.
         duration_s: of all of them.
         devices: energies by name ("gpu0", "package-0", "wall") and domain; a device whose readings do not speak for all
-            of the spans is absent.
+            of the spans is absent, and one whose counter was reset, or slept, in them.
         dram: of all memories; None where there is none, or one is absent.
         total: of all GPUs, packages and memories; None where one of them is absent, or there is none. Its interval is
             None where one of theirs is.
@@ -102,7 +103,10 @@ def training(trace: Trace, epoch: Window, aside: Iterable[Window] = ()) -> Train
         known = [one.energy for one in found if one is not None and one.energy.joules is not None]
         if domain in PARTS:
             shares.append(min(1.0, math.fsum(one.covered_s for one in known) / duration_s))
-        if len(known) == len(spans) and all(map(whole, known, spans)):
+        void = [one for one in known if cap(one) == "unusable"]
+        if void:
+            reasons.append(f"what was read of {device} is void in {epoch.name!r}: {'; '.join(void[0].reasons)}")
+        elif len(known) == len(spans) and all(map(whole, known, spans)):
             devices[known[0].channel.partition(".")[0], domain] = add(known)
         else:
             reasons.append(f"PSQ-PARTIAL what was read of {device} does not speak for all of {epoch.name!r}")

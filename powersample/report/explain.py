@@ -18,7 +18,6 @@ from powersample.report.words import badness, dropout, may_hide, place
 WIDTH = 98
 SHARE = 0.01  # of the squared half-width, below which a term is not worth a line
 WORST = 5
-SHARED = ("gain", "offset")
 VERDICTS = {
     "good": "good: the half-width is up to 5 %",
     "fair": "fair: the half-width is between 5 and 15 %",
@@ -110,7 +109,7 @@ def _node(window: Mapping[str, Any]) -> Iterable[str]:
         f"{_verdict(one | {'joules': one['total_j']})}. Of it measured: {parts}; by the calibration "
         f"{number(one['uncaptured_j'])} J."
     )
-    yield from _budget({"joules": one["total_j"], "budget": one["budget"]})
+    yield from _budget({"joules": one["total_j"], "budget": one["budget"]}, many=False)
     for reason in one["reasons"]:
         yield from _words(reason)
     yield ""
@@ -158,7 +157,8 @@ def sensor_words(channel: Mapping[str, Any]) -> str:
     return f"Sensor: {'; '.join(parts)}."
 
 
-def _budget(energy: Mapping[str, Any]) -> Iterable[str]:
+def _budget(energy: Mapping[str, Any], *, many: bool = True) -> Iterable[str]:
+    """Yield the terms; of a device, whose windows are `many`, also what it is off by in all of them alike."""
     joules, terms = energy["joules"], energy["budget"]
     total = math.fsum(one["value_j"] ** 2 for one in terms if one["kind"] != "bound")
     known = sorted(terms, key=lambda one: -one["value_j"])
@@ -167,11 +167,11 @@ def _budget(energy: Mapping[str, Any]) -> Iterable[str]:
         yield from _words("What it may be off by, each alone, 95 %:")
     for one in shown:
         bound = " (a bound, added in full)" if one["kind"] == "bound" else ""
-        shared = " (the same in all windows of this board)" if one["term"] in SHARED else ""
+        shared = " (the same in all windows of this board)" if one["kind"] == "gain" and many else ""
         share = f"{amount(100 * one['value_j'] / joules, 2):>6} %"
         yield f"    {one['term']:<28} {number(one['value_j']):>9} J  {share}{bound}{shared}"
     own = math.sqrt(math.fsum(one["value_j"] ** 2 for one in terms if one["kind"] == "standard"))
-    if any(one["term"] in SHARED and one["value_j"] for one in terms):
+    if many and any(one["kind"] == "gain" and one["value_j"] for one in terms):
         yield from _words(
             "Beside another window of this board gain cancels: then its own part is "
             f"+-{amount(100 * own / joules, 2)} %."

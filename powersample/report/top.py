@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from powersample.analysis.interval import verdict
+from powersample.analysis.interval import ORDER, verdict
 
 MINUTE_S = 60.0
 SPARKS = 120  # points of the last minute that are kept, whatever the delay
@@ -121,10 +121,20 @@ class Frame:
             power_w=power_w,
             joules=joules,
             half_j=half_j,
-            verdict=verdict(half_j, joules) if half_j is not None and joules else "",
+            verdict=verdict(half_j, joules, _cap(parts)) if half_j is not None and joules else "",
             seconds=self.seconds,
             spark=tuple((ago_s, math.fsum(each)) for ago_s, each in sparks.items() if len(each) == len(parts)),
         )
+
+
+def _cap(parts: Sequence[Gauge]) -> str:
+    """Return the verdict that one's faults, a reset or a sleep, hold all of them together down to."""
+    caps = [
+        one.verdict
+        for one in parts
+        if one.half_j is not None and one.joules and one.verdict != verdict(one.half_j, one.joules)
+    ]
+    return max(caps, key=ORDER.index, default="good")
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

@@ -274,7 +274,7 @@ class TopWatch:
             period_s=period_s,
             joules=joules,
             half_j=half_j,
-            verdict=verdict(half_j, joules) if half_j is not None and joules else rated,
+            verdict=verdict(half_j, joules, since.told.cap) if half_j is not None and joules else rated,
             seconds=seconds,
             unseen_s=since.told.untold_s,
             spark=tuple((ago_s, watts) for t_ns, watts in since.spark if (ago_s := (now_ns - t_ns) / 1e9) <= MINUTE_S),
