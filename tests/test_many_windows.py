@@ -3,15 +3,19 @@
 
 import gc
 import json
+import re
 
+import nodes
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powersample.analysis import energies, window_energies
+from powersample.analysis import energies, energy, window_energies
 from powersample.cli import main
 from powersample.model import Channel, Kind, Series, Trace, Window
 from powersample.report import build
+from powersample.report.html import html
 from powersample.store import save
 
 S = 1_000_000_000
@@ -94,6 +98,46 @@ def test_report_of_many_steps_tells_them_together_and_lists_all_in_json():
     step = next(line for line in text.splitlines() if line.startswith("step x 1800"))
     assert "0.01" in step
     assert any(line.startswith("epoch x 180") for line in text.splitlines())
+
+
+def test_ranks_that_mark_the_same_steps_do_not_multiply_what_devices_took():
+    """Four ranks, each with its own marks a bit beside the others': the sum is over devices, never over ranks."""
+    marks = [("step", 1 + i / 2 + rank / 50, 1.5 + i / 2 + rank / 50) for i in range(100) for rank in range(4)]
+    trace = nodes.trace([60.0], {"cpu": [300.0], "dram": [40.0], "gpu": [200.0]}, windows=marks)
+    report = build(trace)
+    (gpu,) = [one for one in report.data["sums"] if one["domain"] == "gpu"]
+    truth = energy(trace, Window("w", S, round(51.06 * S)), "gpu0")
+    assert gpu["stretches"] == 1
+    assert gpu["joules"] == pytest.approx(truth.joules, rel=1e-9)
+    assert (gpu["low_j"], gpu["high_j"]) == pytest.approx((truth.low_j, truth.high_j), rel=1e-9)
+    (total,) = [one for one in report.data["sums"] if one["device"] == "total"]
+    assert total["joules"] == pytest.approx(sum(one["joules"] for one in report.data["sums"]) / 2, rel=1e-9)
+    row = next(line for line in str(report).splitlines() if line.startswith("step x 400"))
+    assert f"  {total['joules']:.1f}  " in row
+    page = html(trace, report, "run.parquet")
+    assert re.search(rf"400 windows .*step.*</strong>: {gpu['joules']:.1f} J \(&plusmn;", page)
+
+
+def test_total_of_many_windows_is_of_those_that_are_whole_and_their_sum_of_what_all_cover():
+    """A package was read in the first half only: steps in the second have no total, and all together has none."""
+    windows = [Window("step", S + i * S // 20, S + i * S // 20 + S // 25) for i in range(100)]
+    whole = trace_of(windows=windows)
+    package = whole.series("package-0.energy")
+    early = package.t0_ns < int(3.5 * S)
+    arrays = (getattr(package, name)[early] for name in ("t0_ns", "t1_ns", "raw", "status", "seq"))
+    others = [whole.series(name) for name in whole.channels if name != package.channel.name]
+    half = Trace.of([*others, Series(package.channel, *arrays)], windows=windows, meta=whole.meta)
+    told = build(half)
+    known = [one["totals"]["joules"] for one in told.data["windows"] if one["totals"]["joules"] is not None]
+    assert 40 < len(known) < 60
+    row = next(line for line in str(told).splitlines() if line.startswith("step x 100"))
+    assert f"({100 - len(known)} without)" in row
+    assert f"  {np.mean(known):.2f}  " in row
+    sums = {one["domain"]: one for one in told.data["sums"]}
+    assert sums["gpu"]["joules"] == pytest.approx(energies(half, "step", "gpu0").sum().joules)
+    assert sums["gpu"]["stretches"] == 100
+    assert sums["package"]["joules"] is None
+    assert sums["gpu+package+dram"]["joules"] is None
 
 
 def test_windows_that_no_name_tells_apart_are_one_row_sooner():

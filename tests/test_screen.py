@@ -58,7 +58,7 @@ def test_windows_are_a_row_each_with_what_their_devices_took_by_domain():
         (row,) = [row for row in rows if row[0] == f"epoch {i}"]
         assert row[1:] == ["10.00", "5200.0", "-", "520.0", "unrated", "4000.0", "1000.0", "200.0"]
     (row,) = [row for row in rows if row[0] == "step x 100"]
-    assert (row[1:3], row[4:]) == (["0.4000", "208.0"], ["20800.0", "100 unrated"])
+    assert (row[1:3], row[4:]) == (["0.4000", "208.0"], ["20800.0", "-", "100 unrated"])
 
 
 @pytest.mark.parametrize(("gpus", "wall"), [(1, False), (1, True), (8, False), (8, True)])

@@ -31,6 +31,7 @@ from powersample.report.check import check
 from powersample.report.clock_fits import clock_fit_checks, clock_fits, without_residuals
 from powersample.report.explain import explain
 from powersample.report.holistic import Factors, calibration_json, holistic_checks, holistic_json, node_totals
+from powersample.report.in_all import stretches_in_all, sums_json
 from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
 from powersample.report.notebook import notebook
@@ -115,7 +116,10 @@ def build(
     whole = run_window(trace)
     channels = [own_causes(_channel(trace, trace.channels[name], found[name], whole), trace.meta) for name in names]
     missing = {name: one.missing for name, one in found.items()}
-    energies = window_energies(trace, chosen, load_period_s, repeats)
+    pieces, asked = stretches_in_all(chosen), set(chosen)
+    joined = [one for some in pieces.values() for one in some if one not in asked]
+    every = window_energies(trace, [*chosen, *joined], load_period_s, repeats)
+    energies, told = every[: len(chosen)], dict(zip([*chosen, *joined], every, strict=True))
     judged = judge_of(trace, calibration, calibration_origin, anyway=calibration_anyway)
     sums = [totals(measured, window) for measured, window in zip(energies, chosen, strict=True)]
     nodes = holistics(trace, chosen, energies, judged, load_like=load_like, sums=sums)
@@ -131,6 +135,7 @@ def build(
             | {"totals": summed | node_totals(node), "holistic": holistic_json(node, factors, simulated=simulated)}
             for window, measured, summed, node in zip(chosen, energies, sums, nodes, strict=True)
         ],
+        "sums": sums_json(pieces, told),
         "calibration": calibration_json(judged),
         "channels": channels,
         "lanes": [lane.as_json() | {"notes": lane.notes()} for lane in trace.lanes],

@@ -12,13 +12,12 @@ from typing import Any
 from powersample.analysis.repeats import stem
 from powersample.report.curves import Panel
 from powersample.report.html_parts import escaped, name, opened, table, verdict, whisker
-from powersample.report.many import crowds
+from powersample.report.many import MOST_ROWS, crowds, in_all
 from powersample.report.table import DASH, interval, number
 from powersample.report.text import LEGEND, TOTAL_NAMES
 from powersample.report.words import error_pct, place
 
 SHOWN = 12  # of them, the highest
-MOST_ROWS = 400  # of a device; of more windows, every stem is one row
 DEEPEST = 3  # level of nesting that is shown
 SUMS = {key: TOTAL_NAMES[key] for key in ("gpu_j", "cpu_j", "dram_j")}
 Told = tuple[Mapping[str, Any], Mapping[str, Any]]  # a window, and its energy of one device
@@ -48,7 +47,7 @@ def energies(data: Mapping[str, Any], panels: Sequence[Panel]) -> Iterator[str]:
     known = [(panel, told) for panel in panels if (told := devices.get((panel.device, panel.domain)))]
     for (panel, told), is_open in zip(known, opened([panel for panel, _ in known]), strict=True):
         yield f'<details class="panel"{" open" if is_open else ""}>'
-        yield from _device(panel, told, depths, simulated=data["simulated_node"])
+        yield from _device(panel, told, depths, data["sums"], simulated=data["simulated_node"])
         yield "</details>"
 
 
@@ -111,7 +110,9 @@ def _truth_words(data: Mapping[str, Any]) -> str:
     return "; the upright line is the simulated node's exact one" if data["simulated_node"] else ""
 
 
-def _device(panel: Panel, told: Sequence[Told], depths: Mapping[int, int], *, simulated: bool) -> Iterator[str]:
+def _device(
+    panel: Panel, told: Sequence[Told], depths: Mapping[int, int], sums: Sequence[Mapping[str, Any]], *, simulated: bool
+) -> Iterator[str]:
     board = f" <small>{escaped(panel.board, 120)}</small>" if panel.board else ""
     yield f"<summary><h3>{name(panel.name)}{board}</h3></summary>"
     groups: dict[str, list[Told]] = {}
@@ -122,7 +123,8 @@ def _device(panel: Panel, told: Sequence[Told], depths: Mapping[int, int], *, si
     if alone:
         yield _table(alone, depths, simulated=simulated)
     for key in sorted(many, key=lambda key: -len(groups[key])):
-        yield from _group(key, groups[key], depths, simulated=simulated)
+        whole = in_all(sums, key, panel.device, panel.domain)
+        yield from _group(key, groups[key], depths, whole, simulated=simulated)
 
 
 def _table(told: Sequence[Told], depths: Mapping[int, int], *, simulated: bool) -> str:
@@ -168,8 +170,18 @@ def _row(told: Told, most_w: float, depths: Mapping[int, int], *, simulated: boo
     return cells + ([number(truth_j), error_pct(energy)] if simulated else [])
 
 
-def _group(key: str, told: Sequence[Told], depths: Mapping[int, int], *, simulated: bool) -> Iterator[str]:
-    """Yield many windows of one name as a sentence, and the highest of them when somebody asks."""
+def _group(
+    key: str, told: Sequence[Told], depths: Mapping[int, int], whole: Mapping[str, Any], *, simulated: bool
+) -> Iterator[str]:
+    """Yield many windows of one name as a sentence, and the highest of them when somebody asks.
+
+    Args:
+        key: the name, without a number.
+        told: the windows.
+        depths: of `_depths`.
+        whole: what they took in all.
+        simulated: tell the truth too.
+    """
     known = sorted((one for one in told if one[1]["joules"] is not None), key=lambda one: -float(one[1]["joules"]))
     verdicts = Counter(one["verdict"] for _, one in told)
     words = ", ".join(f"{count} {escaped(word)}" for word, count in verdicts.most_common())
@@ -178,8 +190,9 @@ def _group(key: str, told: Sequence[Told], depths: Mapping[int, int], *, simulat
         return
     joules = [float(one["joules"]) for _, one in known]
     without = f"; {len(told) - len(known)} without an energy" if len(known) < len(told) else ""
+    together = "" if whole["joules"] is None else f"{number(whole['joules'])} J ({_half(whole)}) in all, "
     yield (
-        f"<p><strong>{len(told)} windows {name(key)}</strong>: {number(math.fsum(joules))} J in all, "
+        f"<p><strong>{len(told)} windows {name(key)}</strong>: {together}"
         f"{number(median(joules))} J the median, from {number(joules[-1])} to {number(joules[0])} J; "
         f"{words}{without}.</p>"
     )

@@ -103,10 +103,11 @@ def _answer(data: Mapping[str, Any], most: int) -> Iterator[str]:
     rows = sum(energy["primary"] for window in others for energy in window["energies"])
     many = crowds(others)
     if not any(map(sums, others)) or (run is None and not many and rows <= ROWS):
-        yield from primaries(others, most, simulated=data["simulated_node"])
+        yield from primaries(others, most, data["sums"], simulated=data["simulated_node"])
     else:
         yield from _rows([one for one in others if stem(one["name"]) not in many], most, data["simulated_node"])
-        yield from sums_lines(others, many) if any(map(sums, others)) else crowd_lines(others, many)
+        lines = sums_lines if any(map(sums, others)) else crowd_lines
+        yield from lines(others, many, data["sums"])
     if run is None:
         yield from node
 

@@ -67,7 +67,7 @@ def full(data: Mapping[str, Any], *, every: bool = False) -> str:
         lines += [*holistic_lines(data, MOST_NODES), ""]
     else:
         lines += [
-            *primaries(data["windows"], MOST_WINDOWS, simulated=data["simulated_node"]),
+            *primaries(data["windows"], MOST_WINDOWS, data["sums"], simulated=data["simulated_node"]),
             *_reasons(data),
             "",
             *holistic_lines(data, MOST_NODES),
@@ -83,12 +83,15 @@ def full(data: Mapping[str, Any], *, every: bool = False) -> str:
     return "\n".join(lines)
 
 
-def primaries(windows: Sequence[Mapping[str, Any]], most: int, *, simulated: bool) -> Iterable[str]:
+def primaries(
+    windows: Sequence[Mapping[str, Any]], most: int, sums: Sequence[Mapping[str, Any]], *, simulated: bool
+) -> Iterable[str]:
     """Yield a row a window and device: the energy that stands for it; and a row a device for windows by the hundreds.
 
     Args:
         windows: a report's.
         most: windows to show.
+        sums: the report's, of windows by the hundreds.
         simulated: tell the truth too.
     """
     header = ["window", "s", "device", "J", "95 %", "mean W", "verdict", "by"]
@@ -108,7 +111,7 @@ def primaries(windows: Sequence[Mapping[str, Any]], most: int, *, simulated: boo
         yield from table(header, rows, "lrlrrrllrr"[: len(header)]) if rows else ["No energy can be told."]
     if len(alone) > most:
         yield f"... and {len(alone) - most} more windows; --json has all"
-    yield from crowd_lines(windows, many)
+    yield from crowd_lines(windows, many, sums)
 
 
 def block(sentences: Iterable[str]) -> list[str]:
