@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import powersample as ps
-from powersample import errors, store
+from powersample import errors, marks, store
 from powersample.model import Trace
 from powersample.session import recording
 from powersample.sim import Node
@@ -446,3 +446,19 @@ def test_laps_and_what_was_spent_outside_of_pauses():
     assert run.unpaused().duration_s == pytest.approx(
         window(run, "run").duration_s - window(run, "paused").duration_s, rel=1e-6
     )
+
+
+def test_unpaused_leaves_in_what_another_program_calls_paused(node):
+    """Ranks, and programs started from a run, mark in its recording."""
+    with ps.measure(simulate=node) as run:
+        time.sleep(0.2)
+        now, path = time.monotonic_ns(), run._recording.marks
+        with open(path, "ab") as file:
+            for verb, t_ns in (("begin", now - 100_000_000), ("end", now)):
+                file.write(marks.lines.line(verb, 1, t_ns, 4, "paused", pid=4))
+        run.pause()
+        run.resume()
+    assert [one.name for one in run.windows].count("paused") == 2
+    (mine,) = (one for one in run.windows if one.name == "paused" and one.source.split()[2] != "4")
+    whole = window(run, "run")
+    assert run.unpaused().duration_s == pytest.approx(whole.duration_s - mine.duration_s, abs=1e-6)

@@ -304,7 +304,7 @@ class Run(Windows):
         def choose(trace: StoredTrace) -> list[Window]:
             if not isinstance(windows, str):
                 return list(windows)
-            found = windows_called(trace, windows, lambda one: one.source.split()[:3] == self._source)
+            found = windows_called(trace, windows, self._is_mine)
             ended = [one for one in found if self._recording is None or OPEN not in one.flags]
             if not ended:
                 raise errors.StateError(f"no window called {windows!r} has ended yet", "End one first.")
@@ -329,7 +329,7 @@ class Run(Windows):
         from powersample.analysis import training
 
         trace, found = self.settled(window)
-        return training(trace, found, [one for one in trace.windows if one.name == PAUSED])
+        return training(trace, found, [one for one in trace.windows if one.name == PAUSED and self._is_mine(one)])
 
     def holistic(
         self,
@@ -410,8 +410,12 @@ class Run(Windows):
 
     def _mine(self, trace: StoredTrace, window: str | Window) -> str | Window:
         """Return, of windows that several ranks call the same, this process's."""
-        own = [one for one in trace.windows if one.name == window and one.source.split()[:3] == self._source]
+        own = [one for one in trace.windows if one.name == window and self._is_mine(one)]
         return own[0] if len(own) == 1 else window
+
+    def _is_mine(self, window: Window) -> bool:
+        """Whether this process marked it; other ranks, and programs started from here, mark in the same recording."""
+        return window.source.split()[:3] == self._source
 
 
 class _Scratch:
