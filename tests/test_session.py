@@ -448,6 +448,39 @@ def test_laps_and_what_was_spent_outside_of_pauses():
     )
 
 
+def test_signal_handler_that_stops_in_the_midst_of_a_stop_leaves_it_to_that(node):
+    """A handler runs in the thread that it interrupts, and must not wait for it."""
+    run = ps.measure(simulate=node).start()
+    finish, told = run._recording.finish, []
+
+    def interrupted():
+        told.append(run.stop())
+        return finish()
+
+    run._recording.finish = interrupted
+    stopping = threading.Thread(target=run.stop, daemon=True)
+    stopping.start()
+    stopping.join(20)
+    assert (stopping.is_alive(), told) == (False, [None])
+    assert window(run, "run").flags == ()
+
+
+def test_start_in_the_midst_of_a_start_is_refused(node, monkeypatch):
+    run, told = ps.measure(simulate=node), []
+    begin = recording.Recording.start
+
+    def interrupted(self):
+        with pytest.raises(errors.StateError, match="started before"):
+            run.start()
+        told.append(1)
+        begin(self)
+
+    monkeypatch.setattr(recording.Recording, "start", interrupted)
+    with run:
+        pass
+    assert told == [1]
+
+
 def test_unpaused_leaves_in_what_another_program_calls_paused(node):
     """Ranks, and programs started from a run, mark in its recording."""
     with ps.measure(simulate=node) as run:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from powersample import errors, marks
-from powersample.marks import MarkWriter, WindowMark, parse
+from powersample.marks import MarkWriter, WindowMark, lines, parse
 from powersample.session.windows import Windows
 
 
@@ -189,6 +189,95 @@ def test_pause_and_resume_mark_a_span_and_are_refused_out_of_turn(run):
     run.pause()
     run.resume()
     assert [window.name for window in run.found().windows] == ["paused", "paused"]
+
+
+@pytest.mark.parametrize("why", ["shifted", "full"])
+@pytest.mark.filterwarnings("ignore:powersample")
+def test_pause_whose_mark_is_written_nowhere_is_resumed_all_the_same(tmp_path, monkeypatch, why):
+    """A disk that is full, or clocks that are shifted, never reach the training."""
+    if why == "shifted":
+        monkeypatch.setattr(lines, "time_is_shifted", lambda: True)
+    run = Marked(tmp_path / "marks")
+    if why == "full":
+        run.path.unlink()
+        run.path.mkdir()  # no file to write to
+        run.event("the first that cannot be written")
+    for _ in range(2):
+        run.pause()
+        with pytest.raises(errors.StateError, match="paused already"):
+            run.pause()
+        run.resume()
+        with pytest.raises(errors.StateError, match="not paused"):
+            run.resume()
+
+
+@pytest.mark.filterwarnings("ignore:powersample")
+def test_lap_and_pause_in_a_forked_child_start_nothing_and_wait_for_nobody(run):
+    """Its copy of a lock may be held by a thread that it has not."""
+    writer = run._marks()
+    writer._forked()
+    holder = threading.Thread(target=run._lap_lock.acquire)
+    holder.start()
+    holder.join()
+    within(5, lambda: (run.lap(), run.pause(), run.resume()))
+    assert writer._thread is None
+    assert run.path.read_bytes() == b""
+
+
+def within(seconds, call):
+    """Call it in a thread, as in any other, and fail when it has not come back."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(call()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert done, "it waits for ever"
+
+
+@pytest.mark.parametrize("at", ["flush", "_write", "_edge", "_started"])
+def test_signal_handler_that_marks_in_the_midst_of_a_mark_never_waits_for_it(run, monkeypatch, at):
+    """A handler runs in the thread that it interrupts: here at each place where that holds a lock, or is about to."""
+    writer, inside = run._marks(), getattr(MarkWriter, at)
+    told = []
+
+    def interrupted(self, *arguments, **options):
+        if not told:
+            told.append(at)
+            run.event("preempted")
+            with run.window("checkpoint"), run.step():
+                run.lap()
+        return inside(self, *arguments, **options)
+
+    monkeypatch.setattr(MarkWriter, at, interrupted)
+
+    def train():
+        with run.window("epoch"), run.step():
+            run.lap()
+        return True
+
+    within(5, train)
+    found = run.found()
+    assert told == [at]
+    assert ["preempted" in event for event in found.events] == [True]
+    assert sorted(one.name for one in found.windows) == ["checkpoint", "epoch", "lap 1", "lap 2", "step", "step"]
+    assert (found.unmatched, found.unknown) == (0, 0)
+    writer.close()
+
+
+def test_signal_handler_that_pauses_or_resumes_in_the_midst_of_a_pause_leaves_it_in_order(run, monkeypatch):
+    begin, told = MarkWriter.begin, []
+
+    def interrupted(self, *arguments):
+        if not told:
+            told.append("")
+            with pytest.raises(errors.StateError, match="paused already"):
+                run.pause()
+            run.resume()
+        return begin(self, *arguments)
+
+    monkeypatch.setattr(MarkWriter, "begin", interrupted)
+    within(5, lambda: (run.pause(), run.pause(), run.resume()))
+    assert [one.name for one in run.found().windows] == ["paused", "paused"]
+    assert all(one.flags == () for one in run.found().windows)
 
 
 @pytest.mark.parametrize("call", ["window", "begin_window"])

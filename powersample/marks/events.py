@@ -79,7 +79,10 @@ class EventClock:
         self._now_ns, self._sleep = now_ns, sleep
         self._devices: dict[int, _Device] = {}
         self._found: list[Edge] = []
-        self._lock = threading.Lock()
+        # A signal handler that marks may come into its own thread's work here. That work is in no order then: `_busy`
+        # tells, and the handler's edges stay the host's.
+        self._lock = threading.RLock()
+        self._busy = False
 
     def record(self, cuda: Any, mark: int, edge: str) -> None:
         """Have the current device note when it gets to here on the current stream.
@@ -92,7 +95,9 @@ class EventClock:
             edge: "begin" or "end".
         """
         with self._lock:
-            device = None
+            if self._busy:
+                return
+            device, self._busy = None, True
             try:
                 if cuda.is_current_stream_capturing():  # an event in a graph is no instant
                     return
@@ -116,6 +121,8 @@ class EventClock:
                 device.pending.append(_Pending(mark, edge, event, before_ns))
             except Exception as error:
                 self._lose(device, error)
+            finally:
+                self._busy = False
 
     def find_out(self, cuda: Any, *, wait: bool) -> None:
         """Find out the instants of the events that the devices have come to; `take` them then.
@@ -126,6 +133,8 @@ class EventClock:
         """
         deadline_ns = self._now_ns() + (round(PATIENCE_S * 1e9) if wait else 0)
         with self._lock:
+            if self._busy:
+                return
             asked = {index: list(device.pending) for index, device in self._devices.items()}
         while self._now_ns() < deadline_ns:  # without the lock, for which the program's own marks would wait
             with self._lock:
@@ -133,13 +142,22 @@ class EventClock:
                     break
             self._sleep(1e-3)
         with self._lock:
-            for index, device in self._devices.items():
-                try:
-                    with cuda.device(index):
-                        if not device.lost and device.pending:
-                            self._find(cuda, device, [one for one in device.pending if one.event.query()])
-                except Exception as error:
-                    self._lose(device, error)
+            if self._busy:  # whoever is at it finds out, or the next
+                return
+            self._busy = True
+            try:
+                self._find_all(cuda)
+            finally:
+                self._busy = False
+
+    def _find_all(self, cuda: Any) -> None:
+        for index, device in self._devices.items():
+            try:
+                with cuda.device(index):
+                    if not device.lost and device.pending:
+                        self._find(cuda, device, [one for one in device.pending if one.event.query()])
+            except Exception as error:
+                self._lose(device, error)
 
     def _is_ahead(self, cuda: Any, index: int, asked: Sequence[_Pending]) -> bool:
         """Whether a device has not come to an event yet that it will come to.

@@ -19,14 +19,14 @@ from powersample.marks.writer import MarkWriter, check_name, writer_of
 
 _VARIABLE = ENVIRONMENT.encode()
 _by_path: dict[bytes, MarkWriter] = {}  # as the environment has it: a step has no time to decode it
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler that marks may come into its own thread's first mark
 _job_marks = JobMarks()
 _recent: MarkWriter | None = None
 
 
 def _after_fork() -> None:
     global _lock  # noqa: PLW0603 (a lock that a fork copied in its held state is lost)
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -44,6 +44,9 @@ class MarkWriter:
     come to mean another file. It is never created: once the recorder has taken it away, the recording is over, and a
     file made anew would only stand in the way of its clean-up.
 
+    A signal handler may mark, too: it runs in its thread's midst, also in the midst of a call here. So locks are
+    reentrant, and whatever they guard is in order before anything is called that a handler may come into.
+
     Args:
         path: the marks file, which the recorder has made.
     """
@@ -52,8 +55,8 @@ class MarkWriter:
         self.path = Path(path)
         self._open: dict[int, str] = {}  # how each is marked
         self._waiting: deque[_Mark] = deque()
-        self._lock = threading.Lock()
-        self._write_lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._write_lock = threading.RLock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._ticking = False
@@ -124,6 +127,7 @@ class MarkWriter:
         """Mark a window that began at `start_ns` and ends now; return its end, how it is marked, and its flags."""
         if self._silent:
             self._warn()
+            return time.monotonic_ns(), "", ()
         mark, tid = next(_NUMBERS), threading.get_native_id()
         _, notes = self._edge(sync, mark, "end")
         now = time.monotonic_ns()
@@ -155,7 +159,11 @@ class MarkWriter:
         return self._pid == 0
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits.
+
+        A signal handler that marks in its midst writes what is left by then, before what was taken already: windows are
+        whole by that, unless it ends the recording, which costs what was taken.
+        """
         with self._write_lock:
             batch = []
             while self._waiting:
@@ -226,11 +234,13 @@ class MarkWriter:
                         target=_write_now_and_then, args=(weakref.ref(self), self._ended), daemon=True
                     )
                     thread.name = "powersample-marks"
+                    self._thread = thread  # before its start: a signal handler that marks meanwhile starts no second
                     try:
                         thread.start()
                     except RuntimeError:  # no more threads, or the interpreter ends
+                        self._thread = None
                         return False
-                    self._thread, self._ticking = thread, True
+                    self._ticking = True
         return not self._ended.is_set()
 
     def _write(self, text: bytes) -> None:
@@ -257,8 +267,8 @@ class MarkWriter:
             warnings.warn(text, RuntimeWarning, stacklevel=4)
 
     def _forked(self) -> None:
-        self._lock = threading.Lock()  # another thread of the parent may have held it
-        self._write_lock = threading.Lock()
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+        self._write_lock = threading.RLock()
         self._waiting = deque()  # its parent writes them
         self._thread, self._ticking = None, False
         if not self.hushed:

@@ -147,7 +147,8 @@ class Run(Windows):
         self._marked_before: str | None = None
         self._pid = os.getpid()
         self._source: list[str] = []
-        self._state = threading.Lock()
+        self._state = threading.RLock()  # a signal handler may stop what its own thread is just about to stop
+        self._starting = False
 
     # ---- life --------------------------------------------------------------------------------------------------
 
@@ -160,9 +161,10 @@ class Run(Windows):
             OutputExists, AccessDenied: The output cannot be written.
         """
         with self._state:
-            if self._recording is not None or self._trace is not None:
+            if self._starting or self._recording is not None or self._trace is not None:
                 raise errors.StateError("this Run was started before; call measure() for another")
             recording: Recording | None = None
+            self._starting = True
             try:
                 plan, node = self._plan, self._make_node()
                 if node is not None:
@@ -180,6 +182,8 @@ class Run(Windows):
                     recording.discard()
                 self._close_node()
                 raise
+            finally:
+                self._starting = False
             self._pid, self._recording = os.getpid(), recording
             self._started_ns = time.monotonic_ns()
             self._source = ["marks", "pid", str(self._pid)]
@@ -190,10 +194,12 @@ class Run(Windows):
     def stop(self) -> None:
         """End the recording and write the trace; harmless when repeated or in a forked child."""
         with self._state:
-            recording, writer = self._recording, self._writer
-            if recording is None or writer is None or self._pid != os.getpid():
+            if self._pid != os.getpid():
                 return
-            self._writer = None  # no thread may mark what is being finished
+            recording = self._recording
+            writer, self._writer = self._writer, None  # no thread may mark what is being finished
+            if recording is None or writer is None:  # a signal handler's stop() in the midst of this one: it is ending
+                return
             dismiss(writer, self._marked_before)
             try:
                 writer.end(self._run_mark)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from powersample.errors import StateError
@@ -36,9 +37,10 @@ class Windows:
 
     def __init__(self) -> None:
         self._writer: MarkWriter | None = None
-        self._lap_lock = threading.Lock()
-        self._laps = 0
-        self._pause_mark = self._lap_ns = 0
+        # Of laps and pauses. A signal handler may come into its own thread's call here, and must not wait for that.
+        self._lap_lock = threading.RLock()
+        self._laps = self._lap_ns = 0
+        self._pause_mark: int | None = None  # None: not paused; 0: paused, and no mark tells of it
 
     def window(self, name: str, *, sync: str = "auto") -> WindowMark:
         """Return a context manager and decorator that marks a window called `name`.
@@ -100,10 +102,23 @@ class Windows:
         Raises:
             StateError: It is paused already, or the run is not recording.
         """
+        marks = self._marks()
+        if marks.hushed:  # a fork copied the lock, which another thread may have held
+            marks.begin(PAUSED)
+            return
         with self._lap_lock:
-            if self._pause_mark:
+            if self._pause_mark is not None:
                 raise StateError("this Run is paused already", "Call resume() first.")
-            self._pause_mark = self._marks().begin(PAUSED, "auto")
+            self._pause_mark = 0  # before the mark: a signal handler that asks meanwhile meets a paused Run
+            try:
+                mark = marks.begin(PAUSED, "auto")
+            except BaseException:
+                self._pause_mark = None
+                raise
+            if self._pause_mark is None:  # the handler has resumed
+                marks.end(mark)
+            else:
+                self._pause_mark = mark
 
     def resume(self) -> None:
         """End the paused span.
@@ -112,10 +127,12 @@ class Windows:
             StateError: It is not paused, or the run is not recording.
         """
         marks = self._marks()
+        if marks.hushed:
+            return
         with self._lap_lock:
-            if not self._pause_mark and not marks.hushed:
-                raise StateError("this Run is not paused", "Call pause() first.")
-            mark, self._pause_mark = self._pause_mark, 0
+            mark, self._pause_mark = self._pause_mark, None
+        if mark is None:
+            raise StateError("this Run is not paused", "Call pause() first.")
         marks.end(mark)
 
     def lap(self) -> Window:
@@ -131,7 +148,8 @@ class Windows:
         from powersample.model import Window
 
         marks = self._marks()
-        with self._lap_lock:
+        lock = nullcontext() if marks.hushed else self._lap_lock  # see `pause`
+        with lock:  # a lap that a signal handler ends while this one is being ended has the same beginning
             self._laps += 1
             name, start_ns = f"lap {self._laps}", self._lap_ns
             self._lap_ns, marked, flags = marks.span(name, start_ns, "auto")
@@ -140,7 +158,7 @@ class Windows:
     def _enter(self, writer: MarkWriter) -> None:
         """Mark where `writer` does from now on."""
         self._writer = writer
-        self._laps = self._pause_mark = 0
+        self._laps, self._pause_mark = 0, None
         self._lap_ns = time.monotonic_ns()
 
     def _marks(self) -> MarkWriter:
