@@ -288,8 +288,12 @@ def test_long_average_of_a_window_that_the_record_cuts_off_is_not_told_from_what
     assert "PSQ-UNCOVERED" in found.codes
 
 
-def test_primary_is_the_counter_where_it_is_surer_than_a_part_time_sensor():
-    """1.5 s of an H100: fifteen updates of either, and no telling what the sensor did not look at."""
+@pytest.mark.parametrize("hole_ms", [0, 160])
+def test_primary_is_the_counter_where_it_is_surer_than_a_part_time_sensor(hole_ms):
+    """1.5 s of an H100: fifteen updates of either, and no telling what the sensor did not look at.
+
+    Nor does it help the sensor that the counter went unread for 160 ms about the window's begin.
+    """
     t_ns = polls(0, 20, 1)
     rng = np.random.default_rng(7)
     watts = 200_000 + rng.integers(-30_000, 30_000, 210)
@@ -298,7 +302,9 @@ def test_primary_is_the_counter_where_it_is_surer_than_a_part_time_sensor():
     names = (NAME, "gpu0.energy")
     models = (SensorModel(Response.PART_TIME, 0.1, 0.025), SensorModel(Response.COUNTER, 0.1))
     meta = {"sensor_models": {name: model.as_json() for name, model in zip(names, models, strict=True)}}
-    trace = Trace.of([series(channel(), t_ns, quick), series(channel(names[1], Kind.ENERGY), t_ns, mj)], meta=meta)
+    read = abs(t_ns - 5 * S) > hole_ms // 2 * MS if hole_ms else t_ns >= 0
+    counter = series(channel(names[1], Kind.ENERGY), t_ns[read], mj[read])
+    trace = Trace.of([series(channel(), t_ns, quick), counter], meta=meta)
     (chosen,) = [one for one in energies_in(trace, Window("w", 5 * S, 6 * S + 500 * MS)) if one.primary]
     assert chosen.energy.channel == "gpu0.energy"
     assert chosen.why == "the counter is surer here than the power"

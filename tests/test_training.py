@@ -257,6 +257,20 @@ def test_training_leaves_out_a_device_whose_counter_was_reset_and_says_so():
     assert training(trace, Window("epoch 1", 5 * S, 9 * S)).total.joules == pytest.approx(400, rel=0.01)
 
 
+@pytest.mark.parametrize(("rest_ms", "joules"), [(20, 400.0), (100, None)])
+def test_training_of_which_a_sliver_was_not_seen_is_told_with_room_for_it(rest_ms, joules):
+    """4 s at 100 W, and a last span that lies behind the last reading: a lap that ends 20 ms after a pause did."""
+    t_ns = polls(0, 6, 10)
+    trace = Trace.of([series(channel("gpu0.energy", Kind.ENERGY, sensor="nvml.total_energy"), t_ns, t_ns // MS * 100)])
+    lap = Window("lap", 2 * S, 8 * S + rest_ms * MS)
+    found = training(trace, lap, [Window("paused", 6 * S, 8 * S)])
+    assert (found.total is None) == (joules is None)
+    assert found.covered == pytest.approx(4 / (4 + rest_ms / 1000), rel=1e-3)
+    if joules:
+        assert found.total.joules == pytest.approx(100 * (4 + rest_ms / 1000), rel=1e-3)
+        assert found.total.low_j < joules < found.total.high_j - 2 * rest_ms / 10 * 0.99
+
+
 def idle_known(trace, node):
     """Return the trace of an idle node with a calibration whose idle powers are that node's true ones."""
     at = [time.monotonic_ns()]

@@ -11,6 +11,8 @@ from powersample.analysis.interval import limit
 from powersample.analysis.told import Evidence, Told, rated
 from powersample.model import Energy, Kind, Response, Window, amount
 
+MUCH_WIDER = 2.0  # times the counter's interval, from which a power is the worse one whatever a gap hid
+
 
 class Choice(NamedTuple):
     """What a device and domain's channels say of a window.
@@ -113,10 +115,13 @@ def _resolves(told: Told, window: Window) -> bool:
 
 
 def _surer(counter: Energy, power: Energy, window: Window) -> bool:
-    """Whether a counter that covers the window has the narrower interval."""
+    """Whether a counter that covers the window, or all but short gaps, has the narrower interval."""
     if counter.low_j is None or counter.high_j is None or power.low_j is None or power.high_j is None:
         return False
-    return _seen(counter, window) and counter.high_j - counter.low_j < power.high_j - power.low_j
+    wider = (power.high_j - power.low_j) / max(counter.high_j - counter.low_j, 1e-12)
+    if _seen(counter, window):
+        return wider > 1
+    return whole(counter, window) and wider > MUCH_WIDER  # what a gap hid from the counter is little beside that
 
 
 def _best_evidence(one: Told, told: Sequence[Told], window: Window) -> Evidence | None:

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from powersample.analysis.calibrated import judge, stored_calibration
-from powersample.analysis.choice import whole
 from powersample.analysis.dropout import dropouts
-from powersample.analysis.interval import verdict
-from powersample.analysis.mean import cap
+from powersample.analysis.interval import limit, verdict
+from powersample.analysis.mean import cap as cap_of
+from powersample.analysis.mean import summed_cap
 from powersample.analysis.primary import POWER_ORDER, Measured, window_energies
 from powersample.analysis.relative import Sum, add
-from powersample.model import Kind, Trace, Window
+from powersample.model import Energy, Kind, Trace, Window
 
 PARTS = ("gpu", "package", "dram")  # do not overlap: their sum is the total
 TOLD = (*PARTS, "module", "wall")
@@ -29,8 +29,8 @@ class Training:
     Attributes:
         spans: what was integrated, in the order of time.
         duration_s: of all of them.
-        devices: energies by name ("gpu0", "package-0", "wall") and domain; a device whose readings do not speak for all
-            of the spans is absent, and one whose counter was reset, or slept, in them.
+        devices: energies by name ("gpu0", "package-0", "wall") and domain; a device whose readings do not speak
+            for 99 % of the spans is absent, and one whose counter was reset, or slept, in them.
         dram: of all memories; None where there is none, or one is absent.
         total: of all GPUs, packages and memories; None where one of them is absent, or there is none. Its interval is
             None where one of theirs is.
@@ -103,11 +103,14 @@ def training(trace: Trace, epoch: Window, aside: Iterable[Window] = ()) -> Train
         known = [one.energy for one in found if one is not None and one.energy.joules is not None]
         if domain in PARTS:
             shares.append(min(1.0, math.fsum(one.covered_s for one in known) / duration_s))
-        void = [one for one in known if cap(one) == "unusable"]
+        void = [one for one in known if cap_of(one) == "unusable"]
+        rest_s = math.fsum(
+            span.duration_s for one, span in zip(found, spans, strict=True) if one is None or one.energy.joules is None
+        )
         if void:
             reasons.append(f"what was read of {device} is void in {epoch.name!r}: {'; '.join(void[0].reasons)}")
-        elif len(known) == len(spans) and all(map(whole, known, spans)):
-            devices[known[0].channel.partition(".")[0], domain] = add(known)
+        elif (told := _told(known, duration_s, rest_s)) is not None:
+            devices[known[0].channel.partition(".")[0], domain] = told
         else:
             reasons.append(f"PSQ-PARTIAL what was read of {device} does not speak for all of {epoch.name!r}")
 
@@ -130,6 +133,35 @@ def training(trace: Trace, epoch: Window, aside: Iterable[Window] = ()) -> Train
         _idle_j(trace, {domain for _, domain in devices if domain in PARTS}, duration_s) if total else None,
         tuple(reasons),
         trace.simulated,
+    )
+
+
+def _told(known: Sequence[Energy], duration_s: float, rest_s: float) -> Sum | None:
+    """Return a device's sum over spans of duration_s together; None where its readings do not speak for 99 % of them.
+
+    The rest, such as a sliver between two pauses that no reading tells of, is taken at the mean power of what is told,
+    and may be nothing or twice as much.
+
+    Args:
+        known: energies of the spans that have one.
+        duration_s: of all spans.
+        rest_s: of those that have none.
+    """
+    covered_s = math.fsum(one.covered_s for one in known)
+    bridged_s = min(math.fsum(one.bridged_s for one in known), limit("much_hidden") * duration_s)
+    if not known or covered_s + bridged_s < limit("whole") * duration_s:
+        return None
+    found = add(known)
+    if rest_s <= 0:
+        return found
+    rest_j = found.joules * rest_s / (duration_s - rest_s)
+    joules = found.joules + rest_j
+    if found.low_j is None or found.high_j is None:
+        return replace(found, joules=joules)
+    low_j, high_j = found.low_j, found.high_j + 2 * rest_j
+    cap = summed_cap([*map(cap_of, known)])
+    return replace(
+        found, joules=joules, high_j=high_j, verdict=verdict(max(joules - low_j, high_j - joules), joules, cap)
     )
 
 
