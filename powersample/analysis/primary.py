@@ -10,6 +10,7 @@ from powersample.analysis.crosscheck import Crosscheck
 from powersample.analysis.proofs import Proofs
 from powersample.analysis.told import Told
 from powersample.analysis.truth import truths_joules
+from powersample.analysis.walls import WALL, one_wall
 from powersample.errors import InvalidArgument, did_you_mean
 from powersample.model import TRUTH_PREFIX, Channel, Energy, Kind, Trace, Window
 
@@ -27,7 +28,7 @@ class Measured:
         primary: whether it stands for its device and domain.
         why: why it does; "" when it does not.
         truth_j: the simulated node's truth; None on real devices.
-        spare: whether another source measures the same: then it is in no total.
+        spare: whether another source, or a surer meter, measures the same: then it is in no total.
         checks: how far it differs from the device's other channels, and how far it may.
     """
 
@@ -113,6 +114,8 @@ def window_energies(
         each = zip(*proofs.told(names), strict=True)
         for row, told, window, truth_j in zip(found, each, windows, truths, strict=True):
             row.extend(measured_of(told, own, window, truth_j, settled=settled))
+    if len({device for device, domain in groups if domain == WALL}) > 1:
+        return [one_wall(row, window) for row, window in zip(found, windows, strict=True)]
     return found
 
 

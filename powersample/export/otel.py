@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from powersample.analysis.walls import stands_for
 from powersample.export.openmetrics import needs
 
 if TYPE_CHECKING:
@@ -93,9 +94,13 @@ def _callback(asked: _Asked, name: str, *, energy: bool, host: bool) -> Callable
 
 
 def _whole(balances: Iterable[Balance]) -> list[Balance]:
-    """Return the one that stands for the whole machine, or none."""
+    """Return what stands for the whole machine: one measurement, of a meter or of supplies that have one each; or none.
+
+    Of several meters it is the first that was named: which is the surest is not known here.
+    """
     found = [one for one in balances if one.domain in HOST and one.joules is not None]
-    return sorted(found, key=lambda one: (HOST.index(one.domain), one.name))[:1]
+    found.sort(key=lambda one: HOST.index(one.domain))
+    return [one for one in found if stands_for(one.device) == stands_for(found[0].device)]
 
 
 def _attributes(one: Balance, simulated: str, *, host: bool) -> dict[str, str]:

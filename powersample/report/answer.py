@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from powersample.analysis.interval import ORDER
 from powersample.analysis.totals import PART_DOMAINS, PARTS
 from powersample.report.text import TOTAL_NAMES
 
@@ -70,4 +71,7 @@ def _worst(window: Mapping[str, Any]) -> str:
 
 
 def _meter_verdict(window: Mapping[str, Any]) -> str:
-    return next((one["verdict"] for one in window["energies"] if one["primary"] and one["domain"] == "wall"), "unrated")
+    found = [
+        one["verdict"] for one in window["energies"] if one["primary"] and one["domain"] == "wall" and not one["spare"]
+    ]
+    return max(found, key=lambda word: ORDER.index(word) if word in ORDER else len(ORDER), default="unrated")

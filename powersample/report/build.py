@@ -167,6 +167,7 @@ def _energy(measured: Measured, window: Window, missing: Missing, *, simulated: 
         "domain": energy.domain,
         "primary": measured.primary,
         "primary_reason": measured.why or None,
+        "spare": measured.spare,
         "joules": energy.joules,
         "low_j": energy.low_j,
         "high_j": energy.high_j,

@@ -42,7 +42,7 @@ def wall_of(trace: Trace, row: CarbonRow, zone: tzinfo | None, where: str) -> Wa
     long_ns = round(row.duration_s * 1e9)
     windows = [Window("run", end_ns + late - long_ns, end_ns + late) for late in (0, STAMP_NS // 2, STAMP_NS)]
     found = [
-        next((one.energy for one in measured if one.energy.domain == "wall" and one.primary), None)
+        next((one.energy for one in measured if one.energy.domain == "wall" and one.primary and not one.spare), None)
         for measured in window_energies(trace, windows)
     ]
     told = [one for one in found if one is not None and one.joules is not None]

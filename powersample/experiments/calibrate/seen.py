@@ -155,7 +155,7 @@ class RecordingSeen:
         limits = {info.channels[0].device: info.accuracy for info in self.recording.meters.recorder.infos}
         found = 0.0
         for one in measured:
-            if one.primary and one.energy.domain == WALL and one.energy.joules is not None:
+            if one.primary and not one.spare and one.energy.domain == WALL and one.energy.joules is not None:
                 accuracy = limits.get(one.energy.device)
                 found += (
                     math.nan if accuracy is None else float(accuracy.limit_w(one.energy.joules / window.duration_s))
