@@ -106,11 +106,24 @@ def test_device_without_an_energy_leaves_part_no_total_and_a_reason():
     text = str(report)
     rows = cells(text)
     (total,) = [row for row in rows if row[0] == "total"]
-    assert (total[1], total[-1]) == ("6480.0", "CPU + DRAM")  # and says what is in it
+    assert (total[1], total[3], total[-1]) == ("6480.0 (part)", "-", "CPU + DRAM")  # and says what is in it
+    assert [row[2:5] for row in rows if row[0].startswith("epoch")] == [["-"] * 3] * 5  # as in JSON
     assert [row[0] for row in rows if row[0].startswith("gpu0")] == ["gpu0"]
     assert "no energy by gpu1.energy in run, epoch 0, epoch 1 and 3 more windows" in " ".join(text.split())
     assert "PSQ-PARTIAL run, total: no energy of GPU-1 can be told: no gpu_j" in " ".join(text.split())
     assert "gpu1.energy: reads failed with code 15" in " ".join(text.split())
+
+
+def test_window_that_a_device_lacks_an_energy_of_has_no_total_no_mean_and_no_error():
+    """What is left, such as the GPU's, would look like all."""
+    report = build(node(windows=[RUN, *EPOCHS], simulated=True, dead=("package-0.energy",)))
+    assert all(window["totals"]["joules"] is None for window in report.data["windows"])
+    found = cells(str(report))
+    (header,) = [row for row in found if row[:2] == ["window", "s"]]
+    for row in (row for row in found if row[0].startswith("epoch")):
+        told = dict(zip(header, row, strict=True))
+        assert [told[name] for name in ("J", "95 %", "mean W", "verdict", "error %")] == ["-"] * 5
+        assert (told["GPU J"], told["DRAM J"]) == ("2000.0", "200.0")
 
 
 def test_windows_by_the_hundreds_that_lack_an_energy_are_counted_in_their_row():

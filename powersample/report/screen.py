@@ -6,6 +6,7 @@ One window that holds all others, such as "run", is told by device; the others a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
@@ -141,23 +142,21 @@ def _summed(window: Mapping[str, Any]) -> set[str]:
 
 
 def _sum_cells(window: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a window's total as an energy, and its cells J, 95 %, mean W and verdict."""
-    known = sums(window)
-    total = {"joules": sum(known.values()) if known else None} | {
-        key: window["totals"][key] for key in ("low_j", "high_j")
-    }
-    mean_w = total["joules"] / window["duration_s"] if known and window["duration_s"] else None
-    return total, [
-        number(total["joules"]),
-        interval(total),
-        number(mean_w),
-        window["totals"]["verdict"] if known else DASH,
-    ]
+    """Return a window's total as an energy, and its cells J, 95 %, mean W and verdict: dashes where a part lacks."""
+    total = {key: window["totals"][key] for key in ("joules", "low_j", "high_j")}
+    joules, seconds = total["joules"], window["duration_s"]
+    mean_w = joules / seconds if joules is not None and seconds else None
+    verdict = DASH if joules is None else window["totals"]["verdict"]
+    return total, [number(joules), interval(total), number(mean_w), verdict]
 
 
 def _total(window: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], *, simulated: bool) -> list[str]:
-    total, cells = _sum_cells(window)
-    row = ["total", *cells, " + ".join(SUMS[key][0] for key in sums(window))]
+    """Return the row above a window's devices; "(part)" where it is of those alone that can be told."""
+    known, (total, cells) = sums(window), _sum_cells(window)
+    if total["joules"] is None:
+        total["joules"] = math.fsum(known.values())
+        cells = [f"{number(total['joules'])} (part)", interval(total), DASH, window["totals"]["verdict"]]
+    row = ["total", *cells, " + ".join(SUMS[key][0] for key in known)]
     return row + (truth_cells(total | {"truth_j": _truth_j(parts)}) if simulated else [])
 
 
@@ -172,16 +171,18 @@ def _rows(windows: Sequence[Mapping[str, Any]], most: int, simulated: bool) -> I
         return
     shown = windows[:most]
     groups = [key for key in SUMS if any(window["totals"][key] is not None for window in shown)]
+    lacking = any(window["totals"]["joules"] is None and sums(window) for window in shown)
     node = any(window["totals"]["node_j"] is not None for window in shown)
     header = ["window", "s", "J", "95 %", "mean W", "verdict"]
-    header += [f"{SUMS[key][0]} J" for key in groups] if len(groups) > 1 else []
+    by_domain = len(groups) > 1 or lacking
+    header += [f"{SUMS[key][0]} J" for key in groups] if by_domain else []
     header += ["node J", "95 %"] if node else []
     header += ["error %"] if simulated else []
     rows = []
     for window in shown:
         total, cells = _sum_cells(window)
         row = [_name(window), number(window["duration_s"]), *cells]
-        row += [_sum_cell(window, key) for key in groups] if len(groups) > 1 else []
+        row += [_sum_cell(window, key) for key in groups] if by_domain else []
         if node:
             whole = window["totals"]
             ends = {"joules": whole["node_j"], "low_j": whole["node_low_j"], "high_j": whole["node_high_j"]}
