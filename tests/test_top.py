@@ -40,6 +40,7 @@ GPU = Gauge(
     window_s=0.025,
     period_s=0.1,
     joules=12345.6,
+    mean_w=301.1,
     half_j=61.7,
     verdict="good",
     seconds=41.0,
@@ -221,6 +222,27 @@ def test_tail_ends_where_the_slowest_lane_does_and_waits_for_no_lane_that_is_gon
     assert tail.end_ns == 1890 * MS
     tail.add([(channel("gpu0.power.instant", lane="nvml:gpu0"), records(2000, 1000))])
     assert tail.end_ns == 11990 * MS
+
+
+def test_watch_of_a_constant_load_has_the_mean_that_it_draws_from_its_first_second_on():
+    """What passes before a device's first reading is in no joules, so it is in no mean either."""
+    with make_node("h100x2") as node:
+        for gpu in range(2):
+            node.load_wave(gpu, 300.0, 300.0, 1.0, 0.5)
+        time.sleep(0.3)  # what the sensor averages is all of the load
+        with TopWatch(simulated_plan(Plan(rate_hz=50.0), node), node=node, meters=asked_meters(["sim"], None)) as watch:
+            watch.start()
+            for settle in (False, True, False):
+                time.sleep(0.35)
+                frame = watch.look(settle=settle)
+                gpus = [one for one in frame.gauges if one.kind == "gpu"]
+                assert [one.mean_w for one in gpus] == pytest.approx([300.0, 300.0], rel=1e-6)
+                assert gpus[0].joules < 300.0 * frame.seconds
+            wall = next(one for one in frame.gauges if one.name == "wall")
+            parts = [one.mean_w for one in frame.gauges if one.adds_up]
+    assert wall.mean_w == pytest.approx(wall.power_w, rel=0.01)
+    assert frame.total.mean_w == pytest.approx(sum(parts))
+    assert "mean 300.0 W" in "\n".join(shown(frame, 80))
 
 
 def test_watch_tells_energies_with_the_truth_inside_and_a_gpu_that_is_lost():

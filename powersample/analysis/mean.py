@@ -104,12 +104,14 @@ class RunningEnergy:
     Attributes:
         joules: so far.
         seconds: that the stretches cover together.
+        spoken_s: of these that the joules are of: a counter's begin with its first reading.
         untold_s: seconds of stretches whose energy could not be told; they are in no joules.
         rated: whether every stretch had an interval.
     """
 
     joules: float = 0.0
     seconds: float = 0.0
+    spoken_s: float = 0.0
     untold_s: float = 0.0
     rated: bool = True
     _own2: float = 0.0
@@ -123,6 +125,7 @@ class RunningEnergy:
             return
         self.joules += energy.joules
         self.seconds += duration_s
+        self.spoken_s += min(duration_s, energy.covered_s + energy.bridged_s)
         self.rated = self.rated and energy.low_j is not None
         self._caps.add(cap(energy))
         self._own2 += own_j(energy) ** 2

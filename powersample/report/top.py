@@ -30,7 +30,8 @@ class Gauge:
         joules: since `seconds` ago.
         half_j: half of the 95 % interval.
         verdict: as an energy's; "" before one is told.
-        seconds: for how long energy has been counted.
+        mean_w: those joules over the seconds that they are of.
+        seconds: for how long it has been watched.
         unseen_s: of these that no reading speaks for.
         spark: (seconds ago, W) over the last minute, the oldest first.
         polls: reads so far.
@@ -50,6 +51,7 @@ class Gauge:
     window_s: float | None = None
     period_s: float | None = None
     joules: float | None = None
+    mean_w: float | None = None
     half_j: float | None = None
     verdict: str = ""
     seconds: float = 0.0
@@ -120,6 +122,7 @@ class Frame:
             model=" + ".join(dict.fromkeys(one.adds_up for one in parts)),
             power_w=power_w,
             joules=joules,
+            mean_w=_sum([one.mean_w for one in parts]),
             half_j=half_j,
             verdict=verdict(half_j, joules, _cap(parts)) if half_j is not None and joules else "",
             seconds=self.seconds,

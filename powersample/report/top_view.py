@@ -261,8 +261,8 @@ class _View:
             words.append(each)
         if one.processes is not None:
             words.append(_count(one.processes, "program"))
-        if one.joules is not None and one.seconds:
-            words.append(f"mean {one.joules / one.seconds:.1f} W")
+        if one.mean_w is not None:
+            words.append(f"mean {one.mean_w:.1f} W")
         return Text(_fitted("  " + ", ".join(word for word in words if word), self.width), "dim")
 
     def faults(self, one: Gauge) -> list[Text]:

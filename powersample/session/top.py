@@ -251,6 +251,7 @@ class TopWatch:
         rest_s = math.fsum(end_ns - start_ns for start_ns, end_ns, _ in since.looks) / 1e9
         rest_j = math.fsum((end_ns - start_ns) * watts for start_ns, end_ns, watts in since.looks) / 1e9
         joules = since.told.joules + rest_j if told_s or since.looks else None
+        spoken_s = since.told.spoken_s + rest_s
         half_j = since.told.half_j
         if half_j is not None:
             half_j *= (told_s + rest_s) / told_s  # what is not told yet is as unsure
@@ -273,6 +274,7 @@ class TopWatch:
             window_s=window_s,
             period_s=period_s,
             joules=joules,
+            mean_w=joules / spoken_s if joules is not None and spoken_s else None,
             half_j=half_j,
             verdict=verdict(half_j, joules, since.told.cap) if half_j is not None and joules else rated,
             seconds=seconds,

@@ -95,6 +95,7 @@ class _Watched:
             window_s=cycle_s,
             period_s=cycle_s,
             joules=self.joules if self.counted_s else None,
+            mean_w=self.joules / self.counted_s if self.counted_s else None,
             half_j=half_j,
             verdict=verdict(half_j, self.joules) if half_j is not None and self.joules > 0 else rated,
             seconds=seconds,
