@@ -33,7 +33,7 @@ from powersample.integrations import framework, left
 from powersample.integrations.left import Left
 from powersample.marks import parse
 from powersample.marks.job import LAUNCHERS
-from powersample.model import Kind, Trace, Window, simulated_key
+from powersample.model import Kind, Trace, Window, amount, simulated_key
 from powersample.session.account import Cumulative, chosen, log_keys
 from powersample.session.simulate import make_node
 from powersample.session.training import Account
@@ -244,6 +244,9 @@ def test_training_sums_spans_with_the_gain_of_one_board_added_linearly_and_other
     assert total.joules == pytest.approx(sum(one.joules for one in parts))
     assert total.high_j - total.joules == pytest.approx(np.hypot.reduce([one.high_j - one.joules for one in parts]))
     assert found.idle_j is None
+    seconds = f"{amount(found.duration_s)} s in 2 spans"
+    words = f"SIMULATED gpu0 + package-0 + package-0 dram over 'epoch 0', {seconds}: {total}"
+    assert (str(found), repr(found)) == (words, f"<Training {words}>")
 
 
 def test_training_leaves_out_a_device_whose_counter_was_reset_and_says_so():
@@ -254,6 +257,8 @@ def test_training_leaves_out_a_device_whose_counter_was_reset_and_says_so():
     found = training(trace, Window("epoch 0", 2 * S, 8 * S))
     assert (found.devices, found.total) == ({}, None)
     assert "PSQ-RESET" in found.reasons[0]
+    assert str(found) == f"no device over 'epoch 0', 6 s: no total can be told; {found.reasons[0]}"
+    assert repr(found) == "<Training no device over 'epoch 0', 6 s: no total; 1 left out>"
     assert training(trace, Window("epoch 1", 5 * S, 9 * S)).total.joules == pytest.approx(400, rel=0.01)
 
 

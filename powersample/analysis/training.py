@@ -16,15 +16,17 @@ from powersample.analysis.mean import cap as cap_of
 from powersample.analysis.mean import summed_cap
 from powersample.analysis.primary import POWER_ORDER, Measured, window_energies
 from powersample.analysis.relative import Sum, add
-from powersample.model import Energy, Kind, Trace, Window
+from powersample.model import Energy, Kind, Trace, Window, amount
 
 PARTS = ("gpu", "package", "dram")  # do not overlap: their sum is the total
 TOLD = (*PARTS, "module", "wall")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Training:
     """What an epoch took.
+
+    Printed it is a line about the total; `dataclasses.asdict` has everything.
 
     Attributes:
         spans: what was integrated, in the order of time.
@@ -53,6 +55,28 @@ class Training:
     idle_j: float | None
     reasons: tuple[str, ...]
     simulated: bool
+
+    def __str__(self) -> str:
+        because = "".join(f"; {reason}" for reason in self.reasons)
+        banner = "SIMULATED " if self.simulated else ""
+        return f"{banner}{self._of_what()}: {self.total or 'no total can be told'}{because}"
+
+    def __repr__(self) -> str:
+        absent = f"; {len(self.reasons)} left out" if self.reasons else ""
+        banner = "SIMULATED " if self.simulated else ""
+        return f"<Training {banner}{self._of_what()}: {self.total or 'no total'}{absent}>"
+
+    def _of_what(self) -> str:
+        """Return what the total is of: "gpu0 + package-0 over 'run', 1.2 s in 3 spans"."""
+        if not self.spans:
+            return "nothing is left"
+        parts = [
+            name if domain in ("gpu", "package") else f"{name} {domain}"
+            for name, domain in self.devices
+            if domain in PARTS
+        ]
+        count = f" in {len(self.spans)} spans" if len(self.spans) > 1 else ""
+        return f"{' + '.join(parts) or 'no device'} over {self.spans[0].name!r}, {amount(self.duration_s)} s{count}"
 
 
 def without(window: Window, aside: Iterable[Window]) -> tuple[Window, ...]:
