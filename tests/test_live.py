@@ -126,3 +126,12 @@ def test_state_that_cannot_be_written_is_told_and_serving_goes_on(tmp_path, monk
         assert watch.state().trouble == ()
     assert len(told) == 1
     assert "No space left" in told[0]
+
+
+def test_metrics_that_could_not_be_made_are_a_trouble_once_until_they_can_be():
+    told = []
+    with watched("h100+none", on_trouble=told.append) as (_, watch):
+        for text in ("the metrics cannot be made", "the metrics cannot be made", None):
+            watch.note_metrics(text)
+            assert watch.state().trouble == ((text,) if text else ())
+    assert told == ["the metrics cannot be made"]

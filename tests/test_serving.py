@@ -35,6 +35,28 @@ def test_unknown_path_is_not_found_and_the_root_leads_to_the_metrics():
         assert fetch(server.url + "?name=x")[0] == 200
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_metrics_that_cannot_be_made_are_answered_with_500_and_told_until_they_can_be(method):
+    failing, told = [ValueError("nan")], []
+
+    def exposition(accept):
+        if failing:
+            raise failing[0]
+        return b"x 1\n", "text/plain"
+
+    with serving_of(exposition) as server:
+        server.on_trouble = told.append
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            fetch(server.url, method)
+        body = refused.value.read()
+        refused.value.close()
+        assert refused.value.code == 500
+        assert body == (b"powersample: the metrics cannot be made: ValueError: nan\n" if method == "GET" else b"")
+        failing.clear()
+        assert fetch(server.url)[0] == 200
+    assert told == ["the metrics cannot be made: ValueError: nan", None]
+
+
 def test_more_clients_than_there_is_room_for_are_told_to_come_again(monkeypatch):
     monkeypatch.setattr(serving, "AT_ONCE", 2)
     held, entered = threading.Event(), threading.Semaphore(0)

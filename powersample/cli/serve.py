@@ -137,7 +137,7 @@ def _serve(options: argparse.Namespace, plan: Plan, meters: Asked, stack: ExitSt
     registry = openmetrics.registry(watch.state)
     server = None
     if http:
-        server = MetricsServer(*where, lambda accept: openmetrics.exposition(registry, accept))
+        server = MetricsServer(*where, lambda accept: openmetrics.exposition(registry, accept), watch.note_metrics)
         stack.callback(server.server_close)
     if node is not None:
         _note(f"SIMULATED NODE {options.simulate}, not a measurement")

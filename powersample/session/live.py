@@ -200,6 +200,10 @@ class Watch:
             self._trouble[what] = text
             self._on_trouble(text)
 
+    def note_metrics(self, text: str | None) -> None:
+        """Remember why what is shown of the state could not be made; None: it could."""
+        self._note("metrics", text)
+
     def notes(self) -> tuple[str, ...]:
         """Return what a reader should know of what is watched and what is not."""
         return (*self.inventory.notes, *self._meters.notes)

@@ -50,6 +50,7 @@ class MetricsServer(ThreadingHTTPServer):
         host: Name or address to listen at.
         port: And the port; 0 takes a free one.
         exposition: What is answered.
+        on_trouble: Told why that could not be made, and None when it could.
 
     Raises:
         SystemFailure: The port is taken, by whom where that can be told; or the name is unknown.
@@ -59,8 +60,14 @@ class MetricsServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, host: str, port: int, exposition: Exposition) -> None:
-        self.exposition = exposition
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        exposition: Exposition,
+        on_trouble: Callable[[str | None], None] = lambda _: None,
+    ) -> None:
+        self.exposition, self.on_trouble = exposition, on_trouble
         self.slots = threading.BoundedSemaphore(AT_ONCE)
         self._begun_s: dict[socket.socket, float] = {}  # requests that are being answered
         try:
@@ -122,8 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with the metrics, or the page that leads there."""
         path = self.path.partition("?")[0]
         if path == PATH:
-            body, kind = self.server.exposition(self.headers.get("Accept"))
-            self._answer(HTTPStatus.OK, body, kind)
+            self._metrics()
         elif path == "/":
             self._answer(HTTPStatus.OK, PAGE, "text/html; charset=utf-8")
         else:
@@ -132,6 +138,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         """Answer as GET, without the body."""
         self.do_GET()
+
+    def _metrics(self) -> None:
+        try:
+            body, kind = self.server.exposition(self.headers.get("Accept"))
+        except Exception as error:  # whatever it is: a scrape that fails unheard is a node that seems to be gone
+            trouble = f"the metrics cannot be made: {type(error).__name__}: {error}"
+            self.server.on_trouble(trouble)
+            text = f"powersample: {trouble}\n".encode(errors="replace")
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, text, "text/plain; charset=utf-8")
+            return
+        self.server.on_trouble(None)
+        self._answer(HTTPStatus.OK, body, kind)
 
     def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
         self.send_response(status)
