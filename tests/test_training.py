@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +92,34 @@ def test_account_state_of_an_open_epoch_holds_what_it_took_until_then():
     assert keys["energy/gpu0_joules"] / keys["power/gpu0_watts_mean"] == pytest.approx(
         epoch.duration_s - aside.duration_s
     )
+
+
+def test_account_saved_as_an_epoch_begins_leaves_out_what_cannot_be_told_yet():
+    """No sensor has had an update: the sum that goes on from there is whole but for an instant, and is logged."""
+    with busy_node() as node, Account(simulate=node, fifo=FIFO) as account:
+        account.start()
+        account.begin_epoch(0)
+        work(0.3)
+        account.end_epoch()
+        before = account.state_dict()
+        account.begin_epoch(1)
+        saved = account.state_dict()
+        account.end_epoch()
+    assert saved["untold"] == 0
+    assert before["joules"] <= saved["joules"] <= before["joules"] + 100
+    resumed = Account(simulate="h100")
+    resumed.load_state_dict(saved)
+    assert "not known" not in repr(resumed)
+
+
+@pytest.mark.parametrize(("seconds", "untold"), [(0.01, 0), (600.0, 1)])
+def test_account_saved_in_an_epoch_that_cannot_be_told_counts_it_only_when_it_is_no_stub(monkeypatch, seconds, untold):
+    found = SimpleNamespace(total=None, duration_s=seconds, reasons=())
+    with busy_node() as node, Account(simulate=node, fifo=FIFO) as account:
+        account.start()
+        account.begin_epoch(0)
+        monkeypatch.setattr("powersample.analysis.training", lambda *_: found)
+        assert account.state_dict()["untold"] == untold
 
 
 def test_account_started_where_nothing_can_be_measured_says_so_before_the_training(tmp_path):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FIRST_RANK_S = 10.0  # how long the others wait for their node's first process to record
 ASIDE = ("validation", "checkpoint")
+STUB_S = 1.0  # a part of an epoch that is shorter may have had no update of a sensor yet, and is then no lost epoch
 
 
 class Account:
@@ -282,7 +283,8 @@ class Account:
     def state_dict(self) -> dict[str, Any]:
         """Return the account so far as plain values, for a checkpoint; an epoch that is open counts up to now.
 
-        For that the training waits as `end_epoch` does, in a window "checkpoint" that is no part of the epoch.
+        For that the training waits as `end_epoch` does, in a window "checkpoint" that is no part of the epoch. Of an
+        epoch that has begun within the last second, what cannot be told yet is left out.
         """
         with self._lock:
             if not self._in_epoch or self.run is None:
@@ -294,7 +296,8 @@ class Account:
             finally:
                 if asked_alone:
                     self.end_aside("checkpoint")
-            return (self._cumulative if found is None else self._cumulative.plus(found)).as_json()
+            early = found is not None and found.total is None and found.duration_s < STUB_S
+            return (self._cumulative if found is None or early else self._cumulative.plus(found)).as_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the account of a checkpoint.
