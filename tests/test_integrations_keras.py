@@ -21,6 +21,8 @@ from trainings import (
     work,
 )
 
+from powersample.errors import BadFormat
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
 pytest.importorskip("torch", reason="torch is not installed")
 with warnings.catch_warnings():
@@ -125,6 +127,20 @@ def test_callback_second_fit_goes_on_with_its_account_from_the_file_that_keeps_i
     told = [one.account.history[0]["energy/total_joules"] for one in (first, second, anew)]
     sums = [one.account.history[0]["energy/cumulative_joules"] for one in (first, second, anew)]
     assert sums == pytest.approx([told[0], told[0] + told[1], told[2]])
+
+
+def test_callback_whose_file_is_torn_refuses_to_start_and_one_that_cannot_be_written_goes_on(tmp_path):
+    torn = tmp_path / "torn.json"
+    torn.write_text('{"version": 1, "jou')
+    with busy_node() as node:
+        refused = EnergyCallback(simulate=node, fifo=FIFO, state=torn)
+        with pytest.raises(BadFormat, match="Remove the file"):
+            fit(refused, epochs=2, initial_epoch=1, validation=False)
+        assert refused.account.run is None
+        on = EnergyCallback(simulate=node, fifo=FIFO, state=tmp_path / "none" / "energy.json")
+        fit(on, epochs=2, validation=False)
+    assert len(on.account.history) == 2
+    check_nothing_left(on.account)
 
 
 def test_callback_second_fit_is_a_new_account_unless_it_goes_on_where_the_first_ended():

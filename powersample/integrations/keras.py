@@ -7,16 +7,14 @@ for all but the last step's update: the numbers of an epoch's log are fetched be
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 from powersample.integrations import framework
+from powersample.integrations.kept import KeptState
 from powersample.integrations.left import Left
 from powersample.session.account import Keys
 from powersample.session.training import Account
-from powersample.store.replace import replace_text
 
 LEAST = "3.0"
 Callback: Any = framework(LEAST, "keras").callbacks.Callback
@@ -41,19 +39,24 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
     ) -> None:
         super().__init__()
         self.account = Account(keys=keys, steps=steps, **options)
-        self._state = None if state is None else Path(state)
+        simulated = options.get("simulate") is not None
+        self._state = None if state is None else KeptState(state, simulated=simulated)
+        self._kept: dict[str, Any] | None = None
         self._fresh = True
         self._batches = 0
         self._left: Left | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._kept = (
+            None if self._state is None else self._state.read()
+        )  # what is wrong with it is said before all else
         self.account.start()
         self._fresh = True
         self._left = Left("keras", self.account.stop)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._fresh and epoch > 0 and self._state is not None and self._state.exists():
-            self.account.load_state_dict(json.loads(self._state.read_text(encoding="utf-8")))
+        if self._fresh and epoch > 0 and self._kept is not None:
+            self.account.load_state_dict(self._kept)
         self._fresh = False
         self._batches = 0
         self.account.begin_epoch(epoch)
@@ -77,7 +80,7 @@ class EnergyCallback(Callback):  # type: ignore[misc] # Any, so that types are a
         if logs is not None:
             logs.update(keys)
         if self._state is not None and self.account.run is not None:
-            replace_text(self._state, json.dumps(self.account.state_dict()))
+            self._state.write(self.account.state_dict())
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._left is not None:
