@@ -367,7 +367,8 @@ def test_end_of_a_recording_says_which_meter_told_too_little_and_what_helps():
     trace = traced(cycles(lambda a, b: 100.0, 6))
     windows = [window(2.0, 18.0, "run"), window(3.0, 5.0, "epoch 0"), window(7.0, 18.0, "epoch 1")]
     said = " ".join(build(trace, windows).brief().split())
-    assert "no energy by wall.power in run, epoch 1: it covers 4.00" in said
+    assert "no energy by wall.power in run: it covers 4.00" in said
+    assert "1 window was marked after the record's end and cannot be told: epoch 1" in said
     assert "s of 16.00 s (PSQ-UNCOVERED 12 s of 16 s are outside the record)" in said
     assert "An energy needs half of its window: keep the source there all the time, and record for longer." in said
     assert "200.0" in said  # epoch 0 has its own

@@ -99,11 +99,11 @@ def test_build_simulated_carries_the_truth_and_says_so_first():
 
 def test_text_shows_the_primary_energy_of_every_window_and_the_codes_once():
     windows = [Window(f"epoch {i}", i * S, (i + 1) * S) for i in range(8)]
-    shown = str(build(recording(windows=[*windows, Window("late", 20 * S, 30 * S), Window("later", 20 * S, 30 * S)])))
+    shown = str(build(recording(windows=[*windows, Window("late", 9 * S, 30 * S), Window("later", 9 * S, 30 * S)])))
     lines = [line for line in shown.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == [str(i) for i in range(8)]
     assert all("200.0" in line and "unrated" in line for line in lines)
-    assert len([line for line in shown.splitlines() if line.startswith("  PSQ-UNCOVERED")]) == 1
+    assert len([line for line in shown.splitlines() if line.startswith("  PSQ-PARTIAL")]) == 1
     assert "more)" in shown
     assert "gpu0.temperature" not in shown
     assert "2 channels and 1 auxiliary one" in shown
@@ -116,7 +116,7 @@ def test_text_of_many_windows_stays_short_and_says_where_the_rest_is():
     assert "step x 300" in str(report)
     assert "--json has all" in str(report)
     assert "step x 300" in report.brief()
-    assert "PSQ-SHORT step 0" in str(report)
+    assert "PSQ-SHORT 300 times" in str(report)
 
 
 def test_text_names_program_host_time_and_boards():

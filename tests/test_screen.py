@@ -94,11 +94,50 @@ def test_explained_has_each_window_by_device_and_how_each_channel_was_read():
     assert any(row[:2] == ("step x 100", "0.4000") for row in rows)
 
 
-def test_windows_that_nothing_holds_are_told_by_device_until_they_fill_the_screen():
-    few = cells(str(build(node(windows=EPOCHS[:2]))))
-    assert [row[2] for row in few if row[0] == "epoch 1"] == ["gpu0", "package-0", "package-0 dram", "psys"]
-    many = cells(str(build(node(gpus=8, windows=EPOCHS))))
-    assert [row[2] for row in many if row[0] == "epoch 1"] == ["17200.0"]
+def test_windows_that_nothing_holds_come_after_the_whole_record():
+    report = build(node(windows=EPOCHS[:2]))
+    found = cells(str(report))
+    assert found[0][0] == "run, 54.00 s"
+    assert found[1] == ["total", "17280.0", "-", "320.0", "unrated", "GPU + CPU + DRAM"]
+    assert [row[2] for row in found if row[0] == "epoch 1"] == ["3200.0"]
+    assert report.data["record"]["totals"]["joules"] == pytest.approx(17280)
+    assert [one["name"] for one in report.data["windows"]] == ["epoch 0", "epoch 1"]  # those that were marked
+
+
+def test_run_comes_first_where_a_window_that_was_never_ended_goes_on_after_it():
+    late = Window("forgotten", 3 * S, 54 * S, ("open",))
+    report = build(node(windows=[Window("run", S, 50 * S), late, *EPOCHS]))
+    found = cells(str(report))
+    assert found[0][0] == "run, 49.00 s"
+    assert found[1][:2] == ["total", "15680.0"]
+    assert [row[2] for row in found if row[0] == "forgotten (open)"] == ["16320.0"]
+    assert report.data["record"] is None
+
+
+def test_longest_of_windows_that_were_asked_for_comes_first_where_none_holds_the_others():
+    windows = [EPOCHS[0], Window("long", 14 * S, 40 * S), EPOCHS[4]]
+    found = cells(str(build(node(windows=windows), windows)))
+    assert found[0][0] == "long, 26.00 s"
+    assert [row[0] for row in found if row[0].startswith("epoch")] == ["epoch 0", "epoch 4"]
+    alike = cells(str(build(node(windows=STEPS), STEPS)))
+    assert alike[0][0] == "step, 0.4000 s"
+    assert any(row[0] == "step x 100" for row in alike)  # it is one of them, and stays in their figures
+
+
+def test_windows_after_the_end_of_the_record_are_one_note():
+    """As when the recorder was killed and its program went on."""
+    gone = [Window(f"epoch {i}", 54 * S + i * S, 55 * S + i * S) for i in range(5, 20)]
+    report = build(
+        node(windows=[Window("run", 0, 54 * S, ("open",)), *EPOCHS, *gone, Window("epoch 20", 80 * S, 80 * S)])
+    )
+    for text in map(str, (report, report.brief())):
+        assert cells(text)[0][0] == "run (open), 54.00 s"
+        assert (
+            "note: 16 windows were marked after the record's end and cannot be told: epoch 5, epoch 6, epoch 7 and 13"
+            in (" ".join(text.split()))
+        )
+        assert not re.search("no energy by|PSQ-EMPTY|PSQ-UNCOVERED", text)
+    assert "epoch 19" in report.explained()  # nothing is lost to who asks
 
 
 def test_device_without_an_energy_leaves_part_no_total_and_a_reason():

@@ -32,6 +32,7 @@ from powersample.report.clock_fits import clock_fit_checks, clock_fits, without_
 from powersample.report.explain import explain
 from powersample.report.holistic import Factors, calibration_json, holistic_checks, holistic_json, node_totals
 from powersample.report.in_all import stretches_in_all, sums_json
+from powersample.report.lead import record_window
 from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
 from powersample.report.notebook import notebook
@@ -116,13 +117,20 @@ def build(
     whole = run_window(trace)
     channels = [own_causes(_channel(trace, trace.channels[name], found[name], whole), trace.meta) for name in names]
     missing = {name: one.missing for name, one in found.items()}
-    pieces, asked = stretches_in_all(chosen), set(chosen)
+    record = record_window(chosen, whole) if windows is None else None
+    shown = chosen if record is None else [*chosen, record]
+    pieces, asked = stretches_in_all(chosen), set(shown)
     joined = [one for some in pieces.values() for one in some if one not in asked]
-    every = window_energies(trace, [*chosen, *joined], load_period_s, repeats)
-    energies, told = every[: len(chosen)], dict(zip([*chosen, *joined], every, strict=True))
+    every = window_energies(trace, [*shown, *joined], load_period_s, repeats)
+    energies, told = every[: len(shown)], dict(zip([*shown, *joined], every, strict=True))
     judged = judge_of(trace, calibration, calibration_origin, anyway=calibration_anyway)
-    sums = [totals(measured, window) for measured, window in zip(energies, chosen, strict=True)]
-    nodes = holistics(trace, chosen, energies, judged, load_like=load_like, sums=sums)
+    sums = [totals(measured, window) for measured, window in zip(energies, shown, strict=True)]
+    nodes = holistics(trace, shown, energies, judged, load_like=load_like, sums=sums)
+    found_windows = [
+        _window(window, measured, missing, simulated=trace.simulated)
+        | {"totals": summed | node_totals(node), "holistic": holistic_json(node, factors, simulated=trace.simulated)}
+        for window, measured, summed, node in zip(shown, energies, sums, nodes, strict=True)
+    ]
     made_up = [str(one["name"]) for one in trace.meta.get("meters") or () if one.get("simulated")]
     simulated = trace.simulated
     data = {
@@ -130,11 +138,8 @@ def build(
         "simulated": simulated or bool(made_up),
         "simulated_node": simulated,  # everything, with its truth
         "simulated_meters": made_up,
-        "windows": [
-            _window(window, measured, missing, simulated=simulated)
-            | {"totals": summed | node_totals(node), "holistic": holistic_json(node, factors, simulated=simulated)}
-            for window, measured, summed, node in zip(chosen, energies, sums, nodes, strict=True)
-        ],
+        "windows": found_windows[: len(chosen)],
+        "record": None if record is None else found_windows[-1],
         "sums": sums_json(pieces, told),
         "calibration": calibration_json(judged),
         "channels": channels,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report as it is printed: the answer first, on one screen; `text.full` and `explain` have the rest.
 
-One window that holds all others, such as "run", is told by device; the others are a row each, summed by domain.
+One window, such as "run", is told by device (`lead`); the others are a row each, summed by domain.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 from powersample.analysis.repeats import stem
 from powersample.report.holistic import holistic_lines
-from powersample.report.many import SUMS, crowd_lines, crowds, sums, sums_lines
+from powersample.report.lead import late_words, led
+from powersample.report.many import SUMS, crowds, sums, sums_lines
 from powersample.report.table import DASH, cut, interval, number, table, times
 from powersample.report.text import (
     DEVICE,
@@ -31,7 +32,6 @@ from powersample.report.text import (
 from powersample.report.untold import untold
 from powersample.report.words import headline, may_hide, notes, origin, place, read_words, reason_cases
 
-ROWS = 24  # of windows by device, where no window holds all others
 MOST_NOTES = 6
 MOST_UNTOLD = 3
 MOST_REASONS = 4
@@ -44,13 +44,14 @@ LEGEND = (
 
 def screen(data: Mapping[str, Any]) -> str:
     """Return a report's JSON object as text that begins with the answer, without a newline at its end."""
+    data, first, late = led(data)
     lines = [*block(headline(data)), *block([origin(data)])]
-    if not data["windows"]:
+    if first is None:
         lines += ["Nothing was recorded.", ""]
     else:
-        lines += [*_answer(data, MOST_WINDOWS), *_untold(data), *_reasons(data), ""]
-    lines += [*_data(data), *check_lines(data["checks"]), *_notes(data)]
-    if data["windows"]:
+        lines += [*_answer(data, first, MOST_WINDOWS), *_untold(data), *_reasons(data, first), ""]
+    lines += [*_data(data), *check_lines(data["checks"]), *_late(late), *_notes(data)]
+    if first is not None:
         lines += ["", *wrap(LEGEND, WIDTH)]
     return "\n".join(_tidy(lines))
 
@@ -62,8 +63,10 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
         data: a report's JSON object.
         most: windows to show.
     """
+    data, first, late = led(data)
     grave = [check for check in data["checks"] if check["level"] != "info"]
-    return "\n".join(_tidy([*block(headline(data)), *_answer(data, most), *_untold(data), *check_lines(grave)]))
+    lines = [*block(headline(data)), *([] if first is None else _answer(data, first, most)), *_untold(data)]
+    return "\n".join(_tidy([*lines, *check_lines(grave), *_late(late)]))
 
 
 def _tidy(lines: Sequence[str]) -> list[str]:
@@ -85,32 +88,25 @@ def _untold(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"  and {len(missing) - MOST_UNTOLD} more devices without an energy, in --explain"
 
 
-def whole_window(windows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the first window that holds all others, None where none does."""
-    start_ns = min((one["start_ns"] for one in windows), default=0)
-    end_ns = max((one["end_ns"] for one in windows), default=0)
-    return next((one for one in windows if one["start_ns"] == start_ns and one["end_ns"] == end_ns), None)
+def _late(late: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for words in late_words(late):
+        yield from paragraph(words, 2)
 
 
-def _answer(data: Mapping[str, Any], most: int) -> Iterator[str]:
-    windows = data["windows"]
-    run, node = whole_window(windows), ["", *holistic_lines(data, 1), ""]
-    if run is not None:
-        yield from _devices(run, simulated=data["simulated_node"])
-        yield from node
-    others = [one for one in windows if one is not run]
+def _answer(data: Mapping[str, Any], first: Mapping[str, Any], most: int) -> Iterator[str]:
+    others = [one for one in data["windows"] if one is not first]
+    yield from _devices(first, simulated=data["simulated_node"])
+    yield from ["", *holistic_lines({**data, "windows": [first, *others]}, 1), ""]
     if not others:
         return
-    rows = sum(energy["primary"] for window in others for energy in window["energies"])
-    many = crowds(others)
-    if not any(map(sums, others)) or (run is None and not many and rows <= ROWS):
-        yield from primaries(others, most, data["sums"], simulated=data["simulated_node"])
-    else:
-        yield from _rows([one for one in others if stem(one["name"]) not in many], most, data["simulated_node"])
-        lines = sums_lines if any(map(sums, others)) else crowd_lines
-        yield from lines(others, many, data["sums"])
-    if run is None:
-        yield from node
+    many, told = crowds(data["windows"]), data["sums"]
+    if stem(first["name"]) in many:  # as the longest of them
+        others = data["windows"]
+    if not any(map(sums, others)):
+        yield from primaries(others, most, told, simulated=data["simulated_node"])
+        return
+    yield from _rows([one for one in others if stem(one["name"]) not in many], most, data["simulated_node"])
+    yield from sums_lines(others, many, told)
 
 
 def _devices(window: Mapping[str, Any], *, simulated: bool) -> Iterator[str]:
@@ -204,14 +200,13 @@ def _sum_cell(window: Mapping[str, Any], key: str) -> str:
     return "part" if joules is None and some else number(joules)
 
 
-def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
+def _reasons(data: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     """Yield the codes that bear on the answer in words, and how often the others were met."""
-    run = whole_window(data["windows"])
-    parts = set() if run is None else _bearing(run)
+    parts = _bearing(run)
     told: list[str] = []
     counted: dict[str, int] = {}
     for code, cases in sorted(reason_cases(data).items()):
-        grave = [one for one in cases if run is None or (one[0] == run["name"] and one[1] in parts)]
+        grave = [one for one in cases if one[0] == run["name"] and one[1] in parts]
         grave += [one for one in cases if one[1] in ("total", "whole node")]
         if grave and len(told) < MOST_REASONS:
             window, source, words = grave[0]
