@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from traces import S, channel, polls, series
 
+from powersample import store
 from powersample.cli import main
 from powersample.errors import InvalidArgument
 from powersample.export import spl_lines
@@ -77,3 +78,18 @@ def test_export_verb_writes_what_report_reads_and_does_not_overwrite(tmp_path, c
     assert main(["export", str(log), "--format", "ptdaemon", "--zone", "home"]) == 2
     assert main(["export", str(log), "--format", "ptdaemon", "--zone", "Z"]) == 0
     assert "11-25-2026 20:00:00.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["csv", "influx"])
+def test_export_of_a_simulation_has_its_truth_only_where_it_is_asked_for(form, tmp_path, capsys):
+    """A truth has its device's domain: a sum over that would count both."""
+    truth = series(channel("truth.gpu0.power", Kind.POWER), polls(0, 10, 1000), np.full(11, 7))
+    path = tmp_path / "run.parquet"
+    found = [series(channel("gpu0.power", Kind.POWER), polls(0, 10, 1000), np.full(11, 7)), truth]
+    store.save(Trace.of(found, anchors=[ANCHOR], meta={"simulated": True}), path)
+    assert main(["export", str(path), "-f", form]) == 0
+    said = capsys.readouterr().out
+    assert "gpu0.power" in said
+    assert "truth." not in said
+    assert main(["export", str(path), "-f", form, "--channel", "truth.*"]) == 0
+    assert "truth.gpu0.power" in capsys.readouterr().out

@@ -54,7 +54,8 @@ def add(verbs: Any) -> None:
         "--channel",
         action="append",
         metavar="NAME",
-        help="this one only; * and ? as in the shell, and it may be given again (default: all; ptdaemon: the wall's)",
+        help="this one only; * and ? as in the shell, and it may be given again (default: all, csv and influx without "
+        "a simulation's truth.*; ptdaemon: the wall's)",
     )
     verb.add_argument("--start", metavar="T", help="from T on: seconds from the first sample, or an ISO 8601 time")
     verb.add_argument("--end", metavar="T", help="up to T")
@@ -127,7 +128,7 @@ def _check(options: argparse.Namespace, chosen: str) -> None:
 def _csv(options: argparse.Namespace, trace: Trace, output: Path | None) -> None:
     from powersample.export import csv_chunks, windows_csv
 
-    chosen = _selection(options, trace)
+    chosen = _selection(options, trace, truth=False)
     windows = windows_csv(chosen)
     if windows is not None and output is None:
         _say(f"{len(chosen.windows)} windows are left out: with -o they are written beside")
