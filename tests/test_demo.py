@@ -106,13 +106,17 @@ def test_demo_command_replaces_nothing_that_is_somebodys(tmp_path, there, capsys
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_demo_command_prints_json_and_names_the_next_command(tmp_path):
-    (tmp_path / "demo.parquet").write_text("of the last demo")
+def test_demo_command_prints_json_names_the_next_command_and_leaves_earlier_demos_alone(tmp_path):
+    earlier = {"demo.parquet": "of the first demo", "demo-2.png": "of another, whose trace went elsewhere"}
+    for name, words in earlier.items():
+        (tmp_path / name).write_text(words)
     done = subprocess.run(
         [sys.executable, "-m", "powersample.cli", "demo", "--epochs", "1", "--epoch-seconds", "0.3", "--json"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["schema_version"] == 1
-    assert "next: powersample report demo.parquet" in done.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"demo.parquet", "demo.png"}
+    assert "this one becomes demo-3.parquet and demo-3.png" in done.stderr
+    assert "next: powersample report demo-3.parquet" in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {*earlier, "demo-3.parquet", "demo-3.png"}
+    assert {name: (tmp_path / name).read_text() for name in earlier} == earlier

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -30,8 +31,10 @@ def add(verbs: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("-o", "--output", type=Path, help=f"trace, and .png beside it; default {DEFAULT}, replaced")
-    verb.add_argument("--force", action="store_true", help="replace what -o names, if it exists")
+    verb.add_argument(
+        "-o", "--output", type=Path, help=f"trace, and .png beside it; default {DEFAULT}, or the next free number"
+    )
+    verb.add_argument("--force", action="store_true", help="replace them if they exist")
     verb.add_argument("--simulate", default="h100", metavar="NODE", help="board to simulate; default h100")
     verb.add_argument(
         "--board", type=int, metavar="SEED", help="draw its gain, offset and phase; default a perfect one"
@@ -48,11 +51,12 @@ def run(options: argparse.Namespace) -> int:
     from powersample import errors
     from powersample.experiments.demo import run_demo, to_json, to_text, write_png
 
-    output = DEFAULT if options.output is None else options.output
+    output = options.output or (DEFAULT if options.force else _free())
     picture = output.with_suffix(".png")
-    replace = options.force or output == DEFAULT
-    if picture.exists() and not replace:
+    if picture.exists() and not options.force:
         raise errors.OutputExists(f"{picture} exists; choose another name, or add --force to replace it")
+    if options.output is None and output != DEFAULT:
+        _note(f"an earlier demo lies here; this one becomes {output} and {picture}")
     demo = run_demo(
         output,
         profile=options.simulate,
@@ -60,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         epochs=options.epochs,
         epoch_s=options.epoch_seconds,
         nvidia_smi=options.nvidia_smi,
-        replace=replace,
+        replace=options.force,
         say=_note,
     )
     emit(json.dumps(to_json(demo), indent=1, allow_nan=False) if options.json else to_text(demo))
@@ -71,6 +75,14 @@ def run(options: argparse.Namespace) -> int:
         _note(f"wrote {output}; {error}")
     _note(f"next: powersample report {output}")
     return 0
+
+
+def _free() -> Path:
+    """Return the first of demo.parquet, demo-2.parquet ... whose recording, spool and picture are not there."""
+    from powersample.session.recording import spool_of
+
+    names = itertools.chain([DEFAULT], (DEFAULT.with_stem(f"{DEFAULT.stem}-{i}") for i in itertools.count(2)))
+    return next(one for one in names if not any(map(Path.exists, (one, one.with_suffix(".png"), spool_of(one)))))
 
 
 def _note(text: str) -> None:
