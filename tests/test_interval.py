@@ -335,3 +335,14 @@ def test_alias_is_not_named_where_the_loads_period_excludes_it():
     assert "PSQ-ALIAS" in unknown.energy.codes
     assert "PSQ-ALIAS" not in known.energy.codes
     assert known.energy.high_j < unknown.energy.high_j
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.6, False), (2.2, False), (5.0, True)])
+def test_polls_slower_than_the_sensor_tell_no_interval_of_a_window_that_holds_two(seconds, told):
+    """nvidia-smi -l 1 of a 1 s average: what two of its lines say of two seconds is anybody's guess."""
+    t_ns = polls(0, 60, 1000)
+    watts = np.random.default_rng(3).integers(90_000, 300_000, len(t_ns))
+    trace = trace_of(watts, t_ns, SensorModel(Response.AVERAGE, 0.1, 1.0, gain_sd=0.04))
+    found = channel_energy(trace, NAME, Window("w", 20 * S + 300 * MS, round((20.3 + seconds) * S)))
+    assert (found.low_j is not None) == told
+    assert told or (found.verdict == "unusable" and "PSQ-SHORT" in found.codes)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from powersample.analysis.arrays import Array, Floats
 from powersample.analysis.cells import HOLE, Cells, Reach
 from powersample.analysis.integrals import Reads
-from powersample.analysis.interval import reconstructions
+from powersample.analysis.interval import limit, reconstructions
 from powersample.analysis.inversion import Inversion
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Published, Updates
 from powersample.analysis.sweep import edges
-from powersample.analysis.told import Coverage, Told, best_verdicts, briefs, gap, short
+from powersample.analysis.told import Coverage, Told, best_verdicts, briefs, gap, guessed, short
 from powersample.analysis.updates import Pace
 from powersample.model import Channel, Kind, Response, SensorModel, Window, duration
 
@@ -142,6 +142,7 @@ class Averaging:
             best_verdicts(length_ns, sums.hidden_ns, max(self._period_ns, model.window_s * 1e9)),
             self._phases(sums.phase_ns).tolist(),
         )
+        sparse = self._spacing_ns > HOLE * self._period_ns  # no campaign tells what lies between such polls
         found = []
         for i, (window, each_j, hidden_ns, holes, least_w, most_w, off_by, missing_j, cap, phase) in enumerate(
             zip(self._windows, *columns, strict=True)
@@ -149,17 +150,21 @@ class Averaging:
             reasons = self._reasons(i, window, hidden_ns, holes)
             if brief[i]:
                 reasons.append(short(window, new))
+            energy = coverage.energy(i, each_j, METHODS[model.response], reasons)
+            known = not (sparse and self._reads.good(i) < limit("least_polls"))
+            if not known:
+                energy = guessed(energy)
             found.append(
                 Told(
-                    coverage.energy(i, each_j, METHODS[model.response], reasons),
+                    energy,
                     Kind.POWER,
                     self._period_ns * 1e-9,
                     False,
                     least_w,
                     most_w,
                     self._channel.divisor,
-                    model,
-                    off_by,
+                    model if known else None,
+                    off_by if known else None,
                     missing_j,
                     cap,
                     phase,

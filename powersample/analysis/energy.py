@@ -24,7 +24,7 @@ from powersample.analysis.meter import is_meter, meter_energies
 from powersample.analysis.polls import Polls
 from powersample.analysis.published import Updates
 from powersample.analysis.sweep import Pass, edges, sweep
-from powersample.analysis.told import Coverage, Told, best_verdicts, briefs, gap, plain, rated, short
+from powersample.analysis.told import Coverage, Told, best_verdicts, briefs, gap, guessed, plain, rated, short
 from powersample.analysis.turns import Turns
 from powersample.analysis.updates import SURE_OF_ONE, Pace, averages, pace
 from powersample.errors import InvalidArgument
@@ -195,8 +195,7 @@ class _Power:
             energy = coverage.energy(i, joules, method, reasons)
             told = bool(unsure) and reads.good(i) >= limit("least_samples")
             if unsure and not told:
-                few = f"PSQ-SHORT the window holds {reads.good(i)} readings: what lay between is anybody's guess"
-                energy = energy.but(reasons=(*energy.reasons, few), verdict="unusable")
+                energy = guessed(energy)
             found.append(
                 Told(
                     energy,

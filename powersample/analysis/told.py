@@ -180,6 +180,12 @@ def short(window: Window, new: str) -> str:
     return f"PSQ-SHORT {duration(window.duration_s)}, and the sensor tells something new each {new}"
 
 
+def guessed(energy: Energy) -> Energy:
+    """Return the energy of a window with so few readings that nothing tells its interval."""
+    few = f"PSQ-SHORT the window holds {energy.polls} readings: what lay between is anybody's guess"
+    return energy.but(reasons=(*energy.reasons, few), verdict="unusable")
+
+
 def gap(count: int | None, hidden_ns: float, window: Window, what: str) -> str:
     """Return the reason that tells of gaps."""
     gaps = "gaps between polls hide" if count is None else f"{count} gaps between polls hide"
