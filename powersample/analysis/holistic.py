@@ -21,11 +21,12 @@ from typing import Any
 from powersample.analysis.calibrated import Judged, judge, stored_calibration
 from powersample.analysis.course import GROUPS, KEYS, Course, course
 from powersample.analysis.interval import ORDER, verdict
+from powersample.analysis.mean import cap_of
 from powersample.analysis.node_energy import Estimate, before_reasons, by_bounds, by_load, by_model, outside_reasons
 from powersample.analysis.primary import Measured, find_window, window_energies
 from powersample.analysis.relative import chance_j
 from powersample.analysis.settling import Settling
-from powersample.analysis.totals import cap_of, more, totals
+from powersample.analysis.totals import more, totals
 from powersample.analysis.truth import truths_joules
 from powersample.errors import InvalidArgument
 from powersample.model import BudgetTerm, Calibration, Trace, Window

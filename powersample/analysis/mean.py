@@ -127,7 +127,7 @@ class RunningEnergy:
         self.seconds += duration_s
         self.spoken_s += min(duration_s, energy.covered_s + energy.bridged_s)
         self.rated = self.rated and energy.low_j is not None
-        self._caps.add(cap(energy))
+        self._caps.add(cap_of(energy))
         self._own2 += own_j(energy) ** 2
         for name, value_j in shared_j([energy]).items():
             self._shared[name] = self._shared.get(name, 0.0) + value_j
@@ -166,7 +166,7 @@ def own_j(one: Energy, *, alike: Collection[str] = ALIKE) -> float:
     )
 
 
-def cap(one: Energy) -> str:
+def cap_of(one: Energy) -> str:
     """Return the verdict that gaps, shortness or a reset hold an energy down to; "good" where only its width speaks."""
     joules, low_j, high_j = one.joules or 0.0, one.low_j, one.high_j
     if low_j is None or high_j is None or one.verdict not in ORDER:
@@ -177,7 +177,7 @@ def cap(one: Energy) -> str:
 
 def worst(energies: Sequence[Energy]) -> str:
     """Return the verdict that the faults of one of several energies hold their mean or ratio down to."""
-    return max(map(cap, energies), key=ORDER.index, default="good")
+    return max(map(cap_of, energies), key=ORDER.index, default="good")
 
 
 def summed_cap(caps: Sequence[str]) -> str:

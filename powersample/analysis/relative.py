@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from powersample.analysis.interval import verdict
-from powersample.analysis.mean import cap, own_j, shared_j, summed_cap, worst
+from powersample.analysis.mean import cap_of, own_j, shared_j, summed_cap, worst
 from powersample.analysis.totals import TOTAL
 from powersample.errors import InvalidArgument
 from powersample.model import Energy, Window
@@ -135,7 +135,7 @@ def add(pieces: Sequence[Energy]) -> Sum:
     if any(piece.low_j is None for piece in pieces):
         return Sum(total, None, None, "unrated", tuple(pieces), reasons)
     half_j = math.hypot(*map(own_j, pieces), *shared_j(pieces).values())
-    told = verdict(half_j, total, summed_cap([*map(cap, pieces)]))
+    told = verdict(half_j, total, summed_cap([*map(cap_of, pieces)]))
     return Sum(total, max(0.0, total - half_j), total + half_j, told, tuple(pieces), reasons)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from powersample.analysis.choice import whole
 from powersample.analysis.interval import ORDER, verdict
+from powersample.analysis.mean import cap_of
 from powersample.analysis.primary import Measured
 from powersample.errors import InvalidArgument
 from powersample.model import BudgetTerm, Energy, Window, amount
@@ -172,14 +173,6 @@ def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
         "high_j": total + math.sqrt(above2),
         "verdict": verdict(half_j, total, cap),
     }
-
-
-def cap_of(one: Energy) -> str:
-    """Return the best verdict that something else than its width allows an energy, such as a counter's reset."""
-    if one.joules is None or one.low_j is None or one.high_j is None or one.verdict not in ORDER:
-        return "good"
-    by_width = verdict(max(one.joules - one.low_j, one.high_j - one.joules), one.joules)
-    return "good" if one.verdict == by_width else one.verdict
 
 
 def sum_budget(parts: Sequence[Energy]) -> tuple[BudgetTerm, ...]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from powersample.analysis.calibrated import judge, stored_calibration
 from powersample.analysis.dropout import dropouts
 from powersample.analysis.interval import limit, verdict
-from powersample.analysis.mean import cap as cap_of
-from powersample.analysis.mean import summed_cap
+from powersample.analysis.mean import cap_of, summed_cap
 from powersample.analysis.primary import POWER_ORDER, Measured, window_energies
 from powersample.analysis.relative import Sum, add
 from powersample.model import Energy, Kind, Trace, Window, amount

@@ -9,9 +9,10 @@ from typing import Any
 
 from powersample.analysis import Measured, whole
 from powersample.analysis.interval import ORDER, verdict
+from powersample.analysis.mean import cap_of
 from powersample.analysis.relative import add, stretches
 from powersample.analysis.repeats import stem
-from powersample.analysis.totals import PART_DOMAINS, TOTAL, cap_of
+from powersample.analysis.totals import PART_DOMAINS, TOTAL
 from powersample.model import Energy, Window
 from powersample.report.many import MOST_ROWS, crowds
 
