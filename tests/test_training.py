@@ -90,7 +90,7 @@ def test_account_state_of_an_open_epoch_holds_what_it_took_until_then():
     epoch, aside = account.run.windows[1:]
     assert (epoch.name, aside.name) == ("epoch 0", "checkpoint 0")
     assert keys["energy/gpu0_joules"] / keys["power/gpu0_watts_mean"] == pytest.approx(
-        epoch.duration_s - aside.duration_s
+        epoch.duration_s - aside.duration_s, rel=1e-5
     )
 
 
