@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
@@ -189,21 +190,28 @@ def marks_of(path):
     return parse(path.read_bytes().splitlines(keepends=True), None, None)
 
 
-def test_account_under_record_only_marks(tmp_path, monkeypatch):
-    path = tmp_path / "marks"
+def test_account_under_record_only_marks_and_says_once_where_the_energies_will_be(tmp_path, monkeypatch):
+    path = tmp_path / "run.parquet.spool" / "marks"
+    path.parent.mkdir()
     path.touch()
     monkeypatch.setenv("POWERSAMPLE_MARKS", str(path))
-    with Account(simulate="h100", steps=True) as account:
+    account = Account(simulate="h100", steps=True)
+    assert str(account) == "powersample: no training was measured"
+    with pytest.warns(RuntimeWarning, match="only marks.*`powersample report run.parquet`.*No energy .* the log"):
         account.start()
+    with warnings.catch_warnings(action="error"):
         assert list(train(account, seconds=0)) == [{}]
+        account.stop()
     assert account.run is None
+    assert "`powersample report run.parquet`, once it has ended" in str(account)
     assert [one.name for one in marks_of(path).windows] == ["epoch 0", "step", "validation 0"]
     assert account.history == []
 
 
 def test_account_within_a_measure_of_the_same_program_only_marks_there():
     with busy_node() as node, ps.measure(simulate=node, fifo=FIFO) as run, Account() as account:
-        account.start()
+        with pytest.warns(RuntimeWarning, match="only marks.*the energies are in its report"):
+            account.start()
         assert list(train(account, seconds=0)) == [{}]
     assert names_of(run) == ["epoch 0", "validation 0"]
 
@@ -215,6 +223,7 @@ def test_account_of_another_rank_of_the_node_does_not_measure(name, monkeypatch)
         account.start()
         assert account.run is None
         assert list(train(account, seconds=0)) == [{}]
+    assert "the node's first process measures" in str(account)
 
 
 def test_account_calls_in_any_order_do_nothing_without_a_training():

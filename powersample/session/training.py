@@ -17,6 +17,7 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from powersample import errors, marks
@@ -68,7 +69,17 @@ class Account:
         self._open: dict[str, int] = {}  # what is open, in the order of its begin: verb to mark
         self._steps = 0
         self._said = False
+        self._elsewhere = ""  # where the energies of what is only marked here will be
         self._lock = threading.RLock()
+
+    def __str__(self) -> str:
+        """Return the report of what was measured; where this process only marks, who measures, and where."""
+        if self.run is None:
+            return f"powersample: {self._elsewhere or 'no training was measured'}"
+        try:
+            return str(self.run.report())
+        except (errors.PowerSampleError, OSError) as error:
+            return f"{self!r}; no report: {error}"
 
     def __repr__(self) -> str:
         """Return what all epochs took: the account's sum, in a line."""
@@ -99,12 +110,19 @@ class Account:
         self.stop()
         with self._lock:
             mine = not (local_rank() if rank is None else rank)
-            self.run = None
-            if mine and not os.environ.get(marks.ENVIRONMENT):
+            self.run, self._elsewhere = None, ""
+            recorder = os.environ.get(marks.ENVIRONMENT)
+            if mine and not recorder:
                 from powersample.session.run import measure
 
                 self.run = measure(**self._options | self._output()).start()
-            elif not mine and job() is not None and not marks.wait_for_recording(FIRST_RANK_S):
+            elif recorder:
+                self._elsewhere = _elsewhere(Path(recorder))
+                if mine:
+                    _warn(f"{self._elsewhere}. No energy comes into the log")
+            else:
+                self._elsewhere = "this process only marks: the node's first process measures, and has the energies"
+            if not mine and job() is not None and not marks.wait_for_recording(FIRST_RANK_S):
                 _warn(f"no process of this job records after {FIRST_RANK_S:g} s: what this one marks is lost")
             self._started += 1
             self._running, self._number, self._said, self._fresh = True, "", False, True
@@ -309,6 +327,18 @@ class Account:
         with self._lock:
             self._cumulative = Cumulative.from_json(state, simulated=self._cumulative.simulated)
             self._resumed = self._fresh or not self._running
+
+
+def _elsewhere(path: Path) -> str:
+    """Return who measures what is only marked here, and where that is told.
+
+    Args:
+        path: of the marks: the recording's spool holds them until it is done.
+    """
+    spool = path.parent
+    kept = spool.suffix == ".spool" and not spool.parent.name.startswith("powersample-")  # else it is in no file
+    told = f"`powersample report {spool.stem}`, once it has ended" if kept else "its report"
+    return f"this process only marks, and the recording around it measures; the energies are in {told}"
 
 
 def _warn(what: str) -> None:
