@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from recordings import MS, S, series
 
+from powersample.analysis.interval import EDGES
 from powersample.model import Channel, Kind, Trace, Window
 from powersample.report import build
+from powersample.report.words import reason_cases
 
 EPOCHS = [Window(f"epoch {i}", (2 + 10 * i) * S, (12 + 10 * i) * S) for i in range(5)]
 STEPS = [Window("step", (2000 + 500 * i) * MS, (2400 + 500 * i) * MS) for i in range(100)]
@@ -195,3 +197,37 @@ def test_summary_of_a_recording_is_what_its_report_begins_with():
     assert brief in str(report)
     assert len(brief.splitlines()) <= 36
     assert "--explain" not in brief
+
+
+def test_note_that_the_driver_has_no_samples_of_its_own_is_for_who_asks_for_everything():
+    notes = ("nvml:gpu0: no power.driver: nvmlDeviceGetSamples says Not Supported", "nvml:gpu0: no energy: x")
+    report = build(node(windows=[RUN]).with_meta(notes=notes))
+    assert "power.driver" not in str(report)
+    assert "no energy: x" in str(report)
+    assert "power.driver" in report.explained()
+
+
+@pytest.mark.parametrize(("steps_j", "told"), [((0.5, 0.4), False), ((0.5, 0.6), True), ((), True)])
+def test_edge_between_a_counters_updates_is_told_where_it_makes_a_difference(steps_j, told):
+    """A RAPL counter moves at every poll: each of its windows would say so, whatever its length."""
+    budget = [{"term": term, "value_j": off_j} for term, off_j in zip(EDGES.values(), steps_j, strict=False)]
+    energy = {"channel": "package-0.energy", "primary": True, "joules": 100.0, "budget": budget}
+    energy["reasons"] = ["PSQ-EDGE either edge", "PSQ-GAP 2 gaps"]
+    window = {"name": "w", "energies": [energy], "totals": {"reasons": []}, "holistic": {"reasons": []}}
+    assert ("PSQ-EDGE" in reason_cases({"windows": [window]}, slight=False)) == told
+    assert [*reason_cases({"windows": [window]})] == ["PSQ-EDGE", "PSQ-GAP"]
+    assert "PSQ-GAP" in reason_cases({"windows": [window]}, slight=False)
+
+
+def test_gap_that_hides_no_energy_but_whose_it_is_says_both():
+    """Both sentences stood on one screen: "no update was missed that could hide energy", and what gaps hide."""
+    t_ns = np.delete(np.arange(0, 2000) * MS, np.s_[1000:1040])
+    counter = series(
+        Channel("package-0.energy", "package-0", "package", Kind.ENERGY, "J", 1e-3), t_ns, t_ns // MS * 100
+    )
+    words = " ".join(str(build(Trace.of([counter], windows=[Window("half", 0, 1020 * MS)]))).split())
+    assert "PSQ-GAP" in words
+    assert "1 gap; no missed update could hide energy of the recording, and a window's interval has room" in words
+    words = " ".join(str(build(Trace.of([counter], windows=[Window("all", 0, 1999 * MS)]))).split())
+    assert "1 gap; no missed update could hide energy of the recording" in words
+    assert "PSQ-GAP" not in words

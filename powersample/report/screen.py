@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import filterfalse
 from textwrap import wrap
 from typing import Any
 
@@ -33,6 +34,7 @@ from powersample.report.untold import untold
 from powersample.report.words import headline, may_hide, notes, origin, place, read_words, reason_cases
 
 MOST_NOTES = 6
+SPARE = re.compile(r"^note: \S+: no power\.driver: .* Not Supported$")  # the driver's own samples: no energy needs them
 MOST_UNTOLD = 3
 MOST_REASONS = 4
 LEGEND = (
@@ -205,7 +207,7 @@ def _reasons(data: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     parts = _bearing(run)
     told: list[str] = []
     counted: dict[str, int] = {}
-    for code, cases in sorted(reason_cases(data).items()):
+    for code, cases in sorted(reason_cases(data, slight=False).items()):
         grave = [one for one in cases if one[0] == run["name"] and one[1] in parts]
         grave += [one for one in cases if one[1] in ("total", "whole node")]
         if grave and len(told) < MOST_REASONS:
@@ -247,7 +249,11 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
     beside = f" and {aux} auxiliary {_one(aux, 'one')}" if aux else ""
     told = f"data: {polls} readings of {len(channels)} {_one(len(channels), 'channel')}{beside}; "
     told += words or "no gap, no failed read, none lost"
-    yield from paragraph(told + ("" if hiding else "; no update was missed that could hide energy"), 4)
+    if not hiding:
+        told += "; no missed update could hide energy of the recording"
+        if "PSQ-GAP" in reason_cases(data):
+            told += ", and a window's interval has room for what is open at its edges (PSQ-GAP)"
+    yield from paragraph(told, 4)
     stuck = [one["name"] for one in channels if one["stuck"]]
     if stuck:
         yield from paragraph(f"STUCK: {', '.join(stuck)}", 4)
@@ -263,9 +269,9 @@ def _one(count: int, word: str) -> str:
 
 
 def _notes(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield notes; those that differ in numbers alone, such as a GPU's, once."""
+    """Yield notes that bear on the answer; those that differ in numbers alone, such as a GPU's, once."""
     alike: dict[str, list[str]] = {}
-    for words in notes(data):
+    for words in filterfalse(SPARE.match, notes(data)):
         alike.setdefault(re.sub(r"\d+", "0", words), []).append(words)
     for same in list(alike.values())[:MOST_NOTES]:
         yield from paragraph(same[0] + (f" (and {len(same) - 1} alike)" if len(same) > 1 else ""), 2)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from powersample.analysis.interval import EDGES
 from powersample.model import duration
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
@@ -27,6 +28,7 @@ WORDS_OF_ORIGIN = {
 POLLED = ("channel", "asked Hz", "got Hz", "polls", "updates", "of", "stale %", "errors", "gaps", "stalls")
 SENSORS = ("channel", "T s", "from", "W s", "from", "dropouts", "unread", "may hide J")
 ALIKE = 0.9  # of a sensor's period and what its values average: from here on they are the same
+SLIGHT = 0.01  # of an energy: what its edges may be off by is then no news
 LEFT_OUT = {
     "unknown": "lines of the marks' file are no marks",
     "unmatched": "ends of windows have no begin",
@@ -75,11 +77,20 @@ def error_pct(energy: Mapping[str, Any]) -> str:
     return DASH if error is None else f"{round(error, 2) + 0.0:+.2f}"
 
 
-def reason_cases(data: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
-    """Return window, source and words of each case of each code that a shown energy or its total bears."""
+def reason_cases(data: Mapping[str, Any], *, slight: bool = True) -> dict[str, list[tuple[str, str, str]]]:
+    """Return window, source and words of each case of each code that a shown energy or its total bears.
+
+    Args:
+        data: a report's.
+        slight: also that an edge may lie between two of a counter's updates which make no difference.
+    """
     found: dict[str, list[tuple[str, str, str]]] = {}
     for window in data["windows"]:
-        shown = [(one["channel"], one["reasons"]) for one in window["energies"] if one["primary"] or not one["joules"]]
+        shown = [
+            (one["channel"], [each for each in one["reasons"] if slight or not _slight(one, each)])
+            for one in window["energies"]
+            if one["primary"] or not one["joules"]
+        ]
         told = window["totals"]["reasons"]
         shown.append(("whole node", [one for one in window["holistic"]["reasons"] if one not in told]))
         for source, reasons in [*shown, ("total", window["totals"]["reasons"])]:
@@ -87,6 +98,11 @@ def reason_cases(data: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]
                 code, _, words = reason.partition(" ")
                 found.setdefault(code, []).append((window["name"], source, words))
     return found
+
+
+def _slight(energy: Mapping[str, Any], reason: str) -> bool:
+    steps_j = [term["value_j"] for term in energy["budget"] if term["term"] in EDGES.values()]
+    return reason.startswith("PSQ-EDGE ") and bool(steps_j) and sum(steps_j) <= SLIGHT * (energy["joules"] or 0.0)
 
 
 def coded_reasons(data: Mapping[str, Any]) -> Iterator[str]:
