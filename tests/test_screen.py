@@ -126,6 +126,18 @@ def test_longest_of_windows_that_were_asked_for_comes_first_where_none_holds_the
     assert any(row[0] == "step x 100" for row in alike)  # it is one of them, and stays in their figures
 
 
+def test_every_text_of_a_report_can_be_written_whatever_a_window_is_called():
+    """A name out of a file system may be no UTF-8; the sentence on what has no energy had it as it is."""
+    names = ["bad \udcff\x1b[2J name", "late \udcff"]
+    windows = [Window(names[0], 0, 54 * S), Window(names[1], 53 * S, 60 * S)]
+    report = build(node(windows=windows, dead=("gpu0.energy",)))
+    texts = [str(report), report.brief(), report.explained(), report.every_channel(), report._repr_html_()]
+    for text in texts:
+        assert "bad ??[2J name" in text
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert "no energy by gpu0.energy in run, bad ??[2J name, late ?" in " ".join(texts[0].split())
+
+
 def test_windows_after_the_end_of_the_record_are_one_note():
     """As when the recorder was killed and its program went on."""
     gone = [Window(f"epoch {i}", 54 * S + i * S, 55 * S + i * S) for i in range(5, 20)]

@@ -37,6 +37,7 @@ from powersample.report.meter_checks import meter_checks
 from powersample.report.meters import own_causes, recorded_meter_checks
 from powersample.report.notebook import notebook
 from powersample.report.screen import brief, screen
+from powersample.report.table import joined
 from powersample.report.text import full
 from powersample.report.words import OWN_WORD, SEEN, SPACING, badness
 from powersample.sensors import model_of
@@ -62,7 +63,7 @@ class Report:
 
     def explained(self) -> str:
         """Return each window by device, how each channel was read, and a note on every number."""
-        return "\n".join([full(self.data), "", *explain(self.data)]).rstrip()
+        return joined([full(self.data), "", *explain(self.data)]).rstrip()
 
     def _repr_html_(self) -> str:
         """Return the energies alone, as a notebook shows them."""

@@ -17,7 +17,7 @@ from powersample.analysis.repeats import stem
 from powersample.report.holistic import holistic_lines
 from powersample.report.lead import late_words, led
 from powersample.report.many import SUMS, crowds, sums, sums_lines
-from powersample.report.table import DASH, cut, interval, number, table, times
+from powersample.report.table import DASH, cut, interval, joined, number, table, times
 from powersample.report.text import (
     DEVICE,
     MOST_WINDOWS,
@@ -55,7 +55,7 @@ def screen(data: Mapping[str, Any]) -> str:
     lines += [*_data(data), *check_lines(data["checks"]), *_late(late), *_notes(data)]
     if first is not None:
         lines += ["", *wrap(LEGEND, WIDTH)]
-    return "\n".join(_tidy(lines))
+    return joined(_tidy(lines))
 
 
 def brief(data: Mapping[str, Any], most: int = 12) -> str:
@@ -68,7 +68,7 @@ def brief(data: Mapping[str, Any], most: int = 12) -> str:
     data, first, late = led(data)
     grave = [check for check in data["checks"] if check["level"] != "info"]
     lines = [*block(headline(data)), *([] if first is None else _answer(data, first, most)), *_untold(data)]
-    return "\n".join(_tidy([*lines, *check_lines(grave), *_late(late)]))
+    return joined(_tidy([*lines, *check_lines(grave), *_late(late)]))
 
 
 def _tidy(lines: Sequence[str]) -> list[str]:

@@ -46,8 +46,17 @@ def times(count: int) -> str:
 
 def cut(name: str, room: int) -> str:
     """Return a name in at most `room` letters, all of them printable."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    name = _printable(name)
     return name if len(name) <= room else name[: room - 3] + "..."
+
+
+def joined(lines: Iterable[str]) -> str:
+    """Return lines as one text that can be printed and written: "?" for what a window's name has of other letters."""
+    return "\n".join(_printable(line) for words in lines for line in words.split("\n"))
+
+
+def _printable(words: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 def interval(energy: Mapping[str, Any]) -> str:

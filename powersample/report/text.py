@@ -14,7 +14,7 @@ from powersample.analysis.repeats import stem
 from powersample.analysis.totals import PARTS
 from powersample.report.holistic import holistic_lines
 from powersample.report.many import crowd_lines, crowds
-from powersample.report.table import DASH, cut, interval, number, table
+from powersample.report.table import DASH, cut, interval, joined, number, table
 from powersample.report.words import (
     POLLED,
     SENSORS,
@@ -80,7 +80,7 @@ def full(data: Mapping[str, Any], *, every: bool = False) -> str:
     while lines and not lines[-1]:
         lines.pop()
     lines = [line for i, line in enumerate(lines) if line or lines[i - 1]]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def primaries(
