@@ -127,6 +127,39 @@ def test_several_devices_without_a_name_are_told_of_the_total():
         energy(recording(), "run")
 
 
+def test_device_that_is_no_gpu_is_asked_for_by_its_name_alone():
+    """What it measures itself is meant: a package has its memory beside."""
+    watts = {"gpu0.power": 100, "psys.power": 300, "package-0.power": 50, "package-0.dram.power": 7, "wall.power": 400}
+    domains = {"gpu0": "gpu", "psys": "psys", "package-0": "package", "wall": "wall"}
+    parts = []
+    for name, each_w in watts.items():
+        device = name.partition(".")[0]
+        one = channel(name, device=device, domain="dram" if ".dram." in name else domains[device])
+        parts.append(series(one, polls(0, 30, 10), np.full(3001, each_w * 1000)))
+    trace = Trace.of(parts, windows=WINDOWS)
+    for device, each_w in (("psys", 300), ("package-0", 50), ("wall", 400), (None, 100), ("gpu0", 100)):
+        assert energy(trace, "run", device).joules == pytest.approx(each_w * 26)
+    assert energy(trace, "run", "package-0", domain="dram").joules == pytest.approx(7 * 26)
+    assert energies(trace, "step", "psys").joules == pytest.approx(np.full(10, 300.0))
+    with pytest.raises(InvalidArgument, match="'psys' has no gpu power or energy, it has psys"):
+        energy(trace, "run", "psys", domain="gpu")
+
+
+def test_device_of_several_domains_none_of_which_is_its_own_is_asked_for_with_one():
+    names = ("chip.in.power", "chip.out.power")
+    parts = [series(channel(one, device="chip", domain=one.split(".")[1]), [0, S], [1, 1]) for one in names]
+    with pytest.raises(InvalidArgument, match=r"'chip' has no gpu power.*it has in, out.*Name the domain"):
+        energy(Trace.of(parts, windows=WINDOWS), "run", "chip")
+
+
+def test_energy_of_a_pattern_of_windows_names_what_takes_one():
+    epochs = [Window(f"epoch {i}", (5 + i) * S, (6 + i) * S) for i in range(3)]
+    with pytest.raises(InvalidArgument, match=r"energies\('epoch \*'\) has all 3 windows like it"):
+        energy(recording(epochs), "epoch *", "gpu0")
+    with pytest.raises(InvalidArgument, match="Did you mean 'epoch 1'"):
+        energy(recording(epochs[1:2]), "epoch1", "gpu0")
+
+
 # ---- every window of a name ------------------------------------------------------------------------------------
 
 

@@ -28,8 +28,8 @@ def energy(
         window: a window, or its name if only one bears it.
         device: "gpu0", "package-0" or a UUID; None when the domain has only one; "total" is the GPUs, packages and
             memories of the node together, each by its primary channel.
-        domain: gpu, module, package, dram, wall ...; None is gpu. Of "total" gpu, package or dram, all devices of that
-            domain together; None is all three.
+        domain: gpu, module, package, dram, wall ...; None is gpu, or what a device that is no GPU measures itself. Of
+            "total" gpu, package or dram, all devices of that domain together; None is all three.
         load_period_s: as `window_energies`.
 
     Returns:
@@ -55,7 +55,7 @@ def energies_of(
         every = window_energies(trace, windows, load_period_s)
         sums = [total(each, window, domain) for each, window in zip(every, windows, strict=True)]
         return [one.but(simulated=True) for one in sums] if trace.simulated else sums
-    domain = domain or GPU
+    domain = domain or _domain_of(trace, device)
     mine = _channels(trace, device, domain)
     if len(set(mine.values())) != 1:
         raise _unclear(trace, device, domain, sorted(set(mine.values())))
@@ -66,6 +66,22 @@ def energies_of(
         found.append(next((one.energy for one in measured if one.primary), measured[0].energy))
     made_up = trace.simulated or any((info := info_of(trace, name)) is not None and info.simulated for name in names)
     return [one.but(simulated=True) for one in found] if made_up else found
+
+
+def _domain_of(trace: Trace, device: str | None) -> str:
+    """Return the domain that is meant where none is named: gpu, or what a device without one measures.
+
+    Of several that is the one that its channels do not name: "package-0.energy" is package-0's own, and
+    "package-0.dram.energy" that of its memory.
+    """
+    found: dict[str, bool] = {}
+    for name, channel in trace.channels.items() if device else ():
+        mine = device in (channel.device, name.partition(".")[0])
+        if mine and channel.kind is not Kind.AUX and not name.startswith(TRUTH_PREFIX):
+            own = name.split(".")[1:2] != [channel.domain]
+            found[channel.domain] = found.get(channel.domain, False) or own
+    meant = [domain for domain, own in found.items() if own or len(found) == 1]
+    return meant[0] if GPU not in found and len(meant) == 1 else GPU
 
 
 def _channels(trace: Trace, device: str | None, domain: str) -> dict[str, str]:

@@ -4,6 +4,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from powersample.analysis.choice import choose
 from powersample.analysis.crosscheck import Crosscheck
@@ -59,9 +60,11 @@ def find_window(trace: Trace, window: str | Window) -> Window:
     if window == "run" and (whole := run_window(trace)) is not None:
         return whole
     counts = Counter(one.name for one in trace.windows)
+    like = sum(fnmatchcase(one.name, window) for one in trace.windows)
+    hint = f"energies({window!r}) has all {like} windows like it." if like else did_you_mean(window, counts)
     named = [repr(name) if count == 1 else f"{name!r} ({count} times)" for name, count in counts.items()]
     there = ", ".join(named[:20]) or "no windows"
-    raise InvalidArgument(f"no window is called {window!r}; the trace has {there}", did_you_mean(window, counts))
+    raise InvalidArgument(f"no window is called {window!r}; the trace has {there}", hint)
 
 
 def run_window(trace: Trace) -> Window | None:

@@ -274,8 +274,8 @@ class Run(Windows):
             device: "gpu0", "package-0" or a UUID; None when there is only one GPU; "total" is the node's GPUs,
                 packages and memories together. It has no joules where one of them is missing, or known for a part of
                 the window.
-            domain: "gpu", "module", "package", "dram", ...; None is "gpu", and of "total" everything. Of "total"
-                "gpu", "package" or "dram" is all devices of that domain together.
+            domain: "gpu", "module", "package", "dram", ...; None is "gpu", of another device what it measures itself,
+                and of "total" everything. Of "total" "gpu", "package" or "dram" is all devices of that domain together.
 
         Raises:
             InvalidArgument: No such window, device or domain, or several.
