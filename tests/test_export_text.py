@@ -279,9 +279,14 @@ def test_verb_writes_csv_with_its_windows_and_neither_over_what_is_there(recordi
     found = pd.read_csv(out, comment="#")
     assert found.monotonic_ns.agg(["min", "max"]).tolist() == [1.5 * S, 2 * S]
     assert pd.read_csv(beside).name.tolist() == ["epoch, 1"]
+    assert capsys.readouterr().err == f"powersample: wrote {out} and {beside}\n"
+    assert main(["export", str(recording), "-o", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert f"{out} exists" in said  # what was asked for, not what comes beside it
+    assert "Name another file with -o, or add --force." in said
     out.unlink()
     assert main(["export", str(recording), "-o", str(out)]) == 1
-    assert "run.windows.csv exists" in capsys.readouterr().err
+    assert f"run.windows.csv exists, and that is where the windows of {out} go" in capsys.readouterr().err
     assert not out.exists()
     assert main(["export", str(recording), "-o", str(out), "--force"]) == 0
     assert sorted(one.name for one in tmp_path.iterdir()) == ["run.csv", "run.parquet", "run.windows.csv"]

@@ -185,12 +185,19 @@ def _selection(options: argparse.Namespace, trace: Trace, *, truth: bool = True)
 
 
 def _write(chunks: Iterator[bytes], output: Path | None, *beside: tuple[Path, Iterable[bytes]], force: bool) -> None:
+    from powersample.errors import OutputExists
     from powersample.store.replace import write_together
 
     if output is None:
         pour(chunks)
-    else:
-        write_together([*beside, (output, _packed(chunks) if output.suffix == GZIP else chunks)], replace=force)
+        return
+    names = [output, *(path for path, _ in beside)]
+    for path in names:
+        if path.exists() and not force:
+            what = "" if path == output else f", and that is where the windows of {output} go"
+            raise OutputExists(f"{path} exists{what}", "Name another file with -o, or add --force.")
+    write_together([*beside, (output, _packed(chunks) if output.suffix == GZIP else chunks)], replace=force)
+    _say(f"powersample: wrote {' and '.join(map(str, names))}")
 
 
 def _unpacked(output: Path) -> Path:
