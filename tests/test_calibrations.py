@@ -9,7 +9,8 @@ from test_calibration_model import FOUND
 from unprivileged import as_nobody
 
 from powersample import errors
-from powersample.model import host_of, simulated_key
+from powersample.model import host_of, simulated_key, simulated_name
+from powersample.session.simulate import make_node
 from powersample.sim import Node
 from powersample.store.calibrations import (
     calibration_file,
@@ -93,3 +94,15 @@ def test_host_of_a_recording_leaves_out_what_its_metadata_do_not_tell():
     }
     assert host_of(meta) == {"name": "a", "gpus": ["GPU-1", "GPU-2"], "packages": [0]}
     assert host_of({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"), [("h100", "h100"), ("h100x4", "h100x4"), ("h100x2+none", "h100x2"), ("paper-node", "paper-node")]
+)
+def test_simulated_name_has_the_number_of_gpus_that_was_asked_for(spec, name):
+    with make_node(spec) as node:
+        assert simulated_name(node.describe()) == name
+
+
+def test_simulated_name_of_what_is_not_known_is_empty():
+    assert simulated_name({}) == ""

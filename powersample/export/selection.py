@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from powersample.model import TRUTH_PREFIX, Channel, Series, Trace, Window, to_realtime_ns
+from powersample.model import TRUTH_PREFIX, Channel, Series, Trace, Window, simulated_name, to_realtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def headline(trace: Trace) -> str | None:
     """Return the line that says that a trace is no measurement; None of one that is."""
     if trace.simulated:
         node = trace.meta.get("simulated_node") or {}
-        return f"SIMULATED NODE {node.get('profile', '')}".rstrip() + ", not a measurement"
+        return f"SIMULATED NODE {simulated_name(node)}".rstrip() + ", not a measurement"
     meters = sorted({one.device for one in trace.channels.values() if made_up(trace, one)})
     return f"SIMULATED: {', '.join(meters)}, not a measurement" if meters else None
 

@@ -7,7 +7,7 @@ from powersample.model.channel import KEPT_DTYPE, METER_DTYPE, SAMPLE_DTYPE, Cha
 from powersample.model.clock import Anchor, to_boottime_ns, to_realtime_ns
 from powersample.model.clock_fit import ClockFit, Knot
 from powersample.model.energy import BudgetTerm, Energy, Window
-from powersample.model.host import host_of, simulated_key
+from powersample.model.host import host_of, simulated_key, simulated_name
 from powersample.model.lane import LaneStats
 from powersample.model.meter import Accuracy, MeterInfo
 from powersample.model.run_table import RunRow, RunTable
@@ -47,6 +47,7 @@ __all__ = [
     "duration",
     "host_of",
     "simulated_key",
+    "simulated_name",
     "to_boottime_ns",
     "to_realtime_ns",
 ]

@@ -20,6 +20,16 @@ def host_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in host.items() if value}
 
 
+def simulated_name(node: Mapping[str, Any]) -> str:
+    """Return what a simulated node is called where it is said that nothing was measured: "h100", "h100x4".
+
+    Args:
+        node: a trace's `simulated_node`, empty where it is not known: "" then.
+    """
+    name, gpus = str(node.get("profile") or ""), node.get("gpus") or 1
+    return f"{name}x{gpus}" if gpus > 1 and name == node.get("gpu") else name  # other profiles have their own boards
+
+
 def simulated_key(node: Mapping[str, Any]) -> str:
     """Return the name of a simulated node with all that sets it apart, from what it says of itself.
 

@@ -17,6 +17,7 @@ from powersample.model.channel import Channel
 from powersample.model.clock import Anchor, to_realtime_ns
 from powersample.model.clock_fit import ClockFit
 from powersample.model.energy import Window
+from powersample.model.host import simulated_name
 from powersample.model.lane import LaneStats
 from powersample.model.series import Series
 
@@ -122,7 +123,7 @@ class Trace:
         start_ns, end_ns = self.start_ns, self.end_ns
         length = "empty" if start_ns is None or end_ns is None else f"{(end_ns - start_ns) / 1e9:.4g} s"
         node = self.meta.get("simulated_node") or {}
-        banner = f"SIMULATED {node.get('profile', '')}".rstrip() + " " if self.simulated else ""
+        banner = f"SIMULATED {simulated_name(node)}".rstrip() + " " if self.simulated else ""
         channels = sum(not name.startswith(TRUTH_PREFIX) for name in self.channels)
         windows = f"{len(self.windows)} windows" if len(self.windows) != 1 else "1 window"
         return f"<Trace {banner}{self._where()}{length}, {channels} channels, {windows}>"

@@ -23,7 +23,7 @@ from powersample.analysis.meter_gpu import meter_side_gpu
 from powersample.analysis.primary import Measured
 from powersample.analysis.signatures import Usage, offset, usage
 from powersample.analysis.truth import truths_joules
-from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace, Window
+from powersample.model import TRUTH_PREFIX, Channel, Kind, Trace, Window, simulated_name
 from powersample.report import signatures as lines
 
 SCHEMA_VERSION = 1
@@ -77,7 +77,7 @@ def audit_trace(
     data: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "simulated": trace.simulated,
-        "simulated_node": (trace.meta.get("simulated_node") or {}).get("profile"),
+        "simulated_node": simulated_name(trace.meta.get("simulated_node") or {}) or None,
         "kind": "trace",
         "epochs": len(epochs),
         "usage": [],

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from powersample.model import amount, duration
+from powersample.model import amount, duration, simulated_name
 from powersample.report.curves import Panel
 from powersample.report.explain import explain, sensor_words
 from powersample.report.holistic import holistic_summary, node_rows
@@ -232,7 +232,7 @@ def _provenance(data: Mapping[str, Any], file: str) -> Iterator[str]:
 
 def _simulated(meta: Mapping[str, Any]) -> str | None:
     node = meta.get("simulated_node") or {}
-    return f"node {node.get('profile', '')}, seed {node.get('seed')}: no measurement" if node else None
+    return f"node {simulated_name(node)}, seed {node.get('seed')}: no measurement" if node else None
 
 
 def _plainly(value: object) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from powersample.analysis.interval import EDGES
-from powersample.model import duration
+from powersample.model import duration, simulated_name
 from powersample.report.clock_fits import clock_fit_line
 from powersample.report.meters import meter_lines
 from powersample.report.table import DASH, cut, number, times
@@ -43,7 +43,7 @@ def headline(data: Mapping[str, Any]) -> list[str]:
         return [f"SIMULATED METER {', '.join(false)}, not a measurement"] if false else []
     node = data["meta"].get("simulated_node") or {}
     load = [f"load: {node['load']}"] if node.get("load") else []
-    return [f"SIMULATED NODE {node.get('profile', '')}".rstrip() + ", not a measurement", *load]
+    return [f"SIMULATED NODE {simulated_name(node)}".rstrip() + ", not a measurement", *load]
 
 
 def origin(data: Mapping[str, Any]) -> str:
