@@ -13,7 +13,7 @@ from traces import S, channel, node, polls, series
 from powersample.cli import main
 from powersample.errors import InvalidArgument
 from powersample.model import Trace, Window
-from powersample.report import build
+from powersample.report import build, power_plot
 from powersample.report.power_plot import plot
 from powersample.store import save
 
@@ -126,3 +126,38 @@ def test_verb_draws_both_kinds_and_refuses_what_it_cannot(tmp_path, capsys, monk
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     assert main(["report", str(recording), "--svg", str(tmp_path / "y.svg")]) == 1
     assert "--svg needs matplotlib" in capsys.readouterr().err
+
+
+def test_boards_of_one_model_share_a_range_and_others_have_their_own(tmp_path, monkeypatch):
+    """400 W beside 100 W: two curves of one height would look alike."""
+    t_ns = polls(0, 10, 10)
+    watts = {"gpu0": 400, "gpu1": 100, "gpu2": 50}
+    parts = [
+        series(channel(f"{name}.power.instant", device=f"GPU-{name}"), t_ns, np.full(len(t_ns), 1000 * w))
+        for name, w in watts.items()
+    ]
+    models = {"gpu0": "A", "gpu1": "A", "gpu2": "B"}
+    boards = [{**BOARD, "uuid": f"GPU-{name}", "name": model} for name, model in models.items()]
+    trace = Trace.of(parts, windows=WINDOWS, meta={"devices": boards})
+    tops = []
+    monkeypatch.setattr(power_plot, "save_figure", lambda figure, *_: tops.extend(a.get_ylim()[1] for a in figure.axes))
+    plot(trace, build(trace), tmp_path / "x.svg", "x")
+    assert tops[0] == tops[1] > 400
+    assert 50 < tops[2] < 100
+
+
+def test_verb_draws_the_devices_that_are_asked_for(tmp_path, capsys):
+    recording, svg = tmp_path / "run.parquet", tmp_path / "x.svg"
+    t_ns = polls(0, 10, 10)
+    names = [f"gpu{i}.power.instant" for i in range(14)]
+    save(Trace.of([series(channel(one, device=one), t_ns, np.full(len(t_ns), 100_000)) for one in names]), recording)
+    line = ["report", str(recording), "--svg", str(svg), "--force"]
+    assert main([*line, "--device", "gpu1[0-3]", "--device", "gpu2"]) == 0
+    said = re.findall(r"<text [^>]*>([^<]*)</text>", svg.read_text(encoding="utf-8"))
+    assert {one for one in said if re.fullmatch(r"gpu\d+", one)} == {"gpu2", "gpu10", "gpu11", "gpu12", "gpu13"}
+    assert any("9 more devices are not drawn" in one for one in said)
+    capsys.readouterr()
+    assert main([*line, "--device", "gpu99"]) != 0
+    assert "no device 'gpu99'" in capsys.readouterr().err
+    assert main(["report", str(recording), "--device", "gpu2"]) == 2
+    assert "--png and --svg" in capsys.readouterr().err

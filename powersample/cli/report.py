@@ -66,6 +66,13 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--png", type=Path, metavar="OUT", help="also draw power over time: .png, .svg or .pdf ([plot])")
     verb.add_argument("--svg", type=Path, metavar="OUT", help="the same as SVG")
+    verb.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="--png, --svg: draw this one only; * and ? as in the shell, and it may be given again",
+    )
     verb.add_argument("--force", action="store_true", help="replace OUT if it exists")
     verb.add_argument("--format", choices=FORMATS, help="what FILE is (default: guessed where it is certain)")
     verb.add_argument("--day-first", action="store_true", help="the dates of a PTDaemon log are day, month, year")
@@ -181,6 +188,8 @@ def _check_outputs(options: argparse.Namespace, found: Trace | RunTable) -> None
     for one in outputs:
         if one.resolve() == options.file.resolve():
             raise InvalidArgument(f"{one} is the recording itself", "Choose another name.")
+    if options.device and options.png is None and options.svg is None:
+        raise InvalidArgument("--device chooses what --png and --svg draw", "Give one of them, or leave it out.")
     if options.html is not None:
         check_output(options.html, replace=options.force)
     check_picture(options.png, replace=options.force)
@@ -201,7 +210,7 @@ def _write_outputs(options: argparse.Namespace, trace: Trace, report: Report) ->
         if path is not None:
             from powersample.report.power_plot import plot
 
-            plot(trace, report, path, options.file.name)
+            plot(trace, report, path, options.file.name, options.device)
             print(f"powersample: wrote {path}", file=sys.stderr)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from powersample.analysis.repeats import stem
-from powersample.errors import InvalidArgument
+from powersample.errors import DeviceNotFound, InvalidArgument
 from powersample.model import Trace, amount, duration
 from powersample.report.answer import answer, longest
 from powersample.report.build import Report
@@ -44,16 +45,20 @@ LOOK: dict[Any, Any] = {
 STYLES = {"good": "-", "fair": "-", "poor": "--"}
 
 
-def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
+def plot(trace: Trace, report: Report, path: Path, name: str, devices: Sequence[str] = ()) -> None:
     """Draw the power of every device over time, with its windows, their mean powers and intervals.
+
+    GPUs of one model have one range of powers.
 
     Args:
         trace: the recording.
         report: what `build` says of it.
         path: where to; its end is the kind of picture.
         name: of the recording, for the caption.
+        devices: these alone, as their panels are called ("gpu0", "package-0 dram"), with the shell's `*` and `?`.
 
     Raises:
+        DeviceNotFound: one of `devices` is none; the message lists those there are.
         NotSupported: matplotlib is not installed.
         InvalidArgument: there is no readable power.
         OSError: the file cannot be written.
@@ -62,7 +67,7 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
     known = [one for one in panels(trace, data, MOST_POINTS) if any(len(curve.points) for curve in one.curves)]
     if not known or trace.start_ns is None:
         raise InvalidArgument(f"{name} holds no readable power or energy: there is nothing to draw")
-    shown = known[:MOST_PANELS]
+    shown = _chosen(known, devices)[:MOST_PANELS]
     said = headline(data)
     caption = [line for words in _caption(data, shown, len(known), name) for line in wrap(words, LETTERS)]
     above_in, below_in = (2 if said else 1) * HEAD_IN, 0.08 + LINE_IN * len(caption)
@@ -80,6 +85,7 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
         axes[-1].set_xlabel("time since the first reading, s")
         axes[-1].set_xlim(0, extent_s)
         _names(axes[0], data, trace.start_ns, extent_s)
+        _share_ranges(list(axes), shown)
         figure.supylabel("power, W", fontsize=8)
         if said:
             figure.text(
@@ -89,6 +95,26 @@ def plot(trace: Trace, report: Report, path: Path, name: str) -> None:
         words = _literal("\n".join(caption))
         figure.text(0.01, 0.02 / high_in, words, fontsize=7, va="bottom", color="0.2", linespacing=1.3)
         save_figure(figure, path, DPI)
+
+
+def _chosen(known: Sequence[Panel], devices: Sequence[str]) -> Sequence[Panel]:
+    """Return the panels that patterns of names take, all without one."""
+    for pattern in devices:
+        if not any(fnmatchcase(panel.name, pattern) for panel in known):
+            there = ", ".join(panel.name for panel in known)
+            raise DeviceNotFound(f"no device {pattern!r} is drawn of this recording", f"There are {there}.")
+    return [one for one in known if not devices or any(fnmatchcase(one.name, pattern) for pattern in devices)]
+
+
+def _share_ranges(axes: Sequence[Axes], shown: Sequence[Panel]) -> None:
+    """Give boards of one model one range: what one draws more than another is seen."""
+    tops_w: dict[tuple[str, str], float] = {}
+    for axis, panel in zip(axes, shown, strict=True):
+        key = panel.board, panel.domain
+        tops_w[key] = max(tops_w.get(key, 0.0), axis.get_ylim()[1])
+    for axis, panel in zip(axes, shown, strict=True):
+        if panel.board:
+            axis.set_ylim(top=tops_w[panel.board, panel.domain])
 
 
 def _legend(figure: Figure, data: Mapping[str, Any], shown: Sequence[Panel], top: float) -> None:
