@@ -134,7 +134,9 @@ def test_window_in_which_the_machine_slept_says_so_and_is_unusable():
     assert {inside.verdict, beside.verdict} == {"unusable"}
     report = build(trace)
     assert "the machine slept once while recording, 90 s in all" in str(report)
-    assert "PSQ-SUSPEND in, gpu0.power.instant" in str(report)
+    assert "PSQ-SUSPEND run, gpu0.power.instant" in str(report)
+    told = {one["name"]: one["totals"]["verdict"] for one in report.data["windows"]}
+    assert told == {"in": "unusable", "at": "unusable", "out": "unrated"}
     assert report.data["clock"]["events"][0]["size_s"] == pytest.approx(90)
 
 

@@ -8,6 +8,8 @@ from traces import S
 
 from powersample.export import archive_chunks, chrome_chunks, perfetto_chunks, select
 
+pytest.importorskip("perfetto", reason="the package perfetto is not installed")
+
 AGREE_NS = 2_000_000
 SLICES = "SELECT s.name, s.ts, s.dur, t.name AS track FROM slice s LEFT JOIN track t ON s.track_id = t.id"
 COUNTERS = "SELECT t.name, t.unit, c.ts, c.value FROM counter c JOIN counter_track t ON c.track_id = t.id ORDER BY c.ts"

@@ -133,7 +133,8 @@ def add(pieces: Sequence[Energy]) -> Sum:
         total += piece.joules
     reasons = tuple({reason.split(" ", 1)[0]: reason for one in reversed(pieces) for reason in one.reasons}.values())
     if any(piece.low_j is None for piece in pieces):
-        return Sum(total, None, None, "unrated", tuple(pieces), reasons)
+        void = any(piece.verdict == "unusable" for piece in pieces)
+        return Sum(total, None, None, "unusable" if void else "unrated", tuple(pieces), reasons)
     half_j = math.hypot(*map(own_j, pieces), *shared_j(pieces).values())
     told = verdict(half_j, total, summed_cap([*map(cap_of, pieces)]))
     return Sum(total, max(0.0, total - half_j), total + half_j, told, tuple(pieces), reasons)

@@ -160,7 +160,8 @@ def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
     cap = "good"
     for one in parts:
         if one.joules is None or one.low_j is None or one.high_j is None:
-            return {"low_j": None, "high_j": None, "verdict": "unrated"}
+            void = any(each.verdict == "unusable" for each in parts)  # a sleep needs no interval to be one
+            return {"low_j": None, "high_j": None, "verdict": "unusable" if void else "unrated"}
         total += one.joules
         below2 += (one.joules - one.low_j) ** 2
         above2 += (one.high_j - one.joules) ** 2

@@ -78,7 +78,7 @@ class _Seen:
         bad = records["status"] != 0
         self.errors += int(np.count_nonzero(bad))
         self.error = code_words(sensor, int(records["status"][-1])) if bad[-1] else ""
-        good = records[~bad]
+        good = records[~bad] if bad.any() else records
         if not len(good):
             return
         raw = good["raw"]
