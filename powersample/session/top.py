@@ -68,11 +68,13 @@ class _Seen:
     dropout_ns: int = 0
 
     def add(self, records: NDArray[np.void], sensor: str, period_ns: float) -> None:
-        t1_ns = records["t1_ns"]
-        spacing_ns = np.diff(t1_ns, prepend=self.t1_ns or t1_ns[0])
-        silent = spacing_ns > GAP_PERIODS * period_ns if period_ns else np.zeros(len(t1_ns), bool)
-        self.dropouts += int(np.count_nonzero(silent))
-        self.dropout_ns += int(spacing_ns[silent].sum())
+        t1_ns = records["t1_ns"]  # np.diff of so few readings would be most of the view's work
+        longest_ns = GAP_PERIODS * period_ns or np.inf
+        first_ns = int(t1_ns[0]) - (self.t1_ns or int(t1_ns[0]))
+        spacing_ns = t1_ns[1:] - t1_ns[:-1]
+        silent = spacing_ns[spacing_ns > longest_ns]
+        self.dropouts += len(silent) + (first_ns > longest_ns)
+        self.dropout_ns += int(silent.sum()) + (first_ns if first_ns > longest_ns else 0)
         self.t1_ns = int(t1_ns[-1])
         self.polls += len(records)
         bad = records["status"] != 0
@@ -82,9 +84,11 @@ class _Seen:
         if not len(good):
             return
         raw = good["raw"]
-        changes = np.flatnonzero(np.diff(raw, prepend=self.raw if self.raw is not None else raw[0] - 1))
+        changes = np.flatnonzero(raw[1:] != raw[:-1])
         if len(changes):
-            self.changed_ns = int(good["t1_ns"][changes[-1]])
+            self.changed_ns = int(good["t1_ns"][changes[-1] + 1])
+        elif self.raw != int(raw[0]):
+            self.changed_ns = int(good["t1_ns"][0])
         self.raw = int(raw[-1])
 
 
@@ -118,6 +122,7 @@ class TopWatch:
         self._inventory = discover(plan, others=bool(meters.addresses))
         self._simulated = simulated if node is not None else ("unnamed" if self._inventory.simulated else "")
         self._lanes = live_lanes(plan, self._inventory)
+        self._lane_stats = self._lanes.stats()
         self._account = Account(time.time() - time.monotonic())
         self._tail = Tail(KEEP_S)
         self._seen: dict[str, _Seen] = {}
@@ -151,7 +156,7 @@ class TopWatch:
             The account's balances.
         """
         pieces = [(piece.channel, piece.records) for piece in self._lanes.take()]
-        lanes = self._lanes.stats()
+        lanes = self._lane_stats = self._lanes.stats()
         period_ns = {lane.name: lane.period_ns or 0 for lane in lanes}
         for channel, records in pieces:
             self._channels[channel.name] = channel
@@ -168,7 +173,8 @@ class TopWatch:
 
     def look(self, *, settle: bool = False) -> Frame:
         """Take what has been read and return the present state; `settle` as in `take`."""
-        balances, lanes, now_ns = self.take(settle=settle), self._lanes.stats(), api.now_ns()
+        balances, now_ns = self.take(settle=settle), api.now_ns()
+        lanes = self._lane_stats
         gauges = [self._gauge(one, now_ns) for one in balances]
         order = {"gpu": 0, "cpu": 1, "board": 2, "wall": 3}
         gauges += self._meters.gauges()
