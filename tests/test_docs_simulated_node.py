@@ -26,7 +26,7 @@ def test_python_in_a_few_lines_runs_and_prints_the_truth(capsys):
     names = {}
     exec(BLOCKS[0], names)
     out = capsys.readouterr().out
-    assert out.startswith("SIMULATED NODE h100, not a measurement\n")
+    assert out.startswith("SIMULATED NODE h100x2, not a measurement\n")
     assert "truth J" in out
     assert names["exact_j"] > 0.5 * 500
 

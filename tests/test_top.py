@@ -236,7 +236,7 @@ def test_watch_of_a_constant_load_has_the_mean_that_it_draws_from_its_first_seco
                 time.sleep(0.35)
                 frame = watch.look(settle=settle)
                 gpus = [one for one in frame.gauges if one.kind == "gpu"]
-                assert [one.mean_w for one in gpus] == pytest.approx([300.0, 300.0], rel=1e-6)
+                assert [one.mean_w for one in gpus] == pytest.approx([300.0, 300.0], abs=0.05)
                 assert gpus[0].joules < 300.0 * frame.seconds
             wall = next(one for one in frame.gauges if one.name == "wall")
             parts = [one.mean_w for one in frame.gauges if one.adds_up]
