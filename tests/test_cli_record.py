@@ -35,30 +35,27 @@ def test_record_program_killed_by_a_signal_keeps_the_trace(tmp_path):
     assert store.load(tmp_path / "x.parquet").meta["exit_code"] == 137
 
 
-def test_record_interrupted_by_sigint_completes_the_trace(tmp_path):
-    ready = tmp_path / "ready"
+def a_recording(folder: Path):
+    """Return a `record` in a session of its own, once its program runs: for a minute, or until somebody ends it."""
+    ready = folder / "ready"
     process = subprocess.Popen(
         [
             # Under nohup, or in the background of a script, SIGINT is ignored from birth, and rightly stays so.
-            "env",
-            "--default-signal=INT",
+            *("env", "--default-signal=INT"),
             *POWERSAMPLE,
-            "record",
-            "--simulate",
-            "h100",
-            "-o",
-            "x.parquet",
-            "--",
-            "sh",
-            "-c",
-            f"touch {ready}; exec sleep 60",
+            *("record", "--simulate", "h100", "-o", "x.parquet", "--", "sh", "-c", f"touch {ready}; exec sleep 60"),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     wait_for(ready, process)
+    return process
+
+
+def test_record_interrupted_by_sigint_completes_the_trace(tmp_path):
+    process = a_recording(tmp_path)
     process.send_signal(signal.SIGINT)
     _, trouble = process.communicate(timeout=60)
     assert process.returncode == 130, trouble
@@ -68,28 +65,10 @@ def test_record_interrupted_by_sigint_completes_the_trace(tmp_path):
 
 
 def test_recover_gets_a_killed_recording_back(tmp_path):
-    ready = tmp_path / "ready"
-    process = subprocess.Popen(
-        [
-            *POWERSAMPLE,
-            "record",
-            "--simulate",
-            "h100",
-            "-o",
-            "x.parquet",
-            "--",
-            "sh",
-            "-c",
-            f"touch {ready}; exec sleep 60",
-        ],
-        cwd=tmp_path,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_for(ready, process)
+    process = a_recording(tmp_path)
     time.sleep(0.4)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     done = powersample("recover", "x.parquet.spool", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trace = store.load(tmp_path / "x.parquet")

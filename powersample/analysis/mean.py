@@ -14,6 +14,7 @@ they can. Source: JCGM 100:2008, 4.2 and 5.2.2.
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from powersample.analysis.evidence import student_95
 from powersample.analysis.interval import ORDER, verdict
@@ -23,6 +24,30 @@ from powersample.model.energy import in_words
 
 # Of one sign and size in every repeat of a work, though each energy by itself takes them for chance.
 ALIKE = frozenset({"averaging lag at edges", "clock fit", "arrival latency"})
+
+
+class Rated(Protocol):
+    """What an energy, a sum and a mean have in common."""
+
+    @property
+    def joules(self) -> float | None:
+        """The energy, J; None where it cannot be told."""
+        ...
+
+    @property
+    def low_j(self) -> float | None:
+        """Lower end of its 95 % interval; None without one."""
+        ...
+
+    @property
+    def high_j(self) -> float | None:
+        """Upper end."""
+        ...
+
+    @property
+    def verdict(self) -> str:
+        """good, fair, poor, unusable or unrated."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +191,7 @@ def own_j(one: Energy, *, alike: Collection[str] = ALIKE) -> float:
     )
 
 
-def cap_of(one: Energy) -> str:
+def cap_of(one: Rated) -> str:
     """Return the verdict that gaps, shortness or a reset hold an energy down to; "good" where only its width speaks."""
     joules, low_j, high_j = one.joules or 0.0, one.low_j, one.high_j
     if low_j is None or high_j is None or one.verdict not in ORDER:
@@ -175,7 +200,25 @@ def cap_of(one: Energy) -> str:
     return one.verdict if ORDER.index(one.verdict) > ORDER.index(wide) else "good"
 
 
-def worst(energies: Sequence[Energy]) -> str:
+def in_quadrature(parts: Sequence[Rated]) -> tuple[float | None, float | None, str]:
+    """Return the interval, J, and the verdict of a sum of devices: their errors are their own.
+
+    What keeps one's verdict below that of its width, such as a counter that was reset, does so of the sum. Where one
+    has no interval there is none: "unrated", or "unusable" if one is, for a sleep needs no interval to be one.
+    """
+    ends = [
+        (one.joules, one.joules - one.low_j, one.high_j - one.joules)
+        for one in parts
+        if one.joules is not None and one.low_j is not None and one.high_j is not None
+    ]
+    if not ends or len(ends) < len(parts):
+        return None, None, "unusable" if any(one.verdict == "unusable" for one in parts) else "unrated"
+    joules, below_j, above_j = zip(*ends, strict=True)
+    total_j, low_j, high_j = math.fsum(joules), math.hypot(*below_j), math.hypot(*above_j)
+    return max(0.0, total_j - low_j), total_j + high_j, verdict(max(low_j, high_j), total_j, worst(parts))
+
+
+def worst(energies: Sequence[Rated]) -> str:
     """Return the verdict that the faults of one of several energies hold their mean or ratio down to."""
     return max(map(cap_of, energies), key=ORDER.index, default="good")
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from powersample.analysis.choice import whole
-from powersample.analysis.interval import ORDER, verdict
-from powersample.analysis.mean import cap_of
+from powersample.analysis.mean import in_quadrature
 from powersample.analysis.primary import Measured
 from powersample.errors import InvalidArgument
 from powersample.model import BudgetTerm, Energy, Window, amount
@@ -152,28 +151,7 @@ def more(some: Sequence[object]) -> str:
 
 
 def _interval(parts: Sequence[Energy]) -> dict[str, Any]:
-    """Return the interval of a sum of devices: their errors are their own, so half-widths add in quadrature.
-
-    What keeps one's verdict below that of its width, such as a counter that was reset, does so of the sum.
-    """
-    total = below2 = above2 = 0.0
-    cap = "good"
-    for one in parts:
-        if one.joules is None or one.low_j is None or one.high_j is None:
-            void = any(each.verdict == "unusable" for each in parts)  # a sleep needs no interval to be one
-            return {"low_j": None, "high_j": None, "verdict": "unusable" if void else "unrated"}
-        total += one.joules
-        below2 += (one.joules - one.low_j) ** 2
-        above2 += (one.high_j - one.joules) ** 2
-        cap = max(cap, cap_of(one), key=ORDER.index)
-    if not parts:
-        return {"low_j": None, "high_j": None, "verdict": "unrated"}
-    half_j = math.sqrt(max(below2, above2))
-    return {
-        "low_j": max(0.0, total - math.sqrt(below2)),
-        "high_j": total + math.sqrt(above2),
-        "verdict": verdict(half_j, total, cap),
-    }
+    return dict(zip(("low_j", "high_j", "verdict"), in_quadrature(parts), strict=True))
 
 
 def sum_budget(parts: Sequence[Energy]) -> tuple[BudgetTerm, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from powersample.analysis.calibrated import judge, stored_calibration
 from powersample.analysis.dropout import dropouts
 from powersample.analysis.interval import limit, verdict
-from powersample.analysis.mean import cap_of, summed_cap
+from powersample.analysis.mean import cap_of, in_quadrature, summed_cap
 from powersample.analysis.primary import POWER_ORDER, Measured, window_energies
 from powersample.analysis.relative import Sum, add
 from powersample.model import Energy, Kind, Trace, Window, amount
@@ -189,18 +189,8 @@ def _told(known: Sequence[Energy], duration_s: float, rest_s: float) -> Sum | No
 
 
 def _sum(parts: Sequence[Sum]) -> Sum:
-    """Return the sum of devices: their errors are their own, so half-widths add in quadrature."""
-    joules = math.fsum(one.joules for one in parts)
     pieces = tuple(piece for one in parts for piece in one.pieces)
-    ends = [
-        (one.joules - one.low_j, one.high_j - one.joules)
-        for one in parts
-        if one.low_j is not None and one.high_j is not None
-    ]
-    if len(ends) < len(parts):
-        return Sum(joules, None, None, "unrated", pieces)
-    below_j, above_j = (math.hypot(*side) for side in zip(*ends, strict=True))
-    return Sum(joules, max(0.0, joules - below_j), joules + above_j, verdict(max(below_j, above_j), joules), pieces)
+    return Sum(math.fsum(one.joules for one in parts), *in_quadrature(parts), pieces)
 
 
 def _most_w(trace: Trace, device: str, spans: Iterable[Window]) -> float | None:

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from powersample.analysis import Measured, whole
-from powersample.analysis.interval import ORDER, verdict
-from powersample.analysis.mean import cap_of
-from powersample.analysis.relative import add, stretches
+from powersample.analysis.mean import in_quadrature
+from powersample.analysis.relative import Sum, add, stretches
 from powersample.analysis.repeats import stem
 from powersample.analysis.totals import PART_DOMAINS, TOTAL
 from powersample.model import Energy, Window
@@ -54,47 +53,25 @@ def _rows(name: str, pieces: Sequence[Window], told: Sequence[Sequence[Measured]
             mine = devices.setdefault((one.energy.device, one.energy.domain), [None] * len(told))
             if one.primary:
                 mine[i] = one.energy
-    parts = []
+    head = {"name": name, "stretches": len(pieces)}
+    parts: list[Sum | None] = []
     for (device, domain), energies in devices.items():
-        row = {"name": name, "device": device, "domain": domain, "stretches": len(pieces), **_sum(energies)}
-        yield row
+        known = [one for one in energies if one is not None and one.joules is not None]
+        found = add(known) if len(known) == len(energies) else None
+        yield {**head, "device": device, "domain": domain, **_json(found)}
         if domain in PART_DOMAINS and (device, domain) not in beside:
-            complete = all(one is not None and whole(one, piece) for one, piece in zip(energies, pieces, strict=True))
-            parts.append(row if complete else {**row, "joules": None})
+            parts.append(found if all(map(whole, known, pieces)) else None)
     if len(parts) > 1:
-        yield {
-            "name": name,
-            "device": TOTAL,
-            "domain": "+".join(PART_DOMAINS),
-            "stretches": len(pieces),
-            **_together(parts),
-        }
+        yield {**head, "device": TOTAL, "domain": "+".join(PART_DOMAINS), **_json(_together(parts))}
 
 
-def _sum(energies: Sequence[Energy | None]) -> dict[str, Any]:
-    known = [one for one in energies if one is not None and one.joules is not None]
-    if len(known) < len(energies):
+def _together(parts: Sequence[Sum | None]) -> Sum | None:
+    """Return the sum of devices; None where one is not whole."""
+    told = [one for one in parts if one is not None]
+    return Sum(math.fsum(one.joules for one in told), *in_quadrature(told), ()) if len(told) == len(parts) else None
+
+
+def _json(one: Sum | None) -> dict[str, Any]:
+    if one is None:
         return {"joules": None, "low_j": None, "high_j": None, "verdict": "unusable"}
-    found = add(known)
-    rated = found.verdict
-    if found.low_j is not None and found.high_j is not None:
-        cap = max(map(cap_of, known), key=ORDER.index)
-        rated = verdict(max(found.joules - found.low_j, found.high_j - found.joules), found.joules, cap)
-    return {"joules": found.joules, "low_j": found.low_j, "high_j": found.high_j, "verdict": rated}
-
-
-def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the sum of devices: half-widths add in quadrature, and the worst verdict that is not by width holds."""
-    if any(one["joules"] is None for one in parts):
-        return {"joules": None, "low_j": None, "high_j": None, "verdict": "unusable"}
-    joules = math.fsum(one["joules"] for one in parts)
-    if any(one["low_j"] is None for one in parts):
-        return {"joules": joules, "low_j": None, "high_j": None, "verdict": "unrated"}
-    below_j = math.hypot(*(one["joules"] - one["low_j"] for one in parts))
-    above_j = math.hypot(*(one["high_j"] - one["joules"] for one in parts))
-    cap = "good"
-    for one in parts:
-        by_width = verdict(max(one["joules"] - one["low_j"], one["high_j"] - one["joules"]), one["joules"])
-        cap = max(cap, "good" if one["verdict"] == by_width else one["verdict"], key=ORDER.index)
-    rated = verdict(max(below_j, above_j), joules, cap)
-    return {"joules": joules, "low_j": max(0.0, joules - below_j), "high_j": joules + above_j, "verdict": rated}
+    return {"joules": one.joules, "low_j": one.low_j, "high_j": one.high_j, "verdict": one.verdict}
